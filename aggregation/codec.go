@@ -1,0 +1,162 @@
+// Package aggregation turns a client update into bounded integers that can be
+// summed in a ring, packs them for the wire, and turns a sum of them into the
+// server's next step.
+//
+// Begin with [Codec]: Encode runs on a device, Decode at the coordinator, and
+// Fits proves that nothing overflows in between. [Pack] and [AddPacked] are the
+// wire form of a vector. [FedAvg] is what is done with the mean update.
+//
+// The package does not know who sent what, how vectors are masked, or how they
+// travel.
+package aggregation
+
+import (
+	"errors"
+	"fmt"
+	"math"
+	"math/bits"
+	"math/rand/v2"
+)
+
+// ErrNotFinite is returned for an update, or a sum, that holds NaN or infinity.
+var ErrNotFinite = errors.New("not a finite number")
+
+// Codec maps a client update, a vector of float32, to words of an integer ring.
+//
+// A coordinate u with weight w becomes stochasticRound(s·(w/MaxWeight)·clamp(u, ±Clip))
+// with s = (2^(Bits−1)−1)/Clip, so that the rounding's expectation is exact
+// (McMahan et al. 2017, "Communication-efficient learning", and Bonawitz et al. 2019,
+// "Federated learning with autotuned communication-efficient secure aggregation").
+// The weight itself is one more word behind the coordinates: only its sum is seen.
+type Codec struct {
+	Clip      float32 // bound on the magnitude of a coordinate of the update
+	Bits      int     // bits of one device's coordinate with its sign, 2 to 24
+	MaxWeight int     // weight at which a device is capped, 1 to 65535
+}
+
+// check returns an error unless every field lies in its documented range.
+func (c Codec) check() error {
+	switch {
+	case !(c.Clip > 0) || math.IsInf(float64(c.Clip), 0):
+		return fmt.Errorf("aggregation: clip is %v, want a positive number", c.Clip)
+	case c.Bits < 2 || c.Bits > 24:
+		return fmt.Errorf("aggregation: %d bits a coordinate, want 2 to 24", c.Bits)
+	case c.MaxWeight < 1 || c.MaxWeight > 65535:
+		return fmt.Errorf("aggregation: the largest weight is %d, want 1 to 65535", c.MaxWeight)
+	}
+	return nil
+}
+
+// Length returns the number of ring words for an update of so many parameters:
+// one each, and the weight.
+func (c Codec) Length(parameters int) int { return parameters + 1 }
+
+// largest is the largest magnitude of an encoded coordinate.
+func (c Codec) largest() int64 { return 1<<(c.Bits-1) - 1 }
+
+// scale is s in the type's doc, in integers a unit of update.
+func (c Codec) scale() float64 { return float64(c.largest()) / float64(c.Clip) }
+
+// RingBits returns the width of the smallest ring in which the encodings of so
+// many devices can be summed: Bits plus the carry, or what the weights need.
+func (c Codec) RingBits(devices int) int {
+	carry := bits.Len(uint(max(devices, 1) - 1))
+	weights := bits.Len64(uint64(max(devices, 1)) * uint64(c.MaxWeight))
+	return max(c.Bits+carry, weights)
+}
+
+// Fits proves that the sum of the encodings of so many devices keeps its value in
+// a ring of ringBits bits: n·(2^(Bits−1)−1) < 2^(ringBits−1) for a coordinate,
+// which is signed, and n·MaxWeight < 2^ringBits for the weight, which is not.
+func (c Codec) Fits(devices, ringBits int) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if devices < 1 || devices > 1<<20 {
+		return fmt.Errorf("aggregation: %d devices in a sum, want 1 to %d", devices, 1<<20)
+	}
+	if ringBits < 2 || ringBits > 32 {
+		return fmt.Errorf("aggregation: a ring of %d bits, want 2 to 32", ringBits)
+	}
+	if int64(devices)*c.largest() >= 1<<(ringBits-1) || int64(devices)*int64(c.MaxWeight) >= 1<<ringBits {
+		return fmt.Errorf("aggregation: %d devices at %d bits and weight %d overflow a ring of %d bits, want at least %d bits",
+			devices, c.Bits, c.MaxWeight, ringBits, c.RingBits(devices))
+	}
+	return nil
+}
+
+// Encode writes the encoding of update with the given weight to dst, which has
+// Length(len(update)) words. A weight over MaxWeight is capped; weight 0 encodes
+// to zeros. The stochastic rounding draws from ChaCha8(seed) and is the same on
+// every platform. It refuses NaN and infinity and then leaves dst unspecified.
+func (c Codec) Encode(dst []uint32, update []float32, weight int, seed [32]byte) error {
+	if err := c.check(); err != nil {
+		return err
+	}
+	if len(dst) != c.Length(len(update)) {
+		return fmt.Errorf("aggregation: encoding %d coordinates into %d words, want %d", len(update), len(dst), c.Length(len(update)))
+	}
+	if weight < 0 {
+		return fmt.Errorf("aggregation: weight %d, want 0 or more", weight)
+	}
+	weight = min(weight, c.MaxWeight)
+	factor := c.scale() * float64(weight) / float64(c.MaxWeight)
+	clip, source := float64(c.Clip), rand.NewChaCha8(seed)
+	var drawn uint64
+	for i, u := range update {
+		if i&1 == 0 {
+			drawn = source.Uint64()
+		} else {
+			drawn >>= 32
+		}
+		x := float64(u)
+		if x-x != 0 { // NaN and ±Inf
+			return fmt.Errorf("aggregation: coordinate %d of the update is %v: %w; train again at a lower rate", i, u, ErrNotFinite)
+		}
+		dst[i] = uint32(stochasticRound(float64(factor*min(max(x, -clip), clip)), uint32(drawn)))
+	}
+	dst[len(update)] = uint32(weight)
+	return nil
+}
+
+// stochasticRound rounds v up with probability equal to its distance from its
+// floor, using 32 uniform bits.
+func stochasticRound(v float64, uniform uint32) int32 {
+	z := int32(v)
+	if float64(z) > v {
+		z--
+	}
+	// The fraction is exact: v and its floor are close (Sterbenz), and the
+	// product only moves the exponent.
+	if float64((v-float64(z))*(1<<32)) > float64(uniform) {
+		z++
+	}
+	return z
+}
+
+// Decode turns a sum of encodings into the weighted mean update, written to mean,
+// which has one coordinate fewer than sum has words. Only the low ringBits bits of
+// each word count. It returns the sum of the weights; where that is 0 (nobody had
+// data) the mean is zero. The caller has shown with Fits that the sum holds.
+func (c Codec) Decode(mean []float32, sum []uint32, ringBits int) (weight int, err error) {
+	if err := c.check(); err != nil {
+		return 0, err
+	}
+	if ringBits < 2 || ringBits > 32 {
+		return 0, fmt.Errorf("aggregation: a ring of %d bits, want 2 to 32", ringBits)
+	}
+	if len(sum) != c.Length(len(mean)) {
+		return 0, fmt.Errorf("aggregation: decoding %d words into %d coordinates, want %d words", len(sum), len(mean), c.Length(len(mean)))
+	}
+	shift := 32 - ringBits
+	weight = int(sum[len(mean)] << shift >> shift)
+	if weight == 0 {
+		clear(mean)
+		return 0, nil
+	}
+	factor := float64(c.MaxWeight) / float64(c.scale()*float64(weight))
+	for i := range mean {
+		mean[i] = float32(float64(int32(sum[i]<<shift)>>shift) * factor)
+	}
+	return weight, nil
+}
