@@ -1,0 +1,125 @@
+package dataset
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"sort"
+	"strings"
+)
+
+// ReadIntents reads a list of intents and gives it sorted: plain text with one
+// intent a line (lines that begin with # are remarks), a JSON array of strings,
+// or any file that Read reads, of which it takes the distinct intents. In a
+// list each intent stands once. name is only used in errors.
+func ReadIntents(name string, r io.Reader) ([]string, error) {
+	f, err := load(name, r, MaxBytes)
+	if err != nil {
+		return nil, err
+	}
+	switch kindOf(f.data) {
+	case kindEmpty:
+		return nil, fmt.Errorf("%s: got an empty file, want one intent a line, a JSON array of intents, or a file of phrases", name)
+	case kindPlain:
+		return parseList(f)
+	case kindArray:
+		return parseArray(f)
+	}
+	train, _, err := parse(f)
+	if err != nil {
+		return nil, err
+	}
+	if train == nil {
+		return nil, f.errorf(1, "got no training phrases, want the intents of those")
+	}
+	return intentsOf(train.phrases), nil
+}
+
+// list collects the names of a list of intents with the line of each.
+type list struct {
+	file
+	lines map[string]int
+}
+
+func (l *list) add(line int, intent string) error {
+	intent = strings.TrimSpace(intent)
+	if intent == "" {
+		return l.errorf(line, "got an empty intent, want a name")
+	}
+	if err := checkName("intent", intent); err != nil {
+		return l.errorf(line, "%w", err)
+	}
+	if first := l.lines[intent]; first != 0 {
+		return l.errorf(line, "got the intent %q again, which stands on line %d; keep one", intent, first)
+	}
+	if len(l.lines) == MaxIntents {
+		return l.errorf(line, "got more than %d intents", MaxIntents)
+	}
+	l.lines[intent] = line
+	return nil
+}
+
+func (l *list) sorted() ([]string, error) {
+	if len(l.lines) == 0 {
+		return nil, fmt.Errorf("%s: got no intents at all, want at least one", l.name)
+	}
+	intents := make([]string, 0, len(l.lines))
+	for intent := range l.lines {
+		intents = append(intents, intent)
+	}
+	sort.Strings(intents)
+	return intents, nil
+}
+
+func parseList(f file) ([]string, error) {
+	l := &list{f, make(map[string]int)}
+	line := 0
+	for text := range bytes.Lines(f.data) {
+		line++
+		intent := string(bytes.TrimSpace(text))
+		if intent == "" || intent[0] == '#' {
+			continue
+		}
+		if strings.ContainsAny(intent, ",;\t\"") {
+			return nil, f.errorf(line, "got %q, which looks like a row of a table; want one intent a line, or %s", clip(intent), formats)
+		}
+		if err := l.add(line, intent); err != nil {
+			return nil, err
+		}
+	}
+	return l.sorted()
+}
+
+func parseArray(f file) ([]string, error) {
+	l := &list{f, make(map[string]int)}
+	d := json.NewDecoder(bytes.NewReader(f.data))
+	at := &lineAt{data: f.data, line: 1}
+	here := func() int { return at.of(int(d.InputOffset())) }
+	broken := func(err error) error {
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return f.errorf(at.of(len(f.data)), "the JSON ends before it is complete; want an array of strings")
+		}
+		return f.errorf(here(), "cannot be read as a JSON array of strings: %w", err)
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, broken(err)
+	}
+	for d.More() {
+		var intent string
+		if err := d.Decode(&intent); err != nil {
+			return nil, broken(err)
+		}
+		if err := l.add(here(), intent); err != nil {
+			return nil, err
+		}
+	}
+	if _, err := d.Token(); err != nil {
+		return nil, broken(err)
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return nil, f.errorf(here(), "got more after the JSON array; want one array in the file")
+	}
+	return l.sorted()
+}
