@@ -1,0 +1,127 @@
+package kernel
+
+import "math"
+
+// Softmax writes the softmax of every row of z, which is n×labels, to p of the same shape; p may be z.
+// A row's largest element is subtracted before exponentiation, so that no finite row overflows; the
+// exponentials are summed in the order of the labels.
+func Softmax(p, z []float32, labels int) {
+	for len(z) >= labels && labels > 0 {
+		softmaxRow(p[:labels], z[:labels])
+		p, z = p[labels:], z[labels:]
+	}
+}
+
+func softmaxRow(p, z []float32) {
+	p = p[:len(z)]
+	m := largest(z)
+	var sum float32
+	for j, x := range z {
+		e := exp(x - m)
+		p[j] = e
+		sum += e
+	}
+	r := 1 / sum
+	for j := range p {
+		p[j] = float32(p[j] * r)
+	}
+}
+
+func largest(z []float32) float32 {
+	m := z[0]
+	for _, x := range z[1:] {
+		if x > m {
+			m = x
+		}
+	}
+	return m
+}
+
+// CrossEntropy returns the sum over the n examples of weight[i] times the cross-entropy between the target of
+// example i and softmax(z[i]), in nats. z and p are n×labels, and p must be the softmax of z. With smoothing e
+// the target is 1-e+e/labels at the example's label and e/labels elsewhere.
+func CrossEntropy(z, p []float32, labels int, label []int32, weight []float32, smoothing float32) float32 {
+	var total float32
+	for i, w := range weight {
+		if w == 0 {
+			continue
+		}
+		row, probabilities := z[i*labels:][:labels], p[i*labels:][:labels]
+		// The largest element's probability is one over the sum of exponentials, and at least 1/labels: the
+		// logarithm of the sum comes from it without cancellation.
+		m, at := row[0], 0
+		var sum float64
+		for j, x := range row {
+			if x > m {
+				m, at = x, j
+			}
+			sum += float64(x)
+		}
+		logSum := float64(m) - log(float64(probabilities[at]))
+		e := float64(smoothing)
+		loss := logSum - float64((1-e)*float64(row[label[i]])) - float64(e*sum)/float64(labels)
+		total += float32(w * float32(loss))
+	}
+	return total
+}
+
+// CrossEntropyGradient writes to dz the gradient of upstream times CrossEntropy with regard to z, given
+// p = softmax(z): weight[i]·upstream·(p − target). dz may be p.
+func CrossEntropyGradient(dz, p []float32, labels int, label []int32, weight []float32, smoothing, upstream float32) {
+	elsewhere := smoothing / float32(labels)
+	at := 1 - smoothing
+	for i, w := range weight {
+		w = float32(w * upstream)
+		row, probabilities := dz[i*labels:][:labels], p[i*labels:][:labels]
+		for j, x := range probabilities {
+			row[j] = float32(w * (x - elsewhere))
+		}
+		row[label[i]] -= float32(w * at)
+	}
+}
+
+// exp returns e to the x for x ≤ 0, within two units in the last place; below −87.33, where the result would
+// be subnormal, it returns zero. Method and coefficients: S. L. Moshier, Cephes Mathematical Library, expf.
+func exp(x float32) float32 {
+	const (
+		log2e = 1.44269504088896341
+		ln2hi = 0.693359375 // 355/512: its products with small integers are exact
+		ln2lo = -2.12194440e-4
+	)
+	if !(x >= -87.33) { // NaN too: its caller's result is refused, and the conversion below must stay in range
+		if x != x {
+			return x
+		}
+		return 0
+	}
+	k := int32(float32(x*log2e) - 0.5)
+	f := float32(k)
+	r := x - float32(f*ln2hi)
+	r -= float32(f * ln2lo)
+	p := float32(1.9875691500e-4*r) + 1.3981999507e-3
+	p = float32(p*r) + 8.3334519073e-3
+	p = float32(p*r) + 4.1665795894e-2
+	p = float32(p*r) + 1.6666665459e-1
+	p = float32(p*r) + 5.0000001201e-1
+	y := float32(p*float32(r*r)) + r + 1
+	return float32(y * math.Float32frombits(uint32(k+127)<<23))
+}
+
+// log returns the natural logarithm of a positive, normal x, with an error below 1e-15 relative to one.
+// Method: x = 2^k·m with m in [√½, √2), and log m = 2·atanh((m−1)/(m+1)) by its Taylor series.
+func log(x float64) float64 {
+	bits := math.Float64bits(x)
+	k := int64(bits>>52&0x7ff) - 1023
+	m := math.Float64frombits(bits&(1<<52-1) | 1023<<52)
+	if m > math.Sqrt2 {
+		m /= 2
+		k++
+	}
+	s := (m - 1) / (m + 1)
+	s2 := float64(s * s)
+	var sum float64
+	for n := 21; n >= 1; n -= 2 {
+		sum = float64(sum*s2) + 1/float64(n)
+	}
+	return float64(float64(k)*math.Ln2) + float64(2*float64(s*sum))
+}

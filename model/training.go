@@ -1,0 +1,59 @@
+package model
+
+import "fmt"
+
+// Example is one chat as training sees it: its features and the index of its intent in the model's labels.
+type Example struct {
+	Features Features
+	Label    int
+}
+
+// Training says how a device trains on its examples in one round. Package model/train carries it out.
+type Training struct {
+	// Epochs is how often every example is seen.
+	Epochs int
+	// Batch is the examples of one step. The gradients of a batch are summed, not averaged, so that a rate
+	// found at one small batch size serves the others; only large batches want a smaller rate.
+	Batch int
+	// LearningRate is the rate of the first step; it falls linearly to zero over all steps.
+	LearningRate float32
+	// FeatureDropout is the chance that a feature of an example is left out of one step; at least one is kept.
+	FeatureDropout float32
+	// LabelSmoothing is the share of the target spread evenly over all labels.
+	LabelSmoothing float32
+}
+
+// Bounds of Training: what a device accepts from a plan.
+const (
+	MaxEpochs       = 1000
+	MaxBatch        = 1024
+	MaxLearningRate = 100
+)
+
+// DefaultTraining returns settings for a device of a hundred or so examples in one federated round, per size.
+func DefaultTraining(size string) (Training, error) {
+	switch size {
+	case "small":
+		return Training{Epochs: 5, Batch: 8, LearningRate: 0.5, FeatureDropout: 0.5, LabelSmoothing: 0.1}, nil
+	case "base":
+		return Training{Epochs: 5, Batch: 8, LearningRate: 0.3, FeatureDropout: 0.5, LabelSmoothing: 0.1}, nil
+	}
+	return Training{}, fmt.Errorf("model size %q is unknown: choose small or base", size)
+}
+
+// Validate reports the first setting that is out of bounds.
+func (s Training) Validate() error {
+	switch {
+	case s.Epochs < 1 || s.Epochs > MaxEpochs:
+		return fmt.Errorf("training has %d epochs, want 1 to %d", s.Epochs, MaxEpochs)
+	case s.Batch < 1 || s.Batch > MaxBatch:
+		return fmt.Errorf("training has batches of %d, want 1 to %d", s.Batch, MaxBatch)
+	case !(s.LearningRate > 0 && s.LearningRate <= MaxLearningRate):
+		return fmt.Errorf("training has learning rate %v, want above 0 and up to %d", s.LearningRate, MaxLearningRate)
+	case !(s.FeatureDropout >= 0 && s.FeatureDropout < 1):
+		return fmt.Errorf("training has feature dropout %v, want 0 up to but not 1", s.FeatureDropout)
+	case !(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1):
+		return fmt.Errorf("training has label smoothing %v, want 0 up to but not 1", s.LabelSmoothing)
+	}
+	return nil
+}
