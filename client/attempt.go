@@ -1,0 +1,215 @@
+package client
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+const (
+	// chunkSize is the bytes of a masked vector in one call.
+	chunkSize = 256 << 10
+
+	// A reply may still be on its way when the coordinator's own deadline for the
+	// step is over; the last one also takes the summing and the commit.
+	replySlack  = 10 * time.Second
+	commitSlack = time.Minute
+)
+
+// attempt is one attempt at a round as this device walks through it.
+type attempt struct {
+	p      *Participant
+	t      Transport
+	plan   *pb.Plan
+	at     *pb.RoundStep
+	log    *slog.Logger
+	result Result
+}
+
+func newAttempt(p *Participant, t Transport, plan *pb.Plan) *attempt {
+	log := p.Logger
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return &attempt{
+		p: p, t: t, plan: plan,
+		at:     &pb.RoundStep{Task: plan.GetTask(), Round: plan.GetRound(), Attempt: plan.GetAttempt()},
+		log:    log.With("task", plan.GetTask(), "round", plan.GetRound(), "attempt", plan.GetAttempt()),
+		result: Result{Task: plan.GetTask(), Round: plan.GetRound(), Attempt: plan.GetAttempt()},
+	}
+}
+
+// walk goes through the steps in order. vector is masked in place. Each value of
+// the protocol is made from the one before and wiped on every way out.
+func (a *attempt) walk(ctx context.Context, began time.Time, planBytes []byte, vector []uint32) error {
+	aggregate := a.plan.GetSecureAggregation()
+	advertised, advert, err := secagg.Advertise(secagg.Params{
+		Task: a.plan.GetTask(), Round: a.plan.GetRound(), Attempt: a.plan.GetAttempt(),
+		Plan: planBytes, CA: a.p.CA,
+		Length: int(aggregate.GetLength()), RingBits: int(a.plan.GetCodec().GetRingBits()),
+		Cohort: int(aggregate.GetCohort()), MinSurvivors: a.p.MinSurvivors,
+	}, a.p.Signer, a.p.random())
+	if err != nil {
+		return a.failed("advertise", err)
+	}
+	defer advertised.Wipe()
+	if err := a.record(pb.Step_STEP_ADVERTISE); err != nil {
+		return err
+	}
+	roster, err := send(ctx, a, "advertise", began.Add(milliseconds(a.plan.GetAdvertiseMs())+replySlack),
+		a.t.Advertise, &pb.AdvertiseRequest{Step: a.at, Advert: advert})
+	if err != nil {
+		return err
+	}
+	shared, shares, err := advertised.Share(roster.GetRoster(), a.p.random())
+	if err != nil {
+		return a.failed("share", err)
+	}
+	defer shared.Wipe()
+	inbox, err := send(ctx, a, "share", a.stepEnds(replySlack), a.t.Share, &pb.ShareRequest{Step: a.at, Shares: shares})
+	if err != nil {
+		return err
+	}
+	masking, err := shared.Open(inbox.GetInbox())
+	if err != nil {
+		return a.failed("submit", err)
+	}
+	defer masking.Wipe()
+	mask(masking, vector)
+	masked := masking.Done()
+	defer masked.Wipe()
+	survivors, err := a.submit(ctx, vector)
+	if err != nil {
+		return err
+	}
+	return a.reveal(ctx, masked, survivors)
+}
+
+// submit sends the masked vector in chunks and returns the survivors.
+func (a *attempt) submit(ctx context.Context, vector []uint32) ([]byte, error) {
+	bits := int(a.plan.GetCodec().GetRingBits())
+	packed := make([]byte, aggregation.PackedSize(len(vector), bits))
+	if err := aggregation.Pack(packed, vector, bits); err != nil {
+		return nil, a.failed("submit", err)
+	}
+	sum, ends := sha256.Sum256(packed), a.stepEnds(replySlack)
+	chunks := (len(packed) + chunkSize - 1) / chunkSize
+	a.log.Info("submit sending")
+	var survivors []byte
+	for i := range chunks {
+		request := &pb.SubmitRequest{
+			Step: a.at, Sha256: sum[:], Index: uint32(i), Chunks: uint32(chunks),
+			Data: packed[i*chunkSize : min((i+1)*chunkSize, len(packed))],
+		}
+		reply, err := exchange(ctx, a, "submit", ends, a.t.Submit, request)
+		if err != nil {
+			return nil, err
+		}
+		survivors = reply.GetSurvivors()
+	}
+	a.log.Info("submit answered")
+	return survivors, nil
+}
+
+// reveal sends the shares that unmask the sum of the survivors, and takes the
+// receipt.
+func (a *attempt) reveal(ctx context.Context, masked *secagg.Masked, survivors []byte) error {
+	message, err := masked.Reveal(survivors)
+	if err != nil {
+		return a.failed("reveal", err)
+	}
+	if err := a.record(pb.Step_STEP_REVEAL); err != nil {
+		return err
+	}
+	receipt, err := send(ctx, a, "reveal", a.stepEnds(commitSlack), a.t.Reveal, &pb.RevealRequest{Step: a.at, Reveal: message})
+	if err != nil {
+		return err
+	}
+	if n := len(receipt.GetCheckpointSha256()); n != 32 {
+		return a.failed("reveal", fmt.Errorf("a receipt with a hash of %d bytes, want 32", n))
+	}
+	a.result.Checkpoint = [32]byte(receipt.GetCheckpointSha256())
+	a.result.CheckpointBytes = int64(min(receipt.GetCheckpointBytes(), 1<<62))
+	return nil
+}
+
+// record notes durably that a step is about to be taken.
+func (a *attempt) record(step pb.Step) error {
+	if a.p.Record == nil {
+		return nil
+	}
+	return a.p.Record(a.at, step)
+}
+
+// stepEnds returns when a step that begins now is over.
+func (a *attempt) stepEnds(slack time.Duration) time.Time {
+	return time.Now().Add(milliseconds(a.plan.GetStepMs()) + slack)
+}
+
+// failed names the attempt and the step in an error.
+func (a *attempt) failed(step string, err error) error {
+	return fmt.Errorf("client: task %q, round %d, attempt %d: %s: %w", a.at.GetTask(), a.at.GetRound(), a.at.GetAttempt(), step, err)
+}
+
+// send makes a step's call and logs it.
+func send[Request proto.Message, Reply any](ctx context.Context, a *attempt, step string, ends time.Time,
+	call func(context.Context, Request) (Reply, error), request Request) (Reply, error) {
+	a.log.Info(step + " sending")
+	reply, err := exchange(ctx, a, step, ends, call, request)
+	if err == nil {
+		a.log.Info(step + " answered")
+	}
+	return reply, err
+}
+
+// exchange makes a call until it is answered, refused or out of time.
+func exchange[Request proto.Message, Reply any](ctx context.Context, a *attempt, step string, ends time.Time,
+	call func(context.Context, Request) (Reply, error), request Request) (Reply, error) {
+	var none Reply
+	if err := ctx.Err(); err != nil {
+		return none, a.failed(step, err)
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, ends, errors.New("no answer in the plan's time for this step"))
+	defer cancel()
+	a.result.BytesUp += int64(proto.Size(request))
+	wait := backoff{base: 50 * time.Millisecond, limit: time.Second}
+	for {
+		reply, err := call(ctx, request)
+		if err == nil {
+			return reply, nil
+		}
+		if ctx.Err() != nil {
+			return none, a.failed(step, fmt.Errorf("%w (%w)", context.Cause(ctx), err))
+		}
+		if !passing(err) {
+			return none, a.failed(step, err)
+		}
+		a.log.Info(step+" interrupted", "error", err)
+		if sleep(ctx, wait.next()) != nil {
+			return none, a.failed(step, fmt.Errorf("%w (%w)", context.Cause(ctx), err))
+		}
+	}
+}
+
+// mask adds the masks to the vector, over all cores where it is long.
+func mask(m *secagg.Masking, vector []uint32) {
+	const block = 1 << 16 // words; below that a goroutine costs more than it saves
+	workers := max(1, min(runtime.GOMAXPROCS(0), len(vector)/block))
+	each := (len(vector)/workers + 1023) &^ 1023
+	var group sync.WaitGroup
+	for lo := 0; lo < len(vector); lo += each {
+		group.Go(func() { m.Mask(vector, lo, min(lo+each, len(vector))) })
+	}
+	group.Wait()
+}

@@ -1,0 +1,156 @@
+package client
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"log/slog"
+	"time"
+
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// Participant is what a device needs to take part in one attempt at a round:
+//
+//  1. It holds the plan against its own bounds, before any work.
+//  2. It trains a copy of the checkpoint on its examples and encodes the
+//     difference and its weight as integers ([Participant.Update]).
+//  3. It advertises its keys, shares the seeds of its masks, submits the masked
+//     vector and reveals what removes the masks of the sum ([Participant.TakePart]).
+//
+// [Client] builds one from its folder for every attempt, package simulate from
+// memory. Its methods may not be called concurrently on one value.
+type Participant struct {
+	// Signer is the device's identity: its key and what enrolment certified.
+	Signer secagg.Signer
+	// CA is the enrolment authority that every member of a roster must come from.
+	CA ed25519.PublicKey
+	// MinSurvivors is the fewest devices in a sum that this device joins, at least 3.
+	MinSurvivors int
+	// Examples returns the device's own examples for a model. None is no error: such
+	// a device sends zeros with weight zero, which nobody can tell from others.
+	Examples func(m *model.Manifest) ([]model.Example, error)
+	// Train changes params in place, as [model/train.Trainer] does.
+	Train func(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error
+	// Rand is the source of keys; nil means crypto/rand.
+	Rand io.Reader
+	// Seed returns the seed for a purpose, "training" or "rounding"; nil draws from Rand.
+	Seed func(plan *pb.Plan, purpose string) [32]byte
+	// Record, where set, is called before Advertise and before Reveal are sent. An
+	// error ends the attempt. It is where a device notes durably what it must not do
+	// twice.
+	Record func(at *pb.RoundStep, step pb.Step) error
+	// Logger gets a record when a step's message is being sent and one when it was
+	// answered; nil logs nothing. See TakePart.
+	Logger *slog.Logger
+}
+
+// Result is a round that this device was counted in.
+type Result struct {
+	Task    string
+	Round   uint64
+	Attempt uint32
+	// Checkpoint is the SHA-256 of the checkpoint that the round made, and
+	// CheckpointBytes its size.
+	Checkpoint      [32]byte
+	CheckpointBytes int64
+	// BytesUp counts the messages sent in the attempt, once each, without gRPC's framing.
+	BytesUp int64
+}
+
+// Update trains a copy of the checkpoint and returns the encoded difference: one
+// ring word for each parameter and one for the weight, without masks. The plan
+// must be one that TakePart would accept.
+func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, error) {
+	if err := checkModel(plan, c); err != nil {
+		return nil, err
+	}
+	examples, err := p.Examples(&c.Manifest)
+	if err != nil {
+		return nil, fmt.Errorf("client: gathering examples: %w", err)
+	}
+	params := make([]float32, len(c.Params))
+	copy(params, c.Params)
+	if len(examples) > 0 {
+		seed, err := p.seed(plan, "training")
+		if err != nil {
+			return nil, err
+		}
+		if err := p.Train(params, c.Manifest.Layout, examples, training(plan), binary.LittleEndian.Uint64(seed[:])); err != nil {
+			return nil, fmt.Errorf("client: training: %w", err)
+		}
+	}
+	for i, before := range c.Params {
+		params[i] -= before
+	}
+	seed, err := p.seed(plan, "rounding")
+	if err != nil {
+		return nil, err
+	}
+	words := make([]uint32, codec(plan).Length(len(params)))
+	if err := codec(plan).Encode(words, params, len(examples), seed); err != nil {
+		return nil, fmt.Errorf("client: encoding the update: %w", err)
+	}
+	return words, nil
+}
+
+// TakePart walks through one attempt, from the plan to the receipt of Reveal, and
+// wipes every secret of it before it returns. planBytes are the bytes of the
+// plan as they were received; checkpoint is the file that the plan names.
+//
+// A call that fails with UNAVAILABLE or RESOURCE_EXHAUSTED is made again with the
+// same bytes until the plan's time for its step is over; any other error ends the
+// attempt, and the device may check in again. For each step the Logger gets
+// "advertise sending" right before the message is first handed to the transport
+// and "advertise answered" when its reply is there, and so on for share, submit
+// and reveal; the attributes are task, round and attempt.
+func (p *Participant) TakePart(ctx context.Context, t Transport, planBytes, checkpoint []byte) (*Result, error) {
+	began := time.Now()
+	plan, err := readPlan(planBytes, p.MinSurvivors)
+	if err != nil {
+		return nil, err
+	}
+	if got := sha256.Sum256(checkpoint); [32]byte(plan.GetCheckpointSha256()) != got || uint64(len(checkpoint)) != plan.GetCheckpointBytes() {
+		return nil, fmt.Errorf("client: %w: got a checkpoint of %d bytes with SHA-256 %x, the plan names %d bytes with %x",
+			ErrPlanRefused, len(checkpoint), got[:4], plan.GetCheckpointBytes(), plan.GetCheckpointSha256()[:4])
+	}
+	c, err := model.DecodeCheckpoint(checkpoint)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
+	}
+	vector, err := p.Update(plan, c)
+	if err != nil {
+		return nil, err
+	}
+	defer clear(vector)
+	a := newAttempt(p, t, plan)
+	if err := a.walk(ctx, began, planBytes, vector); err != nil {
+		return nil, err
+	}
+	return &a.result, nil
+}
+
+// random returns the source of keys.
+func (p *Participant) random() io.Reader {
+	if p.Rand != nil {
+		return p.Rand
+	}
+	return rand.Reader
+}
+
+// seed returns the seed for a purpose.
+func (p *Participant) seed(plan *pb.Plan, purpose string) (seed [32]byte, err error) {
+	if p.Seed != nil {
+		return p.Seed(plan, purpose), nil
+	}
+	if _, err := io.ReadFull(p.random(), seed[:]); err != nil {
+		return seed, fmt.Errorf("client: drawing a seed for %s: %w", purpose, err)
+	}
+	return seed, nil
+}

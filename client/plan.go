@@ -1,0 +1,140 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// ErrPlanRefused is returned for a plan outside the device's own bounds. Nothing
+// has been trained or sent for it.
+var ErrPlanRefused = errors.New("plan refused")
+
+const (
+	// FewestSurvivors is the least number of devices in a sum that a device may be
+	// told to accept, and the default: from a sum over two, each can subtract its
+	// own vector and read the other's.
+	FewestSurvivors = 3
+	// MostDevices bounds a cohort on the complete graph.
+	MostDevices = 100
+
+	mostStep = 24 * time.Hour // longest step that a plan may ask for
+)
+
+// MaxCheckpointBytes bounds a checkpoint file: the largest model's parameters and
+// a manifest with the longest list of intents.
+var MaxCheckpointBytes = func() int64 {
+	largest, err := model.NewLayout("base", model.MaxLabels)
+	if err != nil {
+		panic(err) // both arguments are constants of package model
+	}
+	return 4*int64(largest.Parameters()) + 9<<20
+}()
+
+// readPlan decodes a plan and holds it against every bound that needs no
+// checkpoint. minSurvivors is the device's own.
+func readPlan(b []byte, minSurvivors int) (*pb.Plan, error) {
+	plan := new(pb.Plan)
+	if err := proto.Unmarshal(b, plan); err != nil {
+		return nil, fmt.Errorf("client: %w: not a plan: %w", ErrPlanRefused, err)
+	}
+	for _, check := range []func() error{
+		func() error { return checkNames(plan) },
+		func() error { return checkCohort(plan, minSurvivors) },
+		func() error { return training(plan).Validate() },
+		func() error { return checkCodec(plan) },
+		func() error { return checkTimes(plan) },
+	} {
+		if err := check(); err != nil {
+			return nil, fmt.Errorf("client: task %q, round %d, attempt %d: %w: %w", plan.GetTask(), plan.GetRound(), plan.GetAttempt(), ErrPlanRefused, err)
+		}
+	}
+	return plan, nil
+}
+
+func checkNames(plan *pb.Plan) error {
+	switch {
+	case plan.GetTask() == "" || len(plan.GetTask()) > model.MaxTaskBytes:
+		return fmt.Errorf("the task's name has %d bytes, want 1 to %d", len(plan.GetTask()), model.MaxTaskBytes)
+	case plan.GetRound() < 1 || plan.GetAttempt() < 1:
+		return errors.New("rounds and attempts count from 1")
+	case len(plan.GetCheckpointSha256()) != 32:
+		return fmt.Errorf("a checkpoint hash of %d bytes, want 32", len(plan.GetCheckpointSha256()))
+	case plan.GetCheckpointBytes() < 1 || plan.GetCheckpointBytes() > uint64(MaxCheckpointBytes):
+		return fmt.Errorf("a checkpoint of %d bytes, want 1 to %d", plan.GetCheckpointBytes(), MaxCheckpointBytes)
+	}
+	return nil
+}
+
+// checkCohort refuses sums over too few devices.
+func checkCohort(plan *pb.Plan, minSurvivors int) error {
+	cohort, theirs := plan.GetSecureAggregation().GetCohort(), plan.GetSecureAggregation().GetMinSurvivors()
+	switch {
+	case minSurvivors < FewestSurvivors:
+		return fmt.Errorf("this device would accept a sum over %d devices, want at least %d", minSurvivors, FewestSurvivors)
+	case theirs < uint32(minSurvivors):
+		return fmt.Errorf("the task's minimum of survivors is %d, this device's own is %d; create the task with a higher one or lower the device's", theirs, minSurvivors)
+	case cohort > MostDevices:
+		return fmt.Errorf("a cohort of up to %d devices, want at most %d", cohort, MostDevices)
+	case cohort < theirs:
+		return fmt.Errorf("a cohort of up to %d devices cannot have the %d survivors it needs", cohort, theirs)
+	}
+	return nil
+}
+
+func checkCodec(plan *pb.Plan) error {
+	const largest = 1 << 16 // above every bound of the codec, and an int everywhere
+	c := plan.GetCodec()
+	if c.GetBits() > largest || c.GetRingBits() > largest || c.GetMaxWeight() > largest {
+		return fmt.Errorf("a codec of %d bits, ring of %d bits and weight %d", c.GetBits(), c.GetRingBits(), c.GetMaxWeight())
+	}
+	return codec(plan).Fits(int(plan.GetSecureAggregation().GetCohort()), int(c.GetRingBits()))
+}
+
+func checkTimes(plan *pb.Plan) error {
+	for _, ms := range []uint32{plan.GetAdvertiseMs(), plan.GetStepMs()} {
+		if d := milliseconds(ms); d <= 0 || d > mostStep {
+			return fmt.Errorf("a step of %v, want more than 0 and at most %v", d, mostStep)
+		}
+	}
+	return nil
+}
+
+// checkModel holds the plan against the checkpoint it trains.
+func checkModel(plan *pb.Plan, c *model.Checkpoint) error {
+	if err := c.Manifest.CheckTokeniser(); err != nil {
+		return fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
+	}
+	if c.Manifest.Task != plan.GetTask() {
+		return fmt.Errorf("client: %w: the checkpoint belongs to task %q, the plan to %q", ErrPlanRefused, c.Manifest.Task, plan.GetTask())
+	}
+	got, want := plan.GetSecureAggregation().GetLength(), codec(plan).Length(c.Manifest.Layout.Parameters())
+	if got != uint32(want) {
+		return fmt.Errorf("client: %w: vectors of %d words, want %d for this model", ErrPlanRefused, got, want)
+	}
+	return nil
+}
+
+func training(plan *pb.Plan) model.Training {
+	t := plan.GetTraining()
+	return model.Training{
+		Epochs:         int(min(t.GetEpochs(), model.MaxEpochs+1)),
+		Batch:          int(min(t.GetBatch(), model.MaxBatch+1)),
+		LearningRate:   t.GetLearningRate(),
+		FeatureDropout: t.GetFeatureDropout(),
+		LabelSmoothing: t.GetLabelSmoothing(),
+	}
+}
+
+func codec(plan *pb.Plan) aggregation.Codec {
+	c := plan.GetCodec()
+	return aggregation.Codec{Clip: c.GetClip(), Bits: int(c.GetBits()), MaxWeight: int(c.GetMaxWeight())}
+}
+
+func milliseconds(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }
