@@ -1,0 +1,133 @@
+package train
+
+import (
+	"math/bits"
+	"math/rand/v2"
+
+	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/model/kernel"
+)
+
+// batch is what one step trains on. Its examples have each their own number of features, so they lie one after the
+// other in one slice. A batch that is not full is padded with examples of weight zero and without features: they
+// have no loss and no gradient.
+type batch struct {
+	features  []uint32
+	end       []int     // example i has features[end[i-1]:end[i]]
+	scale     []float32 // model.FeatureScale of its features
+	label     []int32
+	weight    []float32 // 1, or 0 for padding
+	smoothing float32
+}
+
+func newBatch(size int) *batch {
+	return &batch{
+		end: make([]int, size), scale: make([]float32, size),
+		label: make([]int32, size), weight: make([]float32, size),
+	}
+}
+
+func (b *batch) size() int { return len(b.end) }
+
+// of returns the features of example i.
+func (b *batch) of(i int) []uint32 {
+	start := 0
+	if i > 0 {
+		start = b.end[i-1]
+	}
+	return b.features[start:b.end[i]]
+}
+
+// fill puts the examples of the given indices into the batch, each with its features thinned out afresh.
+func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random *rand.PCG) {
+	b.smoothing = s.LabelSmoothing
+	b.features = b.features[:0]
+	for i := range b.end {
+		if i >= len(indices) {
+			b.end[i], b.scale[i], b.label[i], b.weight[i] = len(b.features), 0, 0, 0
+			continue
+		}
+		e := ex[indices[i]]
+		before := len(b.features)
+		b.features = appendKept(b.features, e.Features, s.FeatureDropout, random)
+		b.end[i] = len(b.features)
+		b.scale[i] = model.FeatureScale(len(b.features) - before)
+		b.label[i] = int32(e.Label)
+		b.weight[i] = 1
+	}
+}
+
+// appendKept appends to kept each feature with chance 1−dropout (a multiple of 2^-16), and at least one if there
+// is any.
+func appendKept(kept []uint32, features model.Features, dropout float32, random *rand.PCG) []uint32 {
+	threshold := uint64(float32(dropout * (1 << 16)))
+	if threshold == 0 || len(features) == 0 {
+		return append(kept, features...)
+	}
+	n := len(kept)
+	kept = append(kept, features...) // makes room, and is overwritten from n on
+	var draw uint64
+	for i, f := range features {
+		if i&3 == 0 {
+			draw = random.Uint64()
+		}
+		kept[n] = f
+		// One if the draw's low 16 bits are not below the threshold: written so that the compiler needs no branch,
+		// which at a dropout of one half would be mispredicted every other time.
+		n += 1 - int((draw&0xffff-threshold)>>63)
+		draw >>= 16
+	}
+	if n == len(kept)-len(features) {
+		kept[n] = features[below(len(features), random)]
+		n++
+	}
+	return kept[:n]
+}
+
+// shuffle brings order into a uniformly random order.
+func shuffle(order []int, random *rand.PCG) {
+	for i := len(order) - 1; i > 0; i-- {
+		j := below(i+1, random)
+		order[i], order[j] = order[j], order[i]
+	}
+}
+
+// below returns a number from 0 to n−1. Its bias is below n/2^64, and it always draws once.
+func below(n int, random *rand.PCG) int {
+	high, _ := bits.Mul64(random.Uint64(), uint64(n))
+	return int(high)
+}
+
+// bag writes the bags of the batch's examples to hidden, size×dim.
+func (b *batch) bag(hidden, embedding []float32, l model.Layout) {
+	for i, scale := range b.scale {
+		kernel.Bag(hidden[i*l.Dim:][:l.Dim], embedding, l.Mask(), b.of(i), scale)
+	}
+}
+
+// bagGradient turns the gradient with regard to the bags, size×dim, into the one with regard to the embedding, kept
+// in factors: every feature of example i has row i of dst as its part of the gradient. Written out, it would be a
+// matrix as large as the embedding that is zero in nearly all rows.
+func (b *batch) bagGradient(dst, dHidden []float32, dim int) {
+	for i, scale := range b.scale {
+		kernel.Scale(dst[i*dim:][:dim], dHidden[i*dim:][:dim], scale)
+	}
+}
+
+// gradients are those of one batch. embedding is in factors, see batch.bagGradient; weights and bias are as large as
+// what they belong to.
+type gradients struct {
+	embedding, weights, bias []float32
+}
+
+// descend takes the step. It overwrites the embedding's gradient.
+func (b *batch) descend(l model.Layout, params []float32, g gradients, rate float32) {
+	embedding, weights, bias := l.Split(params)
+	for i := range b.end {
+		step := g.embedding[i*l.Dim:][:l.Dim]
+		kernel.Scale(step, step, rate)
+		kernel.BagStep(embedding, l.Mask(), b.of(i), step)
+	}
+	kernel.Step(weights, g.weights, rate)
+	kernel.Step(bias, g.bias, rate)
+}
