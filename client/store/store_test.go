@@ -1,0 +1,259 @@
+package store
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"sync"
+	"testing"
+
+	bolt "go.etcd.io/bbolt"
+)
+
+var testOptions = Options{MaxChats: 1000, MaxCheckpoint: 1 << 20}
+
+func open(t *testing.T, dir string) *Store {
+	t.Helper()
+	s, err := Open(dir, testOptions)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { s.Close() })
+	return s
+}
+
+func texts(t *testing.T, s *Store) string {
+	t.Helper()
+	chats, err := s.Chats()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var b strings.Builder
+	for _, c := range chats {
+		fmt.Fprintf(&b, "%s=%s@%s ", c.Text, c.Intent, c.Conversation)
+	}
+	count, err := s.Count()
+	if err != nil || count != len(chats) {
+		t.Fatalf("Count is %d, %v with %d chats", count, err, len(chats))
+	}
+	return b.String()
+}
+
+func add(t *testing.T, s *Store, chats ...Chat) {
+	t.Helper()
+	for _, c := range chats {
+		if err := s.Add(c); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestChatsComeBackInOrder(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "device")
+	s := open(t, dir)
+	add(t, s, Chat{Text: "one", Intent: "a"}, Chat{Text: "two", Intent: "b", Conversation: "anna"}, Chat{Text: "three", Intent: "a", Conversation: "ben"})
+	if err := s.PutRecord("plain", []byte("p")); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.PutSecret("secret", []byte("s")); err != nil {
+		t.Fatal(err)
+	}
+	const want = "one=a@ two=b@anna three=a@ben "
+	if got := texts(t, s); got != want {
+		t.Fatalf("got %q, want %q", got, want)
+	}
+	s.Close()
+	s = open(t, dir)
+	if got := texts(t, s); got != want {
+		t.Fatalf("after opening again: got %q, want %q", got, want)
+	}
+	if v, err := s.Record("plain"); err != nil || string(v) != "p" {
+		t.Errorf("plain record is %q, %v", v, err)
+	}
+	if v, err := s.Secret("secret"); err != nil || string(v) != "s" {
+		t.Errorf("sealed record is %q, %v", v, err)
+	}
+	if v, err := s.Secret("missing"); err != nil || v != nil {
+		t.Errorf("missing record is %q, %v", v, err)
+	}
+}
+
+func TestOldestLeaveFirst(t *testing.T) {
+	s, err := Open(t.TempDir(), Options{MaxChats: 3, MaxCheckpoint: 1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	for i := range 5 {
+		add(t, s, Chat{Text: fmt.Sprint(i), Intent: "a", Conversation: fmt.Sprint(i % 2)})
+	}
+	if got, want := texts(t, s), "2=a@0 3=a@1 4=a@0 "; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	add(t, s, Chat{Text: "5", Intent: "a"}, Chat{Text: "6", Intent: "a"}, Chat{Text: "7", Intent: "a"})
+	s.db.View(func(tx *bolt.Tx) error {
+		if n := tx.Bucket(keysBucket).Stats().KeyN; n != 1 {
+			t.Errorf("%d data keys are left, want 1: those of conversations without chats must go", n)
+		}
+		return nil
+	})
+}
+
+func TestFolderIsPrivate(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("permissions are inherited there")
+	}
+	dir := filepath.Join(t.TempDir(), "a", "device")
+	s := open(t, dir)
+	add(t, s, Chat{Text: "one", Intent: "a"})
+	d, err := s.Download([32]byte{1}, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	d.Close()
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		info, err := e.Info()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if info.Mode().Perm()&0o077 != 0 {
+			t.Errorf("%s has mode %v, want nothing for group and others", path, info.Mode())
+		}
+		return nil
+	})
+}
+
+func TestFolderOfOthersIsRefused(t *testing.T) {
+	dir := t.TempDir()
+	if err := os.WriteFile(filepath.Join(dir, "letter.txt"), nil, 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(dir, testOptions); err == nil || !strings.Contains(err.Error(), "holds other files") {
+		t.Errorf("got %v, want a refusal", err)
+	}
+	if info, _ := os.Stat(dir); info.Mode().Perm() != 0o755 && runtime.GOOS != "windows" {
+		t.Errorf("the folder's mode became %v", info.Mode())
+	}
+}
+
+func TestFolderInUse(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	if _, err := Open(dir, testOptions); !errors.Is(err, ErrInUse) {
+		t.Fatalf("got %v, want ErrInUse", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	open(t, dir)
+	if err := s.Add(Chat{}); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: got %v, want ErrClosed", err)
+	}
+	if _, err := s.ForgetAll(); !errors.Is(err, ErrClosed) {
+		t.Errorf("after Close: got %v, want ErrClosed", err)
+	}
+}
+
+func TestDamagedFolder(t *testing.T) {
+	for _, c := range []struct {
+		name   string
+		damage func(t *testing.T, dir string)
+		want   string
+	}{
+		{"database overwritten", func(t *testing.T, dir string) {
+			if err := os.WriteFile(filepath.Join(dir, databaseName), bytes.Repeat([]byte("x"), 1<<16), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "damaged"},
+		{"key missing", func(t *testing.T, dir string) {
+			if err := os.Remove(onlyKey(t, dir)); err != nil {
+				t.Fatal(err)
+			}
+		}, "is missing"},
+		{"key cut", func(t *testing.T, dir string) {
+			if err := os.Truncate(onlyKey(t, dir), 5); err != nil {
+				t.Fatal(err)
+			}
+		}, "damaged"},
+		{"another key", func(t *testing.T, dir string) {
+			if err := os.WriteFile(onlyKey(t, dir), make([]byte, keySize), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}, "damaged"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			dir := t.TempDir()
+			s := open(t, dir)
+			add(t, s, Chat{Text: "one", Intent: "a"})
+			s.Close()
+			c.damage(t, dir)
+			if _, err := Open(dir, testOptions); err == nil || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want an error with %q", err, c.want)
+			}
+		})
+	}
+}
+
+// TestSwappedChats puts one chat's sealed bytes under another's key: the record
+// key is part of the seal, so that neither opens.
+func TestSwappedChats(t *testing.T) {
+	s := open(t, t.TempDir())
+	add(t, s, Chat{Text: "one", Intent: "a"}, Chat{Text: "two", Intent: "b"})
+	err := s.db.Update(func(tx *bolt.Tx) error {
+		chats := tx.Bucket(chatsBucket)
+		first, sealed := chats.Cursor().First()
+		last, _ := chats.Cursor().Last()
+		sealed = bytes.Clone(sealed)
+		_ = first
+		return chats.Put(bytes.Clone(last), sealed)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Chats(); !errors.Is(err, ErrDamaged) {
+		t.Errorf("got %v, want ErrDamaged", err)
+	}
+}
+
+func TestConcurrentUse(t *testing.T) {
+	s := open(t, t.TempDir())
+	var group sync.WaitGroup
+	for g := range 4 {
+		group.Go(func() {
+			for i := range 5 {
+				if err := s.Add(Chat{Text: "text", Intent: "a", Conversation: fmt.Sprint(g)}); err != nil {
+					t.Error(err)
+				}
+				if _, err := s.Chats(); err != nil {
+					t.Error(err)
+				}
+				if i == 2 && g == 0 {
+					if _, err := s.Forget("nobody"); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+		})
+	}
+	group.Wait()
+	if n, err := s.Count(); n != 20 || err != nil {
+		t.Errorf("%d chats, %v, want 20", n, err)
+	}
+}
+
+func onlyKey(t *testing.T, dir string) string {
+	t.Helper()
+	names, err := filepath.Glob(filepath.Join(dir, keyPrefix+"*"+keySuffix))
+	if err != nil || len(names) != 1 {
+		t.Fatalf("key files %v, %v, want just one", names, err)
+	}
+	return names[0]
+}
