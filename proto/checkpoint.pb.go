@@ -77,10 +77,12 @@ func (x *GetCheckpointRequest) GetOffset() uint64 {
 	return 0
 }
 
-// GetCheckpointResponse is one chunk, at most 1 MiB.
+// GetCheckpointResponse is one chunk. A device puts the chunks together, checks
+// the file against the hash and only then reads it.
 type GetCheckpointResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Data  []byte                 `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
+	// 1 MiB (1,048,576 bytes), fewer only at the end of the file; empty beyond it.
+	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// Size of the whole file in bytes.
 	TotalBytes    uint64 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
 	unknownFields protoimpl.UnknownFields

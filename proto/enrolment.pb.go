@@ -27,8 +27,9 @@ const (
 // Sending it again with the same token and key answers the same way and uses
 // up no second place of the token.
 type EnrolRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the device speaks.
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The secret part of the enrolment token, 16 bytes.
 	TokenSecret []byte `protobuf:"bytes,2,opt,name=token_secret,json=tokenSecret,proto3" json:"token_secret,omitempty"`
 	// The device's Ed25519 public key, 32 bytes. Its private half was made on
@@ -100,16 +101,18 @@ func (x *EnrolRequest) GetProof() []byte {
 	return nil
 }
 
-// EnrolResponse makes the device a member of the federation.
+// EnrolResponse makes the device a member of the federation. The device checks
+// the CA certificate against the fingerprint in its token before it keeps any of it.
 type EnrolResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the coordinator speaks.
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The device's identifier, 16 bytes: the head of SHA-256 over the label
 	// "discreet/device/v1" and the public key.
 	DeviceId []byte `protobuf:"bytes,2,opt,name=device_id,json=deviceId,proto3" json:"device_id,omitempty"`
-	// X.509 client certificate for TLS, DER, issued by the CA.
+	// X.509 client certificate for TLS, DER, issued by the CA; at most 4 KiB.
 	Certificate []byte `protobuf:"bytes,3,opt,name=certificate,proto3" json:"certificate,omitempty"`
-	// The CA's X.509 certificate, DER. The device pins it.
+	// The CA's X.509 certificate, DER, at most 4 KiB. The device pins it.
 	CaCertificate []byte `protobuf:"bytes,4,opt,name=ca_certificate,json=caCertificate,proto3" json:"ca_certificate,omitempty"`
 	// The CA's Ed25519 signature, 64 bytes, over the device's public key (see
 	// docs/protocol.md, "Credential"). Other devices check it in the roster.

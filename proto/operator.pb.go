@@ -144,13 +144,16 @@ func (x *TaskSpec) GetSeed() uint64 {
 // Task is a task as the coordinator keeps it.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Spec  *TaskSpec              `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	// The task as it was asked for.
+	Spec *TaskSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	// Unix time of creation in milliseconds.
-	CreatedMs  int64  `protobuf:"varint,2,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	CreatedMs int64 `protobuf:"varint,2,opt,name=created_ms,json=createdMs,proto3" json:"created_ms,omitempty"`
+	// Rounds committed so far.
 	RoundsDone uint64 `protobuf:"varint,3,opt,name=rounds_done,json=roundsDone,proto3" json:"rounds_done,omitempty"`
-	// SHA-256, 32 bytes, and size in bytes of the current checkpoint.
+	// SHA-256 of the current checkpoint file, 32 bytes.
 	CheckpointSha256 []byte `protobuf:"bytes,4,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
-	CheckpointBytes  uint64 `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
+	// Its size in bytes.
+	CheckpointBytes uint64 `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
 	// What the task is doing now, in words: "waiting for devices (2 of 3)".
 	State         string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -231,16 +234,21 @@ func (x *Task) GetState() string {
 
 // RoundRecord is one attempt at a round that has ended.
 type RoundRecord struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Round   uint64                 `protobuf:"varint,1,opt,name=round,proto3" json:"round,omitempty"`
-	Attempt uint32                 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// Devices in the cohort, in the roster, and in the sum.
-	Cohort    uint32 `protobuf:"varint,3,opt,name=cohort,proto3" json:"cohort,omitempty"`
-	Roster    uint32 `protobuf:"varint,4,opt,name=roster,proto3" json:"roster,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The round, from 1.
+	Round uint64 `protobuf:"varint,1,opt,name=round,proto3" json:"round,omitempty"`
+	// The attempt at it, from 1.
+	Attempt uint32 `protobuf:"varint,2,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	// Devices in the cohort.
+	Cohort uint32 `protobuf:"varint,3,opt,name=cohort,proto3" json:"cohort,omitempty"`
+	// Those of them that advertised in time.
+	Roster uint32 `protobuf:"varint,4,opt,name=roster,proto3" json:"roster,omitempty"`
+	// Those of them whose vectors are in the sum.
 	Survivors uint32 `protobuf:"varint,5,opt,name=survivors,proto3" json:"survivors,omitempty"`
-	// Unix times in milliseconds.
+	// Unix time of the plan in milliseconds.
 	StartedMs int64 `protobuf:"varint,6,opt,name=started_ms,json=startedMs,proto3" json:"started_ms,omitempty"`
-	EndedMs   int64 `protobuf:"varint,7,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
+	// Unix time of the commit or the abort in milliseconds.
+	EndedMs int64 `protobuf:"varint,7,opt,name=ended_ms,json=endedMs,proto3" json:"ended_ms,omitempty"`
 	// Empty when the round was committed, else why it was aborted.
 	Aborted string `protobuf:"bytes,8,opt,name=aborted,proto3" json:"aborted,omitempty"`
 	// SHA-256 of the checkpoint it made, 32 bytes; empty when aborted.
@@ -344,8 +352,9 @@ func (x *RoundRecord) GetCheckpointSha256() []byte {
 
 // CreateTaskRequest starts a task.
 type CreateTaskRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Spec          *TaskSpec              `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task to create; the whole message has at most 4 MiB.
+	Spec          *TaskSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,8 +398,9 @@ func (x *CreateTaskRequest) GetSpec() *TaskSpec {
 
 // CreateTaskResponse is the task as it was created.
 type CreateTaskResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// With the state of its first checkpoint.
+	Task          *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -471,8 +481,9 @@ func (*ListTasksRequest) Descriptor() ([]byte, []int) {
 
 // ListTasksResponse lists them by name.
 type ListTasksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Tasks         []*Task                `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Every task, finished ones included.
+	Tasks         []*Task `protobuf:"bytes,1,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -516,8 +527,9 @@ func (x *ListTasksResponse) GetTasks() []*Task {
 
 // GetTaskRequest asks for one task by its name.
 type GetTaskRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Name          string                 `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// 1 to 64 of [a-z0-9-]; NOT_FOUND when there is none of that name.
+	Name          string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -562,7 +574,8 @@ func (x *GetTaskRequest) GetName() string {
 // GetTaskResponse is the task and its latest rounds.
 type GetTaskResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Task  *Task                  `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// The task as it stands.
+	Task *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// The last 50 attempts, newest first.
 	Rounds        []*RoundRecord `protobuf:"bytes,2,rep,name=rounds,proto3" json:"rounds,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -616,11 +629,12 @@ func (x *GetTaskResponse) GetRounds() []*RoundRecord {
 // Device is an enrolled device. It carries nothing about the people who use it.
 type Device struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 16 bytes.
+	// The identifier from its enrolment, 16 bytes.
 	Id []byte `protobuf:"bytes,1,opt,name=id,proto3" json:"id,omitempty"`
-	// Unix times in milliseconds; seen_ms is when a round last counted it.
+	// Unix time of its enrolment in milliseconds.
 	EnrolledMs int64 `protobuf:"varint,2,opt,name=enrolled_ms,json=enrolledMs,proto3" json:"enrolled_ms,omitempty"`
-	SeenMs     int64 `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
+	// Unix time in milliseconds when a round last counted it; 0 for never.
+	SeenMs int64 `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
 	// Rounds in whose sum it was counted.
 	Rounds        uint64 `protobuf:"varint,4,opt,name=rounds,proto3" json:"rounds,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -742,8 +756,9 @@ func (x *ListDevicesRequest) GetLimit() uint32 {
 
 // ListDevicesResponse is that page; fewer than the limit means it is the last.
 type ListDevicesResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Devices       []*Device              `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most the limit, in the order of their ids.
+	Devices       []*Device `protobuf:"bytes,1,rep,name=devices,proto3" json:"devices,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -889,8 +904,9 @@ func (x *CreateTokenResponse) GetToken() string {
 
 // ListCheckpointsRequest asks for a task's checkpoints.
 type ListCheckpointsRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The task's name, 1 to 64 of [a-z0-9-].
+	Task          string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -937,9 +953,10 @@ type CheckpointRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The round that made it; 0 for the first.
 	Round uint64 `protobuf:"varint,1,opt,name=round,proto3" json:"round,omitempty"`
-	// SHA-256 of the file, 32 bytes, and its size in bytes.
+	// SHA-256 of the file, 32 bytes.
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	Bytes  uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
+	// Its size in bytes.
+	Bytes uint64 `protobuf:"varint,3,opt,name=bytes,proto3" json:"bytes,omitempty"`
 	// Unix time of the commit in milliseconds.
 	CommittedMs   int64 `protobuf:"varint,4,opt,name=committed_ms,json=committedMs,proto3" json:"committed_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields

@@ -21,15 +21,21 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
-// Step numbers the steps of secure aggregation.
+// Step numbers the steps of secure aggregation, each one more than its number in
+// docs/protocol.md.
 type Step int32
 
 const (
+	// No step.
 	Step_STEP_UNSPECIFIED Step = 0
-	Step_STEP_ADVERTISE   Step = 1
-	Step_STEP_SHARE       Step = 2
-	Step_STEP_SUBMIT      Step = 3
-	Step_STEP_REVEAL      Step = 5
+	// Step 0, the signed keys.
+	Step_STEP_ADVERTISE Step = 1
+	// Step 1, the sealed shares.
+	Step_STEP_SHARE Step = 2
+	// Step 2, the masked vector.
+	Step_STEP_SUBMIT Step = 3
+	// Step 4, the shares that unmask the sum.
+	Step_STEP_REVEAL Step = 5
 )
 
 // Enum value maps for Step.
@@ -79,8 +85,9 @@ func (Step) EnumDescriptor() ([]byte, []int) {
 
 // TasksRequest is sent by an enrolled device at any time.
 type TasksRequest struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the device speaks.
+	Version       *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -124,9 +131,11 @@ func (x *TasksRequest) GetVersion() *Version {
 
 // TasksResponse lists the tasks that this device may take part in.
 type TasksResponse struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Version       *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
-	Tasks         []*TaskState           `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the coordinator speaks.
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	// By name.
+	Tasks         []*TaskState `protobuf:"bytes,2,rep,name=tasks,proto3" json:"tasks,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -252,8 +261,9 @@ func (x *TaskState) GetCheckpointBytes() uint64 {
 // round. The call is held until a cohort fills or the coordinator asks the
 // device to come back later.
 type CheckInRequest struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the device speaks.
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The task to take part in; empty lets the coordinator choose one.
 	Task          string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -306,11 +316,13 @@ func (x *CheckInRequest) GetTask() string {
 
 // CheckInResponse either starts a round for the device or tells it to come back.
 type CheckInResponse struct {
-	state   protoimpl.MessageState `protogen:"open.v1"`
-	Version *Version               `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The version that the coordinator speaks.
+	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// A serialised Plan. Every member of a cohort receives the same bytes. The
 	// bytes as received, never a re-encoding, are hashed into the round's context
-	// (docs/protocol.md, "Context"). Empty when the device is to come back later.
+	// (docs/protocol.md, "Context"). At most 64 KiB. Empty when the device is to
+	// come back later.
 	Plan []byte `protobuf:"bytes,2,opt,name=plan,proto3" json:"plan,omitempty"`
 	// When plan is empty: milliseconds to wait before the next check-in.
 	RetryAfterMs uint32 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
@@ -381,19 +393,27 @@ func (x *CheckInResponse) GetReason() string {
 // Plan is everything that a device is told about one attempt at a round.
 type Plan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Task, round (from 1) and attempt (from 1) that every later message names.
-	Task    string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Round   uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The task: 1 to 64 of [a-z0-9-]. Every later message names it, the round and
+	// the attempt.
+	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// The round, from 1.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// The attempt at it, from 1; keys and masks are fresh in each.
 	Attempt uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
-	// SHA-256 of the checkpoint file to train on, 32 bytes, and its size in bytes.
-	CheckpointSha256  []byte             `protobuf:"bytes,4,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
-	CheckpointBytes   uint64             `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
-	Training          *Training          `protobuf:"bytes,6,opt,name=training,proto3" json:"training,omitempty"`
-	Codec             *Codec             `protobuf:"bytes,7,opt,name=codec,proto3" json:"codec,omitempty"`
+	// SHA-256 of the checkpoint file to train on, 32 bytes.
+	CheckpointSha256 []byte `protobuf:"bytes,4,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
+	// Its size in bytes.
+	CheckpointBytes uint64 `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
+	// How to train on it.
+	Training *Training `protobuf:"bytes,6,opt,name=training,proto3" json:"training,omitempty"`
+	// How the update becomes integers.
+	Codec *Codec `protobuf:"bytes,7,opt,name=codec,proto3" json:"codec,omitempty"`
+	// How the integers are masked.
 	SecureAggregation *SecureAggregation `protobuf:"bytes,8,opt,name=secure_aggregation,json=secureAggregation,proto3" json:"secure_aggregation,omitempty"`
 	// Milliseconds from this reply until the coordinator closes the Advertise
-	// step; training happens inside it. The later steps have step_ms each.
-	AdvertiseMs   uint32 `protobuf:"varint,9,opt,name=advertise_ms,json=advertiseMs,proto3" json:"advertise_ms,omitempty"`
+	// step; training happens inside it.
+	AdvertiseMs uint32 `protobuf:"varint,9,opt,name=advertise_ms,json=advertiseMs,proto3" json:"advertise_ms,omitempty"`
+	// Milliseconds that each later step may take.
 	StepMs        uint32 `protobuf:"varint,10,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -722,10 +742,13 @@ func (x *SecureAggregation) GetMinSurvivors() uint32 {
 // RoundStep names the attempt that a message belongs to. A message for an
 // attempt that is not running is refused with FAILED_PRECONDITION.
 type RoundStep struct {
-	state         protoimpl.MessageState `protogen:"open.v1"`
-	Task          string                 `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
-	Round         uint64                 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
-	Attempt       uint32                 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Plan.task.
+	Task string `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
+	// Plan.round.
+	Round uint64 `protobuf:"varint,2,opt,name=round,proto3" json:"round,omitempty"`
+	// Plan.attempt.
+	Attempt       uint32 `protobuf:"varint,3,opt,name=attempt,proto3" json:"attempt,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -786,8 +809,9 @@ func (x *RoundStep) GetAttempt() uint32 {
 // with the same bytes, and is refused with ABORTED when the bytes differ.
 type AdvertiseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Step  *RoundStep             `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg advert (docs/protocol.md, "Advertise"); a few hundred bytes.
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// secagg advert (docs/protocol.md, "Advertise"); at most 1 KiB.
 	Advert        []byte `protobuf:"bytes,2,opt,name=advert,proto3" json:"advert,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -840,7 +864,7 @@ func (x *AdvertiseRequest) GetAdvert() []byte {
 // AdvertiseResponse answers every member of the roster when step 0 closes.
 type AdvertiseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg roster: every member's advert; a few hundred bytes for each.
+	// secagg roster: every member's advert; at most 1 KiB a member.
 	Roster        []byte `protobuf:"bytes,1,opt,name=roster,proto3" json:"roster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -883,11 +907,13 @@ func (x *AdvertiseResponse) GetRoster() []byte {
 	return nil
 }
 
-// ShareRequest is step 1: the sealed shares for the other members.
+// ShareRequest is step 1: the sealed shares for the other members, sent after the
+// roster has been checked.
 type ShareRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Step  *RoundStep             `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg shares (docs/protocol.md, "Share"); a few hundred bytes a member.
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// secagg shares (docs/protocol.md, "Share"); at most 1 KiB a member.
 	Shares        []byte `protobuf:"bytes,2,opt,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -937,10 +963,10 @@ func (x *ShareRequest) GetShares() []byte {
 	return nil
 }
 
-// ShareResponse brings a member what the others sealed for it.
+// ShareResponse brings a member what the others sealed for it when step 1 closes.
 type ShareResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg inbox; a few hundred bytes a member.
+	// secagg inbox; at most 1 KiB a member.
 	Inbox         []byte `protobuf:"bytes,1,opt,name=inbox,proto3" json:"inbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -989,11 +1015,13 @@ func (x *ShareResponse) GetInbox() []byte {
 // chunks - 1) is held until the step closes.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Step  *RoundStep             `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
 	// SHA-256 of the whole packed vector, 32 bytes; the same in every chunk.
 	Sha256 []byte `protobuf:"bytes,2,opt,name=sha256,proto3" json:"sha256,omitempty"`
-	// This chunk's index, from 0, and how many there are.
-	Index  uint32 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// This chunk's index, from 0.
+	Index uint32 `protobuf:"varint,3,opt,name=index,proto3" json:"index,omitempty"`
+	// How many chunks there are.
 	Chunks uint32 `protobuf:"varint,4,opt,name=chunks,proto3" json:"chunks,omitempty"`
 	// 262,144 bytes, fewer only in the last chunk.
 	Data          []byte `protobuf:"bytes,5,opt,name=data,proto3" json:"data,omitempty"`
@@ -1070,7 +1098,7 @@ func (x *SubmitRequest) GetData() []byte {
 // step closes.
 type SubmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg survivors: who submitted in time.
+	// secagg survivors: who submitted in time; at most 4 KiB.
 	Survivors     []byte `protobuf:"bytes,1,opt,name=survivors,proto3" json:"survivors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1113,11 +1141,13 @@ func (x *SubmitResponse) GetSurvivors() []byte {
 	return nil
 }
 
-// RevealRequest is step 4: for each other member one share of exactly one kind.
+// RevealRequest is step 4: for each other member one share of exactly one kind,
+// sent once the survivors are known.
 type RevealRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	Step  *RoundStep             `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg reveal (docs/protocol.md, "Reveal"); about 40 bytes a member.
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// secagg reveal (docs/protocol.md, "Reveal"); at most 1 KiB a member.
 	Reveal        []byte `protobuf:"bytes,2,opt,name=reveal,proto3" json:"reveal,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1171,11 +1201,12 @@ func (x *RevealRequest) GetReveal() []byte {
 // the coordinator.
 type RevealResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// SHA-256, 32 bytes, and size in bytes of the checkpoint that the round made.
+	// SHA-256 of the checkpoint file that the round made, 32 bytes.
 	CheckpointSha256 []byte `protobuf:"bytes,1,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
-	CheckpointBytes  uint64 `protobuf:"varint,2,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Its size in bytes.
+	CheckpointBytes uint64 `protobuf:"varint,2,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *RevealResponse) Reset() {

@@ -38,10 +38,17 @@ type OperatorServiceClient interface {
 	// CreateTask starts a task. ALREADY_EXISTS when the name is taken by a task
 	// with other settings.
 	CreateTask(ctx context.Context, in *proto.CreateTaskRequest, opts ...grpc.CallOption) (*proto.CreateTaskResponse, error)
+	// ListTasks lists every task.
 	ListTasks(ctx context.Context, in *proto.ListTasksRequest, opts ...grpc.CallOption) (*proto.ListTasksResponse, error)
+	// GetTask shows one task and its latest rounds. NOT_FOUND for a name that no
+	// task has.
 	GetTask(ctx context.Context, in *proto.GetTaskRequest, opts ...grpc.CallOption) (*proto.GetTaskResponse, error)
+	// ListDevices shows one page of the enrolled devices.
 	ListDevices(ctx context.Context, in *proto.ListDevicesRequest, opts ...grpc.CallOption) (*proto.ListDevicesResponse, error)
+	// CreateToken makes an enrolment token.
 	CreateToken(ctx context.Context, in *proto.CreateTokenRequest, opts ...grpc.CallOption) (*proto.CreateTokenResponse, error)
+	// ListCheckpoints lists a task's checkpoints. NOT_FOUND for a name that no
+	// task has.
 	ListCheckpoints(ctx context.Context, in *proto.ListCheckpointsRequest, opts ...grpc.CallOption) (*proto.ListCheckpointsResponse, error)
 }
 
@@ -123,10 +130,17 @@ type OperatorServiceServer interface {
 	// CreateTask starts a task. ALREADY_EXISTS when the name is taken by a task
 	// with other settings.
 	CreateTask(context.Context, *proto.CreateTaskRequest) (*proto.CreateTaskResponse, error)
+	// ListTasks lists every task.
 	ListTasks(context.Context, *proto.ListTasksRequest) (*proto.ListTasksResponse, error)
+	// GetTask shows one task and its latest rounds. NOT_FOUND for a name that no
+	// task has.
 	GetTask(context.Context, *proto.GetTaskRequest) (*proto.GetTaskResponse, error)
+	// ListDevices shows one page of the enrolled devices.
 	ListDevices(context.Context, *proto.ListDevicesRequest) (*proto.ListDevicesResponse, error)
+	// CreateToken makes an enrolment token.
 	CreateToken(context.Context, *proto.CreateTokenRequest) (*proto.CreateTokenResponse, error)
+	// ListCheckpoints lists a task's checkpoints. NOT_FOUND for a name that no
+	// task has.
 	ListCheckpoints(context.Context, *proto.ListCheckpointsRequest) (*proto.ListCheckpointsResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }

@@ -39,10 +39,14 @@ type RoundServiceClient interface {
 	Tasks(ctx context.Context, in *proto.TasksRequest, opts ...grpc.CallOption) (*proto.TasksResponse, error)
 	// CheckIn waits for a place in a cohort.
 	CheckIn(ctx context.Context, in *proto.CheckInRequest, opts ...grpc.CallOption) (*proto.CheckInResponse, error)
-	// Advertise, Share, Submit and Reveal are the steps of one attempt, in order.
+	// Advertise is the first step of an attempt: keys for the roster. It and the
+	// calls below are held until their step closes.
 	Advertise(ctx context.Context, in *proto.AdvertiseRequest, opts ...grpc.CallOption) (*proto.AdvertiseResponse, error)
+	// Share is the second step: sealed shares for the inboxes of the others.
 	Share(ctx context.Context, in *proto.ShareRequest, opts ...grpc.CallOption) (*proto.ShareResponse, error)
+	// Submit is the third step: the masked vector, in chunks, for the survivors.
 	Submit(ctx context.Context, in *proto.SubmitRequest, opts ...grpc.CallOption) (*proto.SubmitResponse, error)
+	// Reveal is the last step: the shares that unmask the sum, for the receipt.
 	Reveal(ctx context.Context, in *proto.RevealRequest, opts ...grpc.CallOption) (*proto.RevealResponse, error)
 }
 
@@ -125,10 +129,14 @@ type RoundServiceServer interface {
 	Tasks(context.Context, *proto.TasksRequest) (*proto.TasksResponse, error)
 	// CheckIn waits for a place in a cohort.
 	CheckIn(context.Context, *proto.CheckInRequest) (*proto.CheckInResponse, error)
-	// Advertise, Share, Submit and Reveal are the steps of one attempt, in order.
+	// Advertise is the first step of an attempt: keys for the roster. It and the
+	// calls below are held until their step closes.
 	Advertise(context.Context, *proto.AdvertiseRequest) (*proto.AdvertiseResponse, error)
+	// Share is the second step: sealed shares for the inboxes of the others.
 	Share(context.Context, *proto.ShareRequest) (*proto.ShareResponse, error)
+	// Submit is the third step: the masked vector, in chunks, for the survivors.
 	Submit(context.Context, *proto.SubmitRequest) (*proto.SubmitResponse, error)
+	// Reveal is the last step: the shares that unmask the sum, for the receipt.
 	Reveal(context.Context, *proto.RevealRequest) (*proto.RevealResponse, error)
 	mustEmbedUnimplementedRoundServiceServer()
 }
