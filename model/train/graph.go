@@ -25,6 +25,7 @@ type graph struct {
 	batch   *batch
 	params  []float32
 	machine gorgonia.VM
+	run     func() error
 
 	embedding, weights, bias *gorgonia.Node
 	loss                     *gorgonia.Node
@@ -60,6 +61,7 @@ func newGraph(l model.Layout, b *batch) (engine, error) {
 		return nil, err
 	}
 	e.machine = gorgonia.NewTapeMachine(g)
+	e.run, _ = runner(e.machine)
 	return e, nil
 }
 
@@ -81,7 +83,7 @@ func (e *graph) bind(params []float32) error {
 func (e *graph) step(rate float32) (float32, error) {
 	// Without Reset the next RunAll would find the program at its end and do nothing, without an error.
 	defer e.machine.Reset()
-	if err := e.machine.RunAll(); err != nil {
+	if err := e.run(); err != nil {
 		return 0, err
 	}
 	g := gradients{
