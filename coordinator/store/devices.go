@@ -1,0 +1,105 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"errors"
+	"time"
+
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// forgetTokens is how long after its end a token is still known, so that a device
+// which lost the reply to its enrolment can ask again.
+const forgetTokens = 30 * 24 * time.Hour
+
+// Device is an enrolled device.
+type Device struct {
+	ID        secagg.ID
+	PublicKey []byte // Ed25519, 32 bytes
+	Enrolled  time.Time
+	Seen      time.Time // when a round last counted it; zero before the first
+	Rounds    uint64    // in whose sum it was counted
+}
+
+// CreateToken keeps the hash of a new token's secret and forgets tokens that ended
+// long ago.
+func (s *Store) CreateToken(ctx context.Context, secret []byte, uses uint32, expires, now time.Time) error {
+	hash := sha256.Sum256(secret)
+	return s.write(ctx, "creating a token", func(tx *sql.Tx) error {
+		if _, err := tx.ExecContext(ctx, `DELETE FROM tokens WHERE expires_ms < $1`, now.Add(-forgetTokens).UnixMilli()); err != nil {
+			return err
+		}
+		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (hash, uses_left, expires_ms) VALUES ($1, $2, $3)`,
+			hash[:], uses, expires.UnixMilli())
+		return err
+	})
+}
+
+// Enrol admits a device by a token's secret. The same device with the same token
+// is answered alike however often it asks and uses up one place.
+func (s *Store) Enrol(ctx context.Context, secret []byte, id secagg.ID, publicKey []byte, now time.Time) error {
+	hash := sha256.Sum256(secret)
+	return s.write(ctx, "enrolling a device", func(tx *sql.Tx) error {
+		var one int
+		err := tx.QueryRowContext(ctx, `SELECT 1 FROM token_uses WHERE token = $1 AND device = $2`, hash[:], id[:]).Scan(&one)
+		if err == nil || !errors.Is(err, sql.ErrNoRows) {
+			return err
+		}
+		taken, err := tx.ExecContext(ctx, `UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = $1 AND uses_left > 0 AND expires_ms > $2`,
+			hash[:], now.UnixMilli())
+		if err != nil {
+			return err
+		}
+		if n, err := taken.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, ErrToken)
+		}
+		if _, err := tx.ExecContext(ctx, `INSERT INTO devices (id, public_key, enrolled_ms, seen_ms, rounds) VALUES ($1, $2, $3, 0, 0)
+			ON CONFLICT (id) DO NOTHING`, id[:], publicKey, now.UnixMilli()); err != nil {
+			return err
+		}
+		_, err = tx.ExecContext(ctx, `INSERT INTO token_uses (token, device) VALUES ($1, $2)`, hash[:], id[:])
+		return err
+	})
+}
+
+const deviceColumns = `id, public_key, enrolled_ms, seen_ms, rounds`
+
+func scanDevice(scan func(...any) error, d *Device) error {
+	var id []byte
+	var enrolled, seen int64
+	if err := scan(&id, &d.PublicKey, &enrolled, &seen, &d.Rounds); err != nil {
+		return err
+	}
+	copy(d.ID[:], id)
+	d.Enrolled = time.UnixMilli(enrolled)
+	if seen != 0 {
+		d.Seen = time.UnixMilli(seen)
+	}
+	return nil
+}
+
+// Device returns an enrolled device, or ErrNotFound.
+func (s *Store) Device(ctx context.Context, id secagg.ID) (Device, error) {
+	var d Device
+	err := scanDevice(s.reader.QueryRowContext(ctx, `SELECT `+deviceColumns+` FROM devices WHERE id = $1`, id[:]).Scan, &d)
+	return d, found("reading a device", err)
+}
+
+// Devices returns a page of the devices by id, those after the given id, which may
+// be empty to begin.
+func (s *Store) Devices(ctx context.Context, after []byte, limit int) ([]Device, error) {
+	if after == nil {
+		after = []byte{}
+	}
+	return collect(ctx, s.reader, "listing devices",
+		func(rows *sql.Rows, d *Device) error { return scanDevice(rows.Scan, d) },
+		`SELECT `+deviceColumns+` FROM devices WHERE id > $1 ORDER BY id LIMIT $2`, after, limit)
+}
+
+// CountDevices returns how many devices are enrolled.
+func (s *Store) CountDevices(ctx context.Context) (n int64, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT COUNT(*) FROM devices`).Scan(&n)
+	return n, found("counting devices", err)
+}

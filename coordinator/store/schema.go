@@ -1,0 +1,116 @@
+package store
+
+import (
+	"database/sql"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// migrations are the steps from an empty file to the current schema, in order. A
+// step that was released is never changed: a later one alters what it made. The SQL
+// stays within what SQLite and PostgreSQL share, but for types of columns.
+//
+// Times are Unix milliseconds.
+var migrations = []string{`
+CREATE TABLE devices (
+	id BLOB PRIMARY KEY,
+	public_key BLOB NOT NULL,
+	enrolled_ms BIGINT NOT NULL,
+	seen_ms BIGINT NOT NULL,
+	rounds BIGINT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE tokens (
+	hash BLOB PRIMARY KEY, -- SHA-256 of the secret
+	uses_left BIGINT NOT NULL,
+	expires_ms BIGINT NOT NULL
+) WITHOUT ROWID;
+
+CREATE TABLE token_uses (
+	token BLOB NOT NULL REFERENCES tokens(hash) ON DELETE CASCADE,
+	device BLOB NOT NULL REFERENCES devices(id) ON DELETE CASCADE,
+	PRIMARY KEY (token, device)
+) WITHOUT ROWID;
+
+CREATE TABLE tasks (
+	name TEXT PRIMARY KEY,
+	spec BLOB NOT NULL, -- serialised discreet.v1.TaskSpec
+	created_ms BIGINT NOT NULL,
+	rounds_done BIGINT NOT NULL,
+	round BIGINT NOT NULL,   -- the latest attempt that was begun
+	attempt BIGINT NOT NULL,
+	checkpoint BLOB NOT NULL -- SHA-256 of the current one
+) WITHOUT ROWID;
+
+CREATE TABLE rounds (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	seq BIGINT NOT NULL, -- counts the task's attempts that ended
+	round BIGINT NOT NULL,
+	attempt BIGINT NOT NULL,
+	cohort BIGINT NOT NULL,
+	roster BIGINT NOT NULL,
+	survivors BIGINT NOT NULL,
+	started_ms BIGINT NOT NULL,
+	ended_ms BIGINT NOT NULL,
+	aborted TEXT NOT NULL,     -- empty when committed
+	checkpoint BLOB,           -- NULL when aborted
+	PRIMARY KEY (task, seq)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX rounds_committed ON rounds (task, round, attempt) WHERE checkpoint IS NOT NULL;
+
+CREATE TABLE checkpoints (
+	sha256 BLOB PRIMARY KEY,
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	round BIGINT NOT NULL,
+	bytes BIGINT NOT NULL,
+	committed_ms BIGINT NOT NULL
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX checkpoints_task ON checkpoints (task, round);
+
+CREATE TABLE checkpoint_chunks (
+	sha256 BLOB NOT NULL REFERENCES checkpoints(sha256) ON DELETE CASCADE,
+	seq BIGINT NOT NULL,
+	data BLOB NOT NULL,
+	PRIMARY KEY (sha256, seq)
+);
+
+-- The strategy's state that belongs to a task's current checkpoint.
+CREATE TABLE velocity_chunks (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	seq BIGINT NOT NULL,
+	data BLOB NOT NULL,
+	PRIMARY KEY (task, seq)
+);
+`}
+
+// migrate applies the steps that a database has not seen, each in a transaction.
+func migrate(db *sql.DB, now time.Time) error {
+	if _, err := db.Exec(`CREATE TABLE IF NOT EXISTS migrations (version BIGINT PRIMARY KEY, applied_ms BIGINT NOT NULL)`); err != nil {
+		return err
+	}
+	var version int
+	if err := db.QueryRow(`SELECT COALESCE(MAX(version), 0) FROM migrations`).Scan(&version); err != nil {
+		return err
+	}
+	if version > len(migrations) {
+		return fmt.Errorf("the database has schema %d, this build knows %d; use the newer discreet that wrote it", version, len(migrations))
+	}
+	for ; version < len(migrations); version++ {
+		tx, err := db.Begin()
+		if err != nil {
+			return err
+		}
+		_, err = tx.Exec(migrations[version])
+		if err == nil {
+			_, err = tx.Exec(`INSERT INTO migrations (version, applied_ms) VALUES ($1, $2)`, version+1, now.UnixMilli())
+		}
+		if err != nil {
+			return errors.Join(fmt.Errorf("step %d of the schema: %w", version+1, err), ignoreDone(tx.Rollback()))
+		}
+		if err := tx.Commit(); err != nil {
+			return fmt.Errorf("step %d of the schema: %w", version+1, err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,225 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"database/sql"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+	"time"
+
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// keptAttempts is how many ended attempts of a task the store remembers.
+const keptAttempts = 10_000
+
+// Task is a task as it stands.
+type Task struct {
+	Name            string
+	Spec            []byte // as its creator serialised it
+	Created         time.Time
+	RoundsDone      uint64 // rounds committed
+	Round           uint64 // the latest attempt that was begun; 0 before the first
+	Attempt         uint32
+	Checkpoint      [32]byte // SHA-256 of the current one
+	CheckpointBytes uint64
+}
+
+// Attempt is the record of an attempt at a round that has ended.
+type Attempt struct {
+	Round                     uint64
+	Attempt                   uint32
+	Cohort, Roster, Survivors int
+	Started, Ended            time.Time
+	Aborted                   string   // why; empty when the round was committed
+	Checkpoint                [32]byte // that it made; zero when aborted
+}
+
+// CreateTask adds a task with its first checkpoint, or returns ErrExists.
+func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []byte, now time.Time) error {
+	return s.write(ctx, "creating task "+name, func(tx *sql.Tx) error {
+		sum := sha256.Sum256(checkpoint)
+		made, err := tx.ExecContext(ctx, `INSERT INTO tasks (name, spec, created_ms, rounds_done, round, attempt, checkpoint)
+			VALUES ($1, $2, $3, 0, 0, 0, $4) ON CONFLICT (name) DO NOTHING`, name, spec, now.UnixMilli(), sum[:])
+		if err != nil {
+			return err
+		}
+		if n, err := made.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, ErrExists)
+		}
+		return addCheckpoint(ctx, tx, name, 0, checkpoint, now)
+	})
+}
+
+const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes
+	FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
+
+func scanTask(scan func(...any) error, t *Task) error {
+	var created int64
+	var sum []byte
+	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes); err != nil {
+		return err
+	}
+	t.Created = time.UnixMilli(created)
+	copy(t.Checkpoint[:], sum)
+	return nil
+}
+
+// Task returns the task of that name, or ErrNotFound.
+func (s *Store) Task(ctx context.Context, name string) (Task, error) {
+	var t Task
+	err := scanTask(s.reader.QueryRowContext(ctx, taskQuery+` WHERE t.name = $1`, name).Scan, &t)
+	return t, found("reading a task", err)
+}
+
+// Tasks returns all tasks by name.
+func (s *Store) Tasks(ctx context.Context) ([]Task, error) {
+	return collect(ctx, s.reader, "listing tasks",
+		func(rows *sql.Rows, t *Task) error { return scanTask(rows.Scan, t) }, taskQuery+` ORDER BY t.name`)
+}
+
+// Begin records that an attempt starts, so that no later one, not even after a
+// crash, has its number.
+func (s *Store) Begin(ctx context.Context, task string, round uint64, attempt uint32) error {
+	return s.write(ctx, "beginning an attempt", func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET round = $1, attempt = $2
+			WHERE name = $3 AND (round < $1 OR (round = $1 AND attempt < $2))`, round, attempt, task)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, fmt.Errorf("round %d attempt %d of task %s: %w", round, attempt, task, ErrStale))
+		}
+		return nil
+	})
+}
+
+// Abort records an attempt that ended without a checkpoint.
+func (s *Store) Abort(ctx context.Context, task string, a Attempt) error {
+	return s.write(ctx, "recording an aborted attempt", func(tx *sql.Tx) error { return addAttempt(ctx, tx, task, a, nil) })
+}
+
+// Commit is everything that one successful round changes.
+type Commit struct {
+	Task       string
+	Attempt    Attempt // Checkpoint is filled in
+	Previous   [32]byte
+	Checkpoint []byte      // the new checkpoint's bytes
+	Velocity   []float32   // the strategy's state that goes with it
+	Survivors  []secagg.ID // the devices in the sum
+}
+
+// Commit ends a round in one transaction, which has reached the disk when Commit
+// returns: the new checkpoint becomes the task's current one, with its record and
+// the survivors' participation. It returns the checkpoint's SHA-256, or ErrStale
+// where the attempt or the checkpoint it trained on is not the task's current one.
+func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) {
+	sum = sha256.Sum256(c.Checkpoint)
+	a := c.Attempt
+	a.Checkpoint = sum
+	return sum, s.write(ctx, "committing a round", func(tx *sql.Tx) error {
+		if err := addCheckpoint(ctx, tx, c.Task, a.Round, c.Checkpoint, a.Ended); err != nil {
+			return err
+		}
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, rounds_done = rounds_done + 1
+			WHERE name = $2 AND checkpoint = $3 AND round = $4 AND attempt = $5`, sum[:], c.Task, c.Previous[:], a.Round, a.Attempt)
+		if err != nil {
+			return err
+		}
+		if n, err := done.RowsAffected(); err != nil || n == 0 {
+			return errors.Join(err, fmt.Errorf("round %d attempt %d of task %s: %w", a.Round, a.Attempt, c.Task, ErrStale))
+		}
+		if err := setVelocity(ctx, tx, c.Task, c.Velocity); err != nil {
+			return err
+		}
+		if err := addAttempt(ctx, tx, c.Task, a, sum[:]); err != nil {
+			return err
+		}
+		for _, id := range c.Survivors {
+			if _, err := tx.ExecContext(ctx, `UPDATE devices SET rounds = rounds + 1, seen_ms = $1 WHERE id = $2`, a.Ended.UnixMilli(), id[:]); err != nil {
+				return err
+			}
+		}
+		return pruneCheckpoints(ctx, tx, c.Task)
+	})
+}
+
+// addAttempt appends a record and drops the one that falls out at the other end.
+func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []byte) error {
+	var seq int64
+	if err := tx.QueryRowContext(ctx, `SELECT COALESCE(MAX(seq), 0) + 1 FROM rounds WHERE task = $1`, task).Scan(&seq); err != nil {
+		return err
+	}
+	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
+		(task, seq, round, attempt, cohort, roster, survivors, started_ms, ended_ms, aborted, checkpoint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum); err != nil {
+		return err
+	}
+	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
+	return err
+}
+
+// Attempts returns a task's latest ended attempts, newest first.
+func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt, error) {
+	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
+		var started, ended int64
+		var sum []byte
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &started, &ended, &a.Aborted, &sum); err != nil {
+			return err
+		}
+		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
+		copy(a.Checkpoint[:], sum)
+		return nil
+	}, `SELECT round, attempt, cohort, roster, survivors, started_ms, ended_ms, aborted, checkpoint
+		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
+}
+
+// Committed returns the checkpoint that an attempt made and its size in bytes, or
+// ErrNotFound where no such attempt was committed.
+func (s *Store) Committed(ctx context.Context, task string, round uint64, attempt uint32) (sum [32]byte, size uint64, err error) {
+	var hash []byte
+	var bytes sql.NullInt64
+	err = s.reader.QueryRowContext(ctx, `SELECT r.checkpoint, c.bytes FROM rounds r LEFT JOIN checkpoints c ON c.sha256 = r.checkpoint
+		WHERE r.task = $1 AND r.round = $2 AND r.attempt = $3 AND r.checkpoint IS NOT NULL`, task, int64(min(round, math.MaxInt64)), attempt).Scan(&hash, &bytes)
+	copy(sum[:], hash)
+	return sum, uint64(bytes.Int64), found("reading a round", err)
+}
+
+// setVelocity replaces a task's strategy state.
+func setVelocity(ctx context.Context, tx *sql.Tx, task string, velocity []float32) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM velocity_chunks WHERE task = $1`, task); err != nil {
+		return err
+	}
+	raw := make([]byte, 0, 4*len(velocity))
+	for _, v := range velocity {
+		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
+	}
+	return eachChunk(raw, func(seq int, data []byte) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO velocity_chunks (task, seq, data) VALUES ($1, $2, $3)`, task, seq, data)
+		return err
+	})
+}
+
+// Velocity returns the strategy's state that belongs to a task's current
+// checkpoint, of n parameters; it is zero before the first round.
+func (s *Store) Velocity(ctx context.Context, task string, n int) ([]float32, error) {
+	raw, err := s.join(ctx, `SELECT data FROM velocity_chunks WHERE task = $1 ORDER BY seq`, task)
+	if err != nil {
+		return nil, fmt.Errorf("store: reading the server momentum of task %s: %w", task, err)
+	}
+	velocity := make([]float32, n)
+	if len(raw) == 0 {
+		return velocity, nil
+	}
+	if len(raw) != 4*n {
+		return nil, fmt.Errorf("store: the server momentum of task %s has %d bytes, want %d; the database is damaged: restore a back-up", task, len(raw), 4*n)
+	}
+	for i := range velocity {
+		velocity[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	}
+	return velocity, nil
+}
