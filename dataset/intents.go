@@ -31,8 +31,8 @@ func ReadIntents(name string, r io.Reader) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	if train == nil {
-		return nil, f.errorf(1, "got no training phrases, want the intents of those")
+	if len(train.phrases) == 0 {
+		return nil, f.errorf(1, "got a test part without a train part, want phrases under train")
 	}
 	return intentsOf(train.phrases), nil
 }

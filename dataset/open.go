@@ -43,7 +43,7 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 	if err != nil {
 		return nil, err
 	}
-	if train == nil || len(train.phrases) == 0 {
+	if len(train.phrases) == 0 {
 		return nil, fmt.Errorf("%s: got no phrases to train on, want at least one under train", trainFile)
 	}
 	if testFile != "" {

@@ -22,11 +22,14 @@ func Read(name string, r io.Reader) ([]Phrase, error) {
 	if err != nil {
 		return nil, err
 	}
+	if len(train.phrases) == 0 {
+		return nil, f.errorf(1, "got a test part without a train part, want phrases under train")
+	}
 	return train.phrases, nil
 }
 
 // parse reads a file's phrases. test is nil unless the file holds a test part
-// of its own. train, or test in its stead, has at least one phrase.
+// of its own. The two together have at least one phrase.
 func parse(f file) (train, test *part, err error) {
 	switch kindOf(f.data) {
 	case kindSplits:

@@ -19,7 +19,8 @@ func (l *lineAt) of(offset int) int {
 	return l.line
 }
 
-// parseSplits reads CLINC150's JSON. test is nil where the object has none.
+// parseSplits reads CLINC150's JSON. train is empty and test is nil where the
+// object has none.
 func parseSplits(f file) (train, test *part, err error) {
 	d := json.NewDecoder(bytes.NewReader(f.data))
 	at := &lineAt{data: f.data, line: 1}
@@ -64,8 +65,11 @@ func parseSplits(f file) (train, test *part, err error) {
 	if _, err := d.Token(); err != io.EOF {
 		return nil, nil, f.errorf(here(), "got more after the JSON object; want one object in the file")
 	}
+	if train == nil && test == nil {
+		return nil, nil, f.errorf(1, `got a JSON object without train, want a list of ["text", "intent"] pairs under it`)
+	}
 	if train == nil {
-		return nil, nil, f.errorf(1, "got a JSON object without train, want a list of [\"text\", \"intent\"] pairs under it")
+		train = newPart(f)
 	}
 	return train, test, nil
 }
