@@ -27,6 +27,11 @@ const (
 	commitSlack = time.Minute
 )
 
+// ErrAttemptEnded is returned when an attempt went on without this device, or did
+// not go on: the coordinator ended or forgot it, or did not answer in time. Nothing
+// is lost; the device may check in again.
+var ErrAttemptEnded = errors.New("the attempt ended")
+
 // attempt is one attempt at a round as this device walks through it.
 type attempt struct {
 	p      *Participant
@@ -177,29 +182,20 @@ func send[Request proto.Message, Reply any](ctx context.Context, a *attempt, ste
 func exchange[Request proto.Message, Reply any](ctx context.Context, a *attempt, step string, ends time.Time,
 	call func(context.Context, Request) (Reply, error), request Request) (Reply, error) {
 	var none Reply
-	if err := ctx.Err(); err != nil {
-		return none, a.failed(step, err)
+	if ctx.Err() != nil {
+		return none, a.failed(step, context.Cause(ctx))
 	}
 	ctx, cancel := context.WithDeadlineCause(ctx, ends, errors.New("no answer in the plan's time for this step"))
 	defer cancel()
 	a.result.BytesUp += int64(proto.Size(request))
-	wait := backoff{base: 50 * time.Millisecond, limit: time.Second}
-	for {
-		reply, err := call(ctx, request)
-		if err == nil {
-			return reply, nil
-		}
-		if ctx.Err() != nil {
-			return none, a.failed(step, fmt.Errorf("%w (%w)", context.Cause(ctx), err))
-		}
-		if !passing(err) {
-			return none, a.failed(step, err)
-		}
-		a.log.Info(step+" interrupted", "error", err)
-		if sleep(ctx, wait.next()) != nil {
-			return none, a.failed(step, fmt.Errorf("%w (%w)", context.Cause(ctx), err))
-		}
+	reply, err := persist(ctx, call, request, func(err error) { a.log.Info(step+" interrupted", "error", err) })
+	if err == nil {
+		return reply, nil
 	}
+	if ctx.Err() != nil {
+		err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
+	}
+	return none, a.failed(step, fmt.Errorf("%w: %w", ErrAttemptEnded, err))
 }
 
 // mask adds the masks to the vector, over all cores where it is long.

@@ -10,22 +10,15 @@ import (
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // ErrPlanRefused is returned for a plan outside the device's own bounds. Nothing
 // has been trained or sent for it.
 var ErrPlanRefused = errors.New("plan refused")
 
-const (
-	// FewestSurvivors is the least number of devices in a sum that a device may be
-	// told to accept, and the default: from a sum over two, each can subtract its
-	// own vector and read the other's.
-	FewestSurvivors = 3
-	// MostDevices bounds a cohort on the complete graph.
-	MostDevices = 100
-
-	mostStep = 24 * time.Hour // longest step that a plan may ask for
-)
+// mostStep is the longest step that a plan may ask for.
+const mostStep = 24 * time.Hour
 
 // MaxCheckpointBytes bounds a checkpoint file: the largest model's parameters and
 // a manifest with the longest list of intents.
@@ -76,12 +69,12 @@ func checkNames(plan *pb.Plan) error {
 func checkCohort(plan *pb.Plan, minSurvivors int) error {
 	cohort, theirs := plan.GetSecureAggregation().GetCohort(), plan.GetSecureAggregation().GetMinSurvivors()
 	switch {
-	case minSurvivors < FewestSurvivors:
-		return fmt.Errorf("this device would accept a sum over %d devices, want at least %d", minSurvivors, FewestSurvivors)
+	case minSurvivors < secagg.MinCohort:
+		return fmt.Errorf("this device would accept a sum over %d devices, want at least %d", minSurvivors, secagg.MinCohort)
 	case theirs < uint32(minSurvivors):
 		return fmt.Errorf("the task's minimum of survivors is %d, this device's own is %d; create the task with a higher one or lower the device's", theirs, minSurvivors)
-	case cohort > MostDevices:
-		return fmt.Errorf("a cohort of up to %d devices, want at most %d", cohort, MostDevices)
+	case cohort > secagg.MaxCohort:
+		return fmt.Errorf("a cohort of up to %d devices, want at most %d", cohort, secagg.MaxCohort)
 	case cohort < theirs:
 		return fmt.Errorf("a cohort of up to %d devices cannot have the %d survivors it needs", cohort, theirs)
 	}

@@ -37,6 +37,22 @@ func passing(err error) bool {
 	return code == codes.Unavailable || code == codes.ResourceExhausted
 }
 
+// persist makes a call again with the same request for as long as it fails with a
+// passing error and the context lives. interrupted is told of each such error.
+func persist[Request, Reply any](ctx context.Context, call func(context.Context, Request) (Reply, error), request Request, interrupted func(error)) (Reply, error) {
+	wait := backoff{base: 50 * time.Millisecond, limit: time.Second}
+	for {
+		reply, err := call(ctx, request)
+		if err == nil || ctx.Err() != nil || !passing(err) {
+			return reply, err
+		}
+		interrupted(err)
+		if sleep(ctx, wait.next()) != nil {
+			return reply, err
+		}
+	}
+}
+
 // sleep waits, or returns the context's error.
 func sleep(ctx context.Context, d time.Duration) error {
 	timer := time.NewTimer(d)
