@@ -1,0 +1,364 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+var errGone = status.Error(codes.FailedPrecondition, "this device has vanished")
+
+// vanish makes a device leave before it sends the step.
+func vanish(at pb.Step) func(pb.Step, bool, proto.Message) error {
+	return func(step pb.Step, after bool, _ proto.Message) error {
+		if step >= at && !after {
+			return errGone
+		}
+		return nil
+	}
+}
+
+// TestRounds runs whole attempts and holds that the unmasked sum is exactly the
+// sum of what the survivors alone would have sent without masks.
+func TestRounds(t *testing.T) {
+	const a, s, u, v = pb.Step_STEP_ADVERTISE, pb.Step_STEP_SHARE, pb.Step_STEP_SUBMIT, pb.Step_STEP_REVEAL
+	for _, c := range []struct {
+		name    string
+		devices int
+		gone    map[int]pb.Step // who leaves before which step
+	}{
+		{"three", 3, nil},
+		{"five", 5, nil},
+		{"one never advertises", 4, map[int]pb.Step{0: a}},
+		{"one leaves after Advertise", 4, map[int]pb.Step{1: s}},
+		{"one leaves after Share", 4, map[int]pb.Step{2: u}},
+		{"one leaves after Submit", 4, map[int]pb.Step{3: v}},
+		{"one after Share, one after Submit", 6, map[int]pb.Step{0: u, 5: v}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				wanted := map[pb.Step]int{a: c.devices, s: c.devices, u: c.devices, v: c.devices}
+				for _, left := range c.gone {
+					for step := range wanted {
+						if step >= left {
+							wanted[step]--
+						}
+					}
+				}
+				r := newRig(t, c.devices, wanted)
+				want := make([]uint32, r.plan.SecureAggregation.Length)
+				var group sync.WaitGroup
+				for i := range c.devices {
+					p := r.participant(i, i) // the first has no examples
+					transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+					left, leaves := c.gone[i]
+					if leaves {
+						transport.edit = vanish(left)
+					}
+					if !leaves || left > u {
+						own, err := r.participant(i, i).Update(r.plan, r.model)
+						if err != nil {
+							t.Fatal(err)
+						}
+						for j, w := range own {
+							want[j] += w
+						}
+					}
+					group.Go(func() {
+						result, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint)
+						if leaves != (err != nil) || leaves && !errors.Is(err, ErrAttemptEnded) {
+							t.Errorf("device %d: result %v, error %v; leaves: %v", i, result, err, leaves)
+						}
+						if err == nil && (result.Round != 1 || result.Attempt != 1 || result.Task != "shop" || result.BytesUp < int64(len(r.vectors[transport.id]))) {
+							t.Errorf("device %d: result %+v", i, result)
+						}
+					})
+				}
+				group.Wait()
+				ring := uint32(1)<<r.plan.Codec.RingBits - 1
+				for j := range want {
+					if want[j]&ring != r.words[j]&ring {
+						t.Fatalf("word %d of the sum is %d, want %d", j, r.words[j]&ring, want[j]&ring)
+					}
+				}
+			})
+		})
+	}
+}
+
+// TestSameBytesAgain loses the connection before and after every message of one
+// device, repeatedly, and holds that it goes on with the same bytes.
+func TestSameBytesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		var mu sync.Mutex
+		tries := make(map[string]int)
+		sent := make(map[string][]byte)
+		flaky := func(step pb.Step, after bool, request proto.Message) error {
+			b, err := proto.MarshalOptions{Deterministic: true}.Marshal(request)
+			if err != nil {
+				return err
+			}
+			name := step.String()
+			if q, ok := request.(*pb.SubmitRequest); ok {
+				name = fmt.Sprint(name, q.Index)
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			if before, again := sent[name]; again && !bytes.Equal(before, b) {
+				t.Errorf("%s was sent again with other bytes", name)
+			}
+			sent[name] = b
+			tries[name]++
+			switch {
+			case tries[name] < 4:
+				return status.Error(codes.Unavailable, "connection lost before")
+			case tries[name] == 5 && after:
+				return status.Error(codes.ResourceExhausted, "no memory for the reply")
+			}
+			return nil
+		}
+		var log syncBuffer
+		var group sync.WaitGroup
+		for i := range 3 {
+			p := r.participant(i, 5)
+			transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+			if i == 0 {
+				transport.edit = flaky
+				p.Logger = slog.New(slog.NewTextHandler(&log, nil))
+			}
+			group.Go(func() {
+				if _, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint); err != nil {
+					t.Errorf("device %d: %v", i, err)
+				}
+			})
+		}
+		group.Wait()
+		if len(sent) != 3+3 { // three chunks of about 590 kB
+			t.Errorf("%d messages were sent, want 6", len(sent))
+		}
+		for name, n := range tries {
+			if n < 6 {
+				t.Errorf("%s was tried %d times, want it interrupted both ways", name, n)
+			}
+		}
+		for _, record := range []string{"advertise sending", "advertise answered", "share sending", "share answered", "submit sending", "submit answered", "reveal sending", "reveal answered"} {
+			if strings.Count(log.String(), `"`+record+`"`) != 1 {
+				t.Errorf("the log has not just one %q:\n%s", record, log.String())
+			}
+		}
+		if !strings.Contains(log.String(), "task=shop round=1 attempt=1") {
+			t.Errorf("the log does not name the attempt:\n%s", log.String())
+		}
+	})
+}
+
+// TestSilence holds that no step hangs: a coordinator that stays silent, or always
+// unreachable, costs the step's time and no more.
+func TestSilence(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(context.Context) error
+	}{
+		{"silent", func(ctx context.Context) error { <-ctx.Done(); return status.FromContextError(ctx.Err()).Err() }},
+		{"unreachable", func(context.Context) error { return status.Error(codes.Unavailable, "refused") }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 3, nil)
+				began := time.Now()
+				p := r.participant(0, 1)
+				_, err := p.TakePart(t.Context(), &silent{member: &member{r: r}, edit: c.edit}, r.planBytes, r.checkpoint)
+				if !errors.Is(err, ErrAttemptEnded) || !strings.Contains(err.Error(), "no answer in the plan's time") {
+					t.Errorf("got %v", err)
+				}
+				if took, want := time.Since(began), milliseconds(r.plan.AdvertiseMs)+replySlack; took < want-2*time.Second || took > want {
+					t.Errorf("gave up after %v, want %v", took, want)
+				}
+			})
+		})
+	}
+}
+
+type silent struct {
+	*member
+	edit func(context.Context) error
+}
+
+func (s *silent) Advertise(ctx context.Context, _ *pb.AdvertiseRequest) (*pb.AdvertiseResponse, error) {
+	return nil, s.edit(ctx)
+}
+
+// TestRecordComesFirst holds that nothing leaves before it was noted, and that a
+// note that fails ends the attempt.
+func TestRecordComesFirst(t *testing.T) {
+	for _, fails := range []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_REVEAL} {
+		t.Run(fails.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				r := newRig(t, 4, map[pb.Step]int{pb.Step_STEP_REVEAL: 3})
+				if fails == pb.Step_STEP_ADVERTISE {
+					r = newRig(t, 4, map[pb.Step]int{pb.Step_STEP_ADVERTISE: 3, pb.Step_STEP_SHARE: 3, pb.Step_STEP_SUBMIT: 3, pb.Step_STEP_REVEAL: 3})
+				}
+				full := errors.New("the disk is full")
+				var group sync.WaitGroup
+				for i := range 4 {
+					p := r.participant(i, 5)
+					transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+					if i == 0 {
+						p.Record = func(at *pb.RoundStep, step pb.Step) error {
+							if step == fails {
+								return full
+							}
+							return nil
+						}
+						transport.edit = func(step pb.Step, _ bool, _ proto.Message) error {
+							if step >= fails {
+								t.Errorf("%v was sent although it could not be noted", step)
+							}
+							return nil
+						}
+					}
+					group.Go(func() {
+						_, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint)
+						if i == 0 != errors.Is(err, full) {
+							t.Errorf("device %d: %v", i, err)
+						}
+					})
+				}
+				group.Wait()
+			})
+		})
+	}
+}
+
+// TestPlansRefused changes one thing of a good plan at a time. None may lead to
+// training or to a message.
+func TestPlansRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(*pb.Plan)
+		want string
+	}{
+		{"minimum below the device's", func(p *pb.Plan) { p.SecureAggregation.MinSurvivors = 2 }, "minimum of survivors is 2, this device's own is 3"},
+		{"cohort below the minimum", func(p *pb.Plan) { p.SecureAggregation.Cohort = 2; p.SecureAggregation.MinSurvivors = 3 }, "cannot have the 3 survivors"},
+		{"cohort too large", func(p *pb.Plan) { p.SecureAggregation.Cohort = 101 }, "want at most 100"},
+		{"no task", func(p *pb.Plan) { p.Task = "" }, "name has 0 bytes"},
+		{"another task", func(p *pb.Plan) { p.Task = "other" }, `belongs to task "shop"`},
+		{"round 0", func(p *pb.Plan) { p.Round = 0 }, "count from 1"},
+		{"attempt 0", func(p *pb.Plan) { p.Attempt = 0 }, "count from 1"},
+		{"short hash", func(p *pb.Plan) { p.CheckpointSha256 = p.CheckpointSha256[:31] }, "hash of 31 bytes"},
+		{"another checkpoint", func(p *pb.Plan) { p.CheckpointSha256[0] ^= 1 }, "the plan names"},
+		{"huge checkpoint", func(p *pb.Plan) { p.CheckpointBytes = math.MaxUint64 }, "want 1 to"},
+		{"no training", func(p *pb.Plan) { p.Training = nil }, "epochs"},
+		{"huge epochs", func(p *pb.Plan) { p.Training.Epochs = math.MaxUint32 }, "epochs"},
+		{"huge batch", func(p *pb.Plan) { p.Training.Batch = math.MaxUint32 }, "batches"},
+		{"rate not a number", func(p *pb.Plan) { p.Training.LearningRate = float32(math.NaN()) }, "learning rate"},
+		{"dropout of all", func(p *pb.Plan) { p.Training.FeatureDropout = 1 }, "dropout"},
+		{"smoothing negative", func(p *pb.Plan) { p.Training.LabelSmoothing = -1 }, "smoothing"},
+		{"no codec", func(p *pb.Plan) { p.Codec = nil }, "clip"},
+		{"clip infinite", func(p *pb.Plan) { p.Codec.Clip = float32(math.Inf(1)) }, "clip"},
+		{"huge bits", func(p *pb.Plan) { p.Codec.Bits = math.MaxUint32 }, "codec"},
+		{"sum overflows", func(p *pb.Plan) { p.Codec.RingBits = 16 }, "overflow"},
+		{"no aggregation", func(p *pb.Plan) { p.SecureAggregation = nil }, "minimum of survivors is 0"},
+		{"length", func(p *pb.Plan) { p.SecureAggregation.Length-- }, "words"},
+		{"no time", func(p *pb.Plan) { p.StepMs = 0 }, "a step of"},
+		{"a year's time", func(p *pb.Plan) { p.AdvertiseMs = math.MaxUint32 }, "a step of"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := newRig(t, 3, nil)
+			c.edit(r.plan)
+			planBytes, err := proto.Marshal(r.plan)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := r.participant(0, 1)
+			p.Train = func([]float32, model.Layout, []model.Example, model.Training, uint64) error {
+				t.Error("trained")
+				return nil
+			}
+			transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
+			_, err = p.TakePart(t.Context(), transport, planBytes, r.checkpoint)
+			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+		})
+	}
+	t.Run("not a plan", func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, []byte("\xff\xff"), r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("got %v", err)
+		}
+	})
+	t.Run("device that would accept two", func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		p := r.participant(0, 1)
+		p.MinSurvivors = 2
+		if _, err := p.TakePart(t.Context(), &member{r: r}, r.planBytes, r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("got %v", err)
+		}
+	})
+}
+
+// TestDeviceWithoutExamples holds that it sends zeros and weight zero.
+func TestDeviceWithoutExamples(t *testing.T) {
+	r := newRig(t, 3, nil)
+	p := r.participant(0, 0)
+	p.Train = nil // not called
+	words, err := p.Update(r.plan, r.model)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, w := range words {
+		if w != 0 {
+			t.Fatalf("word %d is %d", i, w)
+		}
+	}
+}
+
+// TestTrainingThatDiverges holds that NaN never becomes a message.
+func TestTrainingThatDiverges(t *testing.T) {
+	r := newRig(t, 3, nil)
+	p := r.participant(0, 1)
+	p.Train = func(params []float32, _ model.Layout, _ []model.Example, _ model.Training, _ uint64) error {
+		params[3] = float32(math.NaN())
+		return nil
+	}
+	transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
+	if _, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
+		t.Errorf("got %v", err)
+	}
+}
+
+// syncBuffer is a log that several goroutines may write.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}
