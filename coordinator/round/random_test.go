@@ -14,7 +14,7 @@ import (
 // in any order. However it goes, the round ends once, by its last deadline, and a
 // sum is the plain sum of the survivors, who all submitted.
 func TestRandomSchedules(t *testing.T) {
-	const schedules = 300
+	const schedules = 150
 	summed := 0
 	for seed := range uint64(schedules) {
 		if chaos(t, seed) {
@@ -29,7 +29,7 @@ func TestRandomSchedules(t *testing.T) {
 func chaos(t *testing.T, seed uint64) (summed bool) {
 	source := rand.New(rand.NewPCG(seed, 3))
 	p := &player{t: t, now: time.UnixMilli(0)}
-	n := 3 + source.IntN(5)
+	n, calm := 3+source.IntN(5), 5+source.IntN(12)
 	p.begin([]string{fmt.Sprintf("devices=%d", n)})
 	ends, end := 0, p.now.Add(40*time.Second+3*10*time.Second)
 	submitted := map[secagg.ID]bool{}
@@ -61,13 +61,13 @@ func chaos(t *testing.T, seed uint64) (summed bool) {
 	}
 	for !p.now.After(end) {
 		d := p.devices[source.IntN(n)]
-		switch source.IntN(12) {
+		switch source.IntN(calm) {
 		case 0:
 			take(p.round.Gone(p.now, d.id))
 		case 1:
 			take(p.round.Back(p.now, d.id))
 		case 2:
-			p.now = p.now.Add(time.Duration(source.IntN(2500)) * time.Millisecond)
+			p.now = p.now.Add(time.Duration(source.IntN(9000)) * time.Millisecond)
 			take(p.round.Tick(p.now))
 		case 3:
 			effects, err := p.round.Receive(p.now, d.id, Step(source.IntN(5)), []byte("noise"))
