@@ -2,8 +2,6 @@ package dataset
 
 import (
 	"bytes"
-	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
 	"sort"
@@ -93,33 +91,27 @@ func parseList(f file) ([]string, error) {
 }
 
 func parseArray(f file) ([]string, error) {
+	const want = "an array of strings"
 	l := &list{f, make(map[string]int)}
-	d := json.NewDecoder(bytes.NewReader(f.data))
-	at := &lineAt{data: f.data, line: 1}
-	here := func() int { return at.of(int(d.InputOffset())) }
-	broken := func(err error) error {
-		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
-			return f.errorf(at.of(len(f.data)), "the JSON ends before it is complete; want an array of strings")
-		}
-		return f.errorf(here(), "cannot be read as a JSON array of strings: %w", err)
+	r := newJSONReader(f)
+	if err := r.open('[', want); err != nil {
+		return nil, err
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, broken(err)
-	}
-	for d.More() {
+	for r.More() {
+		line := r.line()
 		var intent string
-		if err := d.Decode(&intent); err != nil {
-			return nil, broken(err)
+		if err := r.value(line, &intent, want); err != nil {
+			return nil, err
 		}
-		if err := l.add(here(), intent); err != nil {
+		if err := l.add(line, intent); err != nil {
 			return nil, err
 		}
 	}
-	if _, err := d.Token(); err != nil {
-		return nil, broken(err)
+	if err := r.close(); err != nil {
+		return nil, err
 	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, f.errorf(here(), "got more after the JSON array; want one array in the file")
+	if err := r.end(); err != nil {
+		return nil, err
 	}
 	return l.sorted()
 }
