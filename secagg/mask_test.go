@@ -1,0 +1,212 @@
+package secagg
+
+import (
+	"crypto/aes"
+	"crypto/cipher"
+	"encoding/binary"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+)
+
+// naiveMask is the mask as docs/protocol.md words it, from its first word on.
+func naiveMask(key digest, words int) []uint32 {
+	block, err := aes.NewCipher(key[:])
+	if err != nil {
+		panic(err)
+	}
+	b := make([]byte, 4*words)
+	cipher.NewCTR(block, make([]byte, aes.BlockSize)).XORKeyStream(b, b)
+	out := make([]uint32, words)
+	for i := range out {
+		out[i] = binary.LittleEndian.Uint32(b[4*i:])
+	}
+	return out
+}
+
+// testMasks is count masks, every third subtracted, and their sum.
+func testMasks(count, words int) (*maskSet, []uint32) {
+	m, sum := &maskSet{}, make([]uint32, words)
+	for i := range count {
+		key := hash("test mask", []byte{byte(i)})
+		m.add(&key, i%3 == 1)
+		if mask := naiveMask(key, words); i%3 == 1 {
+			sub(sum, mask)
+		} else {
+			add(sum, mask)
+		}
+	}
+	return m, sum
+}
+
+func TestMasksInRanges(t *testing.T) {
+	const words = 3*chunkWords + 77
+	rng := rand.New(rand.NewPCG(3, 0))
+	for _, count := range []int{1, 2, 3, 4, 5, 8, 11} {
+		m, want := testMasks(count, words)
+		whole := make([]uint32, words)
+		m.apply(whole, 0)
+		if !slices.Equal(whole, want) {
+			t.Fatalf("%d masks at once differ from the streams", count)
+		}
+		pieces := make([]uint32, words+1)[1:] // not aligned to 8 bytes
+		for lo := 0; lo < words; {
+			hi := min(words, lo+rng.IntN(2*chunkWords))
+			m.apply(pieces[lo:hi], lo)
+			lo = hi
+		}
+		if !slices.Equal(pieces, want) {
+			t.Fatalf("%d masks in ranges differ from the streams", count)
+		}
+	}
+}
+
+// TestPortableLanes holds the wide pass and the portable one to each other, with
+// words at both ends of their range so that every carry happens.
+func TestPortableLanes(t *testing.T) {
+	if !littleEndian {
+		t.Skip("the wide pass is for little-endian machines")
+	}
+	rng := rand.New(rand.NewPCG(4, 0))
+	extreme := func() uint32 { return []uint32{0, 1, math.MaxUint32, 1 << 31, rng.Uint32()}[rng.IntN(5)] }
+	for range 200 {
+		n := 1 + rng.IntN(65)
+		s, v := new(scratch), make([]uint32, n)
+		for i := range v {
+			v[i] = extreme()
+			for lane := range lanes {
+				s.words(lane, n)[i] = extreme()
+			}
+		}
+		portable := slices.Clone(v)
+		addLanes(v, s)
+		addLanesPortable(portable, s)
+		if !slices.Equal(v, portable) {
+			t.Fatalf("%d words: wide pass %x, portable %x", n, v, portable)
+		}
+	}
+}
+
+// TestMaskedLooksUniform counts the bytes of masked vectors of nothing and of all
+// the ring holds: one alone tells nothing of its input.
+func TestMaskedLooksUniform(t *testing.T) {
+	for name, value := range map[string]uint32{"zeros": 0, "largest": math.MaxUint32} {
+		r := newRig(t, 300, 3)
+		r.params.Length = 1 << 16
+		var err error
+		r.adverts, err = NewServer(r.params)
+		r.must(err)
+		r.must(r.advertise(r.all()))
+		r.must(r.share(r.all()))
+		m, err := r.devices[0].shared.Open(r.devices[0].inbox)
+		r.must(err)
+		v := slices.Repeat([]uint32{value}, r.params.Length)
+		m.Mask(v, 0, len(v))
+		// 255 degrees of freedom: mean 255, deviation 22.6; 400 is over six
+		// deviations away. The seed is fixed, so this does not flicker.
+		for b := range 4 {
+			var count [256]int
+			for _, w := range v {
+				count[byte(w>>(8*b))]++
+			}
+			chi, expected := 0.0, float64(len(v))/256
+			for _, c := range count {
+				chi += (float64(c) - expected) * (float64(c) - expected) / expected
+			}
+			if chi > 400 || chi < 130 {
+				t.Errorf("%s: chi-square of byte %d is %.0f, want about 255", name, b, chi)
+			}
+		}
+	}
+}
+
+// TestMaskRefuses: masks hide one vector once.
+func TestMaskRefuses(t *testing.T) {
+	fresh := func() *Masking {
+		r := newRig(t, 301, 3)
+		r.must(r.advertise(r.all()))
+		r.must(r.share(r.all()))
+		m, err := r.devices[0].shared.Open(r.devices[0].inbox)
+		r.must(err)
+		return m
+	}
+	v := make([]uint32, testLength)
+	for name, misuse := range map[string]func(m *Masking){
+		"a word twice":        func(m *Masking) { m.Mask(v, 0, 40); m.Mask(v, 39, 41) },
+		"inside":              func(m *Masking) { m.Mask(v, 0, 40); m.Mask(v, 10, 11) },
+		"short vector":        func(m *Masking) { m.Mask(v[:66], 0, 66) },
+		"past the end":        func(m *Masking) { m.Mask(v, 60, 68) },
+		"backwards":           func(m *Masking) { m.Mask(v, 5, 4) },
+		"Done half-way":       func(m *Masking) { m.Mask(v, 0, 66); m.Done() },
+		"after Done":          func(m *Masking) { m.Mask(v, 0, 67); m.Done(); m.Mask(v, 0, 0) },
+		"Done twice":          func(m *Masking) { m.Mask(v, 0, 67); m.Done(); m.Done() },
+		"after Wipe":          func(m *Masking) { m.Wipe(); m.Mask(v, 0, 67) },
+		"Done without a mask": func(m *Masking) { m.Done() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			m := fresh()
+			defer func() {
+				if recover() == nil {
+					t.Error("no panic")
+				}
+			}()
+			misuse(m)
+		})
+	}
+}
+
+func TestSpans(t *testing.T) {
+	for seed := range uint64(50) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		var s spans
+		var taken [40]bool
+		total := 0
+		for range 60 {
+			lo := rng.IntN(40)
+			hi := lo + rng.IntN(min(8, 41-lo))
+			free := !slices.Contains(taken[lo:hi], true)
+			if got := s.add(lo, hi); got != free {
+				t.Fatalf("seed %d: [%d,%d) into %v: %v, want %v", seed, lo, hi, s, got, free)
+			}
+			if free {
+				total += hi - lo
+				for i := lo; i < hi; i++ {
+					taken[i] = true
+				}
+			}
+			if s.words() != total {
+				t.Fatalf("seed %d: %v has %d words, want %d", seed, s, s.words(), total)
+			}
+		}
+	}
+}
+
+// TestMaskAllocations: chunks after the first allocate nothing.
+func TestMaskAllocations(t *testing.T) {
+	m, _ := testMasks(8, 1)
+	count := func(words int) float64 {
+		v := make([]uint32, words)
+		return testing.AllocsPerRun(5, func() { m.apply(v, 0) })
+	}
+	if one, many := count(chunkWords), count(20*chunkWords); one != many {
+		t.Errorf("%v allocations for one chunk and %v for twenty, want the same", one, many)
+	}
+}
+
+func BenchmarkMaskRange(b *testing.B) {
+	const words = 1_000_000
+	for _, count := range []int{1, 10, 100} {
+		b.Run(fmt.Sprintf("masks=%d/words=%d", count, words), func(b *testing.B) {
+			m, _ := testMasks(count, 1)
+			v := make([]uint32, words)
+			b.SetBytes(4 * words * int64(count))
+			b.ReportAllocs()
+			for b.Loop() {
+				m.apply(v, 0)
+			}
+			b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N)/float64(count), "ms/mask")
+		})
+	}
+}
