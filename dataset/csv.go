@@ -8,8 +8,16 @@ import (
 	"strings"
 )
 
+const (
+	maxColumns  = 1000
+	maxRowBytes = 1 << 20
+)
+
 // parseCSV reads a table with a header.
 func parseCSV(f file) (*part, error) {
+	if err := checkRows(f); err != nil {
+		return nil, err
+	}
 	r := csv.NewReader(bytes.NewReader(f.data))
 	r.ReuseRecord = true
 	header, err := r.Read()
@@ -43,6 +51,34 @@ func parseCSV(f file) (*part, error) {
 			return nil, err
 		}
 	}
+}
+
+// checkRows bounds the columns and the bytes of every row, because the CSV
+// reader takes memory for a whole row before it compares it with the header.
+func checkRows(f file) error {
+	line, begins := 1, 1
+	quoted := false
+	fields, from := 1, 0
+	for i, c := range f.data {
+		switch {
+		case c == '"':
+			quoted = !quoted
+		case c == ',' && !quoted:
+			fields++
+		case c == '\n':
+			line++
+			if !quoted {
+				fields, from, begins = 1, i+1, line
+			}
+		}
+		if fields > maxColumns {
+			return f.errorf(begins, "got a row of more than %d columns; is a line break missing?", maxColumns)
+		}
+		if i-from == maxRowBytes {
+			return f.errorf(begins, "got a row of more than %d bytes; is a quotation mark or a line break missing?", maxRowBytes)
+		}
+	}
+	return nil
 }
 
 // columns finds the fields in a CSV header; -1 stands for no such column.

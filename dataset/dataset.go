@@ -42,8 +42,8 @@ const (
 )
 
 // maxYAMLBytes is smaller than MaxBytes because a YAML document is held as a
-// tree whose nodes take about fifty times the bytes they were read from.
-const maxYAMLBytes = 8 << 20
+// tree whose nodes can take a hundred times the bytes they were read from.
+const maxYAMLBytes = 4 << 20
 
 // Phrase is one thing a person typed and what they meant by it. User is empty
 // where the data does not say who it was.

@@ -105,7 +105,9 @@ func kindOf(data []byte) kind {
 	case '[':
 		return kindArray
 	}
-	if header, err := csv.NewReader(bytes.NewReader(data)).Read(); err == nil {
+	// A header beyond this is refused later on, as a row with too many columns.
+	start := data[:min(len(data), maxRowBytes)]
+	if header, err := csv.NewReader(bytes.NewReader(start)).Read(); err == nil {
 		var has [fieldCount]bool
 		for _, name := range header {
 			if f, ok := fieldOf(name); ok {
