@@ -69,7 +69,7 @@ func NewCheckpoint(task, size string, round uint64, labels []string, params []fl
 	if err := finite(params); err != nil {
 		return nil, err
 	}
-	c.Manifest.ParametersSHA256 = parametersSHA256(appendParameters(nil, params))
+	c.Manifest.ParametersSHA256 = parametersSHA256(encodeParameters(params))
 	return c, nil
 }
 
@@ -89,7 +89,7 @@ func (m *Manifest) CheckTokeniser() error {
 // bytes, whose SHA-256 names the checkpoint. The manifest's hash of the parameters is computed anew.
 func (c *Checkpoint) Encode() []byte {
 	m := c.Manifest
-	raw := appendParameters(nil, c.Params)
+	raw := encodeParameters(c.Params)
 	m.ParametersSHA256 = parametersSHA256(raw)
 	manifest := m.encode()
 	b := make([]byte, 0, len(magic)+4+len(manifest)+len(raw))
@@ -211,12 +211,10 @@ func finite(params []float32) error {
 	return nil
 }
 
-func appendParameters(b []byte, params []float32) []byte {
-	if b == nil {
-		b = make([]byte, 0, 4*len(params))
-	}
-	for _, x := range params {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(x))
+func encodeParameters(params []float32) []byte {
+	b := make([]byte, 4*len(params))
+	for i, x := range params {
+		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(x))
 	}
 	return b
 }

@@ -47,19 +47,21 @@ func CrossEntropy(z, p []float32, labels int, label []int32, weight []float32, s
 			continue
 		}
 		row, probabilities := z[i*labels:][:labels], p[i*labels:][:labels]
-		// The largest element's probability is one over the sum of exponentials, and at least 1/labels: the
-		// logarithm of the sum comes from it without cancellation.
-		m, at := row[0], 0
-		var sum float64
+		at := 0
 		for j, x := range row {
-			if x > m {
-				m, at = x, j
+			if x > row[at] {
+				at = j
 			}
-			sum += float64(x)
 		}
-		logSum := float64(m) - log(float64(probabilities[at]))
+		// Measured from the largest element, the loss is a logarithm plus distances, and nothing large cancels. The
+		// logarithm is of the sum of exponentials, which the largest element's share is one over.
+		m := float64(row[at])
+		var distances float64
+		for _, x := range row {
+			distances += m - float64(x)
+		}
 		e := float64(smoothing)
-		loss := logSum - float64((1-e)*float64(row[label[i]])) - float64(e*sum)/float64(labels)
+		loss := float64((1-e)*(m-float64(row[label[i]]))) + float64(e*distances)/float64(labels) - log(float64(probabilities[at]))
 		total += float32(w * float32(loss))
 	}
 	return total
