@@ -1,0 +1,128 @@
+package simulate
+
+import (
+	"context"
+	"fmt"
+	"runtime"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/discreet-fl/discreet/model"
+)
+
+// ConvergedEpochs is how many passes a baseline trains: with a rate that falls to
+// zero, more no longer change its accuracy.
+const ConvergedEpochs = 30
+
+// aloneDevices bounds the devices that the alone baseline trains.
+const aloneDevices = 100
+
+// Score is how well a checkpoint names the intents of test phrases.
+type Score struct {
+	Accuracy float64 // share named rightly
+	MacroF1  float64 // mean F1 over the intents that occur
+}
+
+// Evaluate scores a checkpoint on examples, on all cores.
+func Evaluate(c *model.Checkpoint, test []model.Example) Score {
+	workers := runtime.GOMAXPROCS(0)
+	guesses := make([]int, len(test))
+	var wait sync.WaitGroup
+	for w := range workers {
+		wait.Go(func() {
+			classifier := model.NewClassifier(c)
+			for i := w; i < len(test); i += workers {
+				scores := classifier.Scores(test[i].Features)
+				best := 0
+				for j, s := range scores {
+					if s > scores[best] {
+						best = j
+					}
+				}
+				guesses[i] = best
+			}
+		})
+	}
+	wait.Wait()
+	return score(guesses, test, len(c.Manifest.Labels))
+}
+
+// score counts right guesses, and the F1 of each intent that occurs or is guessed.
+func score(guesses []int, test []model.Example, labels int) Score {
+	hits, guessed, real := make([]int, labels), make([]int, labels), make([]int, labels)
+	right := 0
+	for i, e := range test {
+		guessed[guesses[i]]++
+		real[e.Label]++
+		if guesses[i] == e.Label {
+			hits[e.Label]++
+			right++
+		}
+	}
+	var f1 float64
+	present := 0
+	for l := range labels {
+		if real[l]+guessed[l] > 0 {
+			present++
+			f1 += 2 * float64(hits[l]) / float64(real[l]+guessed[l])
+		}
+	}
+	return Score{Accuracy: float64(right) / float64(len(test)), MacroF1: f1 / float64(present)}
+}
+
+// baselines trains one model on everything and one on each device alone, with the
+// devices' own optimiser to convergence, and scores them.
+func (r *run) baselines(ctx context.Context) (central, alone float64, err error) {
+	settings, err := model.DefaultTraining(r.Model)
+	if err != nil {
+		return 0, 0, err
+	}
+	settings.Epochs = ConvergedEpochs
+	var all []model.Example
+	for _, d := range r.devices {
+		all = append(all, d.examples...)
+	}
+	drawn := stream(r.Seed, "alone").Perm(len(r.devices))
+	drawn = drawn[:min(len(drawn), aloneDevices)]
+	slices.Sort(drawn)
+	scores := make([]float64, len(drawn))
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(runtime.GOMAXPROCS(0))
+	group.Go(func() error {
+		var err error
+		central, err = r.baseline(ctx, all, settings, derive(r.Seed, "central"))
+		return err
+	})
+	for i, n := range drawn {
+		group.Go(func() error {
+			var err error
+			scores[i], err = r.baseline(ctx, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return 0, 0, fmt.Errorf("training a baseline: %w", err)
+	}
+	for _, s := range scores {
+		alone += s / float64(len(scores))
+	}
+	return central, alone, nil
+}
+
+// baseline trains a fresh model on examples and returns its accuracy.
+func (r *run) baseline(ctx context.Context, own []model.Example, s model.Training, seed [32]byte) (float64, error) {
+	if err := ctx.Err(); err != nil {
+		return 0, err
+	}
+	params := r.layout.Init(r.Seed)
+	if err := r.trainers.run(ctx, params, r.layout, own, s, seed64(seed)); err != nil {
+		return 0, err
+	}
+	c, err := model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
+	if err != nil {
+		return 0, err
+	}
+	return Evaluate(c, r.test).Accuracy, nil
+}

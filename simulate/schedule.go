@@ -1,0 +1,107 @@
+package simulate
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"math/rand/v2"
+
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// Vanish is the place in a round at which a device leaves for good.
+type Vanish int
+
+// A device vanishes before it sends its advert, or right after it has sent one of
+// its messages and before it has read the answer.
+const (
+	Stays Vanish = iota
+	BeforeAdvertise
+	AfterAdvertise
+	AfterShare
+	AfterSubmit
+)
+
+// member is one selected device of an attempt and what will become of it.
+type member struct {
+	device int
+	vanish Vanish
+}
+
+// schedule fixes, before the run and by the seed alone, who is selected for each
+// attempt and where each of them vanishes, so that a secure and a plain run meet
+// the same devices.
+type schedule struct {
+	seed              uint64
+	devices, perRound int
+	drop              float64
+}
+
+// cohort returns the members of one attempt: perRound devices drawn without
+// repetition, each of which vanishes with probability drop at a step drawn
+// uniformly.
+func (s schedule) cohort(round uint64, attempt uint32) []member {
+	draw := stream(s.seed, "cohort", round, uint64(attempt))
+	members := make([]member, s.perRound)
+	for i, device := range draw.Perm(s.devices)[:s.perRound] {
+		members[i].device = device
+		if draw.Float64() < s.drop {
+			members[i].vanish = BeforeAdvertise + Vanish(draw.IntN(4))
+		}
+	}
+	return members
+}
+
+// outcome is what the protocol makes of a cohort, by its rules alone.
+type outcome struct {
+	roster, sharers, survivors, revealers int
+	ok                                    bool
+}
+
+// outcomeOf applies the protocol's thresholds to a cohort's fate: the roster is who
+// advertised; at least the threshold of it must share, submit and reveal, and no
+// fewer than minSurvivors may stand in the roster and in the sum.
+func outcomeOf(members []member, minSurvivors int) outcome {
+	lost := dropsOf(members)
+	var o outcome
+	o.roster = len(members) - lost.BeforeAdvertise
+	o.sharers = o.roster - lost.AfterAdvertise
+	o.survivors = o.sharers - lost.AfterShare
+	o.revealers = o.survivors - lost.AfterSubmit
+	threshold := secagg.Threshold(o.roster)
+	o.ok = o.roster >= minSurvivors && o.survivors >= minSurvivors && o.revealers >= threshold
+	return o
+}
+
+// dropsOf counts a cohort's vanishings by step.
+func dropsOf(members []member) Drops {
+	var d Drops
+	for _, m := range members {
+		switch m.vanish {
+		case BeforeAdvertise:
+			d.BeforeAdvertise++
+		case AfterAdvertise:
+			d.AfterAdvertise++
+		case AfterShare:
+			d.AfterShare++
+		case AfterSubmit:
+			d.AfterSubmit++
+		}
+	}
+	return d
+}
+
+// derive hashes the seed, a purpose and numbers into 32 bytes: H(seed, round, device).
+func derive(seed uint64, purpose string, numbers ...uint64) [32]byte {
+	b := binary.LittleEndian.AppendUint64(nil, seed)
+	b = append(b, byte(len(purpose)))
+	b = append(b, purpose...)
+	for _, n := range numbers {
+		b = binary.LittleEndian.AppendUint64(b, n)
+	}
+	return sha256.Sum256(b)
+}
+
+// stream is a random stream of its own for a purpose.
+func stream(seed uint64, purpose string, numbers ...uint64) *rand.Rand {
+	return rand.New(rand.NewChaCha8(derive(seed, purpose, numbers...)))
+}

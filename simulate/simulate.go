@@ -1,0 +1,308 @@
+// Package simulate runs many devices and a coordinator in one process, with the
+// same code as the real ones and no network: client.Participant takes part through
+// direct calls in rounds of coordinator/round.
+//
+// Begin with [Run]. A round, walked:
+//
+//  1. The schedule names the cohort and who will vanish where (schedule.go).
+//  2. Each member trains on its own examples and encodes its update.
+//  3. With Secure, the members and the round exchange the protocol's messages
+//     (secure.go); without, the survivors' vectors are added in clear (plain.go).
+//     Either way the sum is the same integers.
+//  4. The sum is decoded, the strategy steps, a checkpoint is made and measured.
+//  5. An attempt with too few left is tried again with a new cohort.
+package simulate
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"runtime"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/coordinator/round"
+	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// Config says what to simulate. Every field is set.
+type Config struct {
+	Train        [][]dataset.Phrase // each device's chats; a device may have none
+	Test         []dataset.Phrase
+	Intents      []string
+	PerRound     int     // devices in a cohort
+	MinSurvivors int     // survivors below which an attempt is aborted
+	Rounds       int     // rounds to run
+	Model        string  // "small" or "base"
+	Drop         float64 // probability that a selected device vanishes, 0 to 1
+	Secure       bool    // whether sums are taken under masks
+	Seed         uint64  // of everything but keys
+	Progress     func(Round)
+}
+
+// Result is what a simulation found.
+type Result struct {
+	// Accuracy and MacroF1 are the last checkpoint's on the test phrases.
+	Accuracy float64 `json:"accuracy"`
+	MacroF1  float64 `json:"macro_f1"`
+	// CentralisedAccuracy is that of one model trained to convergence on all chats in
+	// one place; LocalOnlyAccuracy the mean of models each trained to convergence on
+	// one device's chats alone, over all devices or a drawn hundred.
+	CentralisedAccuracy float64 `json:"centralised_accuracy"`
+	LocalOnlyAccuracy   float64 `json:"local_only_accuracy"`
+	Parameters          int     `json:"parameters"`
+	// BytesUpPerDevice is the mean that a device in a round's sum sent in it, all
+	// messages counted.
+	BytesUpPerDevice int64   `json:"bytes_up_per_device"`
+	Seconds          float64 `json:"seconds"`
+	// Digest is the SHA-256 of the last checkpoint file, in hex.
+	Digest  string  `json:"digest"`
+	Secure  bool    `json:"secure"`
+	Seed    uint64  `json:"seed"`
+	Devices int     `json:"devices"`
+	Model   string  `json:"model"`
+	Rounds  []Round `json:"rounds"`
+	// Checkpoint is the last checkpoint file.
+	Checkpoint []byte `json:"-"`
+}
+
+// Round is one round of a simulation.
+type Round struct {
+	Round    int     `json:"round"`
+	Accuracy float64 `json:"accuracy"`
+	// Participants were selected; Survivors are in the sum, 0 where every attempt failed.
+	Participants int   `json:"participants"`
+	Survivors    int   `json:"survivors"`
+	Drops        Drops `json:"drops"`
+	Attempts     int   `json:"attempts"`
+	// MasksExpanded is how many mask streams the coordinator expanded to unmask the sum.
+	MasksExpanded int     `json:"masks_expanded"`
+	Seconds       float64 `json:"seconds"`
+}
+
+// Drops counts the devices that vanished in the last attempt of a round, by step.
+type Drops struct {
+	BeforeAdvertise int `json:"before_advertise"`
+	AfterAdvertise  int `json:"after_advertise"`
+	AfterShare      int `json:"after_share"`
+	AfterSubmit     int `json:"after_submit"`
+}
+
+// Total is the number of devices that vanished at any step.
+func (d Drops) Total() int {
+	return d.BeforeAdvertise + d.AfterAdvertise + d.AfterShare + d.AfterSubmit
+}
+
+// check returns an error for a configuration that cannot run.
+func (c *Config) check() error {
+	switch {
+	case len(c.Train) < c.PerRound:
+		return fmt.Errorf("%d devices a round of %d devices: lower --per-round or raise --devices", c.PerRound, len(c.Train))
+	case c.PerRound < c.MinSurvivors:
+		return fmt.Errorf("%d devices a round, want at least the %d that must survive it", c.PerRound, c.MinSurvivors)
+	case c.PerRound > secagg.MaxCohort:
+		return fmt.Errorf("%d devices a round, want at most %d", c.PerRound, secagg.MaxCohort)
+	case c.Rounds < 1:
+		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
+	case !(c.Drop >= 0 && c.Drop <= 1):
+		return fmt.Errorf("drop is %v, want a probability from 0 to 1", c.Drop)
+	case len(c.Test) == 0:
+		return errors.New("no test phrases: name a file with --test")
+	}
+	return nil
+}
+
+// run is a simulation on its way.
+type run struct {
+	Config
+	schedule schedule
+	spec     *pb.TaskSpec
+	layout   model.Layout
+	ca       ed25519.PrivateKey
+	trainers *trainers
+	devices  []*device
+	test     []model.Example
+
+	checkpoint *model.Checkpoint
+	encoded    []byte // the checkpoint's file
+	velocity   []float32
+	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
+	observe func(device int, step round.Step, payload []byte) []byte
+	bytesUp    int64
+	sent       int64 // device rounds that bytesUp is over
+}
+
+// Run simulates and returns what it found. It is repeatable: with the same
+// configuration the checkpoints have the same bits, with Secure or without.
+func Run(ctx context.Context, c Config) (*Result, error) {
+	start := time.Now()
+	r, err := newRun(c)
+	if err != nil {
+		return nil, err
+	}
+	result := &Result{Parameters: r.layout.Parameters(), Secure: c.Secure, Seed: c.Seed, Devices: len(c.Train), Model: c.Model}
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error {
+		var err error
+		result.CentralisedAccuracy, result.LocalOnlyAccuracy, err = r.baselines(ctx)
+		return err
+	})
+	group.Go(func() error { return r.rounds(ctx, result) })
+	if err := errors.Join(group.Wait(), r.trainers.close()); err != nil {
+		return nil, err
+	}
+	digest := sha256.Sum256(r.encoded)
+	result.Digest, result.Checkpoint = hex.EncodeToString(digest[:]), r.encoded
+	if r.sent > 0 {
+		result.BytesUpPerDevice = r.bytesUp / r.sent
+	}
+	result.Seconds = time.Since(start).Seconds()
+	return result, nil
+}
+
+// newRun makes the devices and the first checkpoint.
+func newRun(c Config) (*run, error) {
+	if err := c.check(); err != nil {
+		return nil, err
+	}
+	layout, err := model.NewLayout(c.Model, len(c.Intents))
+	if err != nil {
+		return nil, err
+	}
+	r := &run{Config: c, layout: layout, velocity: make([]float32, layout.Parameters())}
+	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
+	r.spec = &pb.TaskSpec{
+		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
+		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
+	}
+	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
+	if err != nil {
+		return nil, err
+	}
+	r.encoded = r.checkpoint.Encode()
+	labels := make(map[string]int, len(c.Intents))
+	for i, intent := range c.Intents {
+		labels[intent] = i
+	}
+	if r.test, err = examples(c.Test, labels); err != nil {
+		return nil, err
+	}
+	for i, phrases := range c.Train {
+		own, err := examples(phrases, labels)
+		if err != nil {
+			return nil, err
+		}
+		r.devices = append(r.devices, &device{number: i, examples: own})
+	}
+	if _, r.ca, err = ed25519.GenerateKey(rand.Reader); err != nil {
+		return nil, err
+	}
+	settings, err := model.DefaultTraining(c.Model)
+	if err != nil {
+		return nil, err
+	}
+	r.trainers, err = newTrainers(layout, settings.Batch, runtime.GOMAXPROCS(0))
+	return r, err
+}
+
+// examples turns phrases into features and labels.
+func examples(phrases []dataset.Phrase, labels map[string]int) ([]model.Example, error) {
+	out := make([]model.Example, len(phrases))
+	for i, p := range phrases {
+		label, ok := labels[p.Intent]
+		if !ok {
+			return nil, fmt.Errorf("phrase %q has the intent %q, which is not among the %d of the model", p.Text, p.Intent, len(labels))
+		}
+		out[i] = model.Example{Features: model.Featurise(p.Text), Label: label}
+	}
+	return out, nil
+}
+
+// rounds runs every round and measures each checkpoint.
+func (r *run) rounds(ctx context.Context, result *Result) error {
+	for n := 1; n <= r.Rounds; n++ {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		start := time.Now()
+		round, err := r.round(ctx, uint64(n))
+		if err != nil {
+			return fmt.Errorf("round %d: %w", n, err)
+		}
+		score := Evaluate(r.checkpoint, r.test)
+		round.Accuracy, round.Seconds = score.Accuracy, time.Since(start).Seconds()
+		result.Accuracy, result.MacroF1 = score.Accuracy, score.MacroF1
+		result.Rounds = append(result.Rounds, *round)
+		if r.Progress != nil {
+			r.Progress(*round)
+		}
+	}
+	return nil
+}
+
+// round runs one round: attempts until one succeeds or they are used up, in which
+// case the checkpoint stays as it was.
+func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
+	result := &Round{Round: int(number), Participants: r.PerRound}
+	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
+		members := r.schedule.cohort(number, attempt)
+		result.Drops, result.Attempts = dropsOf(members), int(attempt)
+		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, r.encoded)
+		if err != nil {
+			return nil, err
+		}
+		sum := r.plain
+		if r.Secure {
+			sum = r.secure
+		}
+		total, err := sum(ctx, plan, raw, members)
+		if err != nil {
+			return nil, err
+		}
+		if total == nil {
+			continue
+		}
+		result.Survivors, result.MasksExpanded = total.survivors, total.expansions
+		r.bytesUp += total.bytesUp
+		r.sent += int64(total.survivors)
+		return result, nil
+	}
+	return result, nil
+}
+
+// total is a cohort's sum, free of masks.
+type total struct {
+	words                 []uint32
+	survivors, expansions int
+	bytesUp               int64 // by all survivors together
+}
+
+// step turns a sum into the next checkpoint.
+func (r *run) step(plan *pb.Plan, words []uint32) error {
+	codec := aggregation.Codec{Clip: plan.Codec.Clip, Bits: int(plan.Codec.Bits), MaxWeight: int(plan.Codec.MaxWeight)}
+	mean := make([]float32, r.layout.Parameters())
+	weight, err := codec.Decode(mean, words, int(plan.Codec.RingBits))
+	if err != nil || weight == 0 {
+		return err
+	}
+	params := append([]float32(nil), r.checkpoint.Params...)
+	if err := coordinator.Strategy().Step(params, r.velocity, mean); err != nil {
+		return err
+	}
+	next, err := model.NewCheckpoint(r.spec.Name, r.Model, plan.Round, r.Intents, params)
+	if err != nil {
+		return err
+	}
+	r.checkpoint, r.encoded = next, next.Encode()
+	return nil
+}
