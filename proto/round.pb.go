@@ -740,7 +740,9 @@ func (x *SecureAggregation) GetMinSurvivors() uint32 {
 }
 
 // RoundStep names the attempt that a message belongs to. A message for an
-// attempt that is not running is refused with FAILED_PRECONDITION.
+// attempt or a step that is not running is refused with FAILED_PRECONDITION, for
+// an attempt that was given up with ABORTED, from a device outside the cohort
+// with PERMISSION_DENIED, and a malformed one with INVALID_ARGUMENT.
 type RoundStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Plan.task.
@@ -805,8 +807,9 @@ func (x *RoundStep) GetAttempt() uint32 {
 }
 
 // AdvertiseRequest is step 0: a cohort member's signed keys, sent once it has
-// trained. Every step's call is held until the step closes, may be repeated
-// with the same bytes, and is refused with ABORTED when the bytes differ.
+// trained. Every step's call is held until the step closes and may be repeated
+// with the same bytes, the newer call taking the place of the earlier; it is
+// refused with ABORTED when the bytes differ.
 type AdvertiseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
@@ -1012,7 +1015,8 @@ func (x *ShareResponse) GetInbox() []byte {
 // SubmitRequest is step 2: one chunk of the masked vector, packed to
 // Codec.ring_bits bits a word. Chunks may come in any order and repeatedly. A
 // chunk is acknowledged at once, except that the last one (index
-// chunks - 1) is held until the step closes.
+// chunks - 1) is held until the step closes. RESOURCE_EXHAUSTED asks to send the
+// chunk again in a moment, when the coordinator has room for it.
 type SubmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
