@@ -123,7 +123,8 @@ func (s *script) add(b block) {
 // prelude sets up the shell in which README.md's commands run, and reads them
 // from its first argument. It notes the number of every line from which a
 // command is run and stops at the first that fails. A daemon has started once
-// it has said all that it says at its start (README's reader waits by eye).
+// it has printed something and then nothing for half a second, or has gone on
+// printing for 5 s (README's reader waits by eye).
 const prelude = `set -euo pipefail -o functrace -o errtrace
 started() {
 	local size=0 still=0 tries now
@@ -136,11 +137,11 @@ started() {
 		fi
 		now=$(wc -c <"$2")
 		if ((now == size)); then still=$((still + 1)); else still=0; fi
-		if ((now > 0 && still >= 5)); then return 0; fi
+		if ((now > 0 && (still >= 5 || tries >= 50))); then return 0; fi
 		size=$now
 		sleep 0.1
 	done
-	echo "the daemon kept still, or went on talking, for 20 s"
+	echo "the daemon printed nothing for 20 s"
 	return 1
 }
 trap '[[ ${BASH_SOURCE[0]:-} != "$README" ]] || echo "$LINENO" >>"$README_RAN"' DEBUG
@@ -280,6 +281,7 @@ func TestScript(t *testing.T) {
 		{"known uses of go and git", "# A\n```sh\ngit clone https://github.com/discreet-fl/discreet\ncd discreet\ngo test ./...\n```\n", ""},
 		{"continued lines and heredocs", "# A\n```sh\n# a comment\ntest one \\\n  = one\ncat >f <<EOF\nnot a command\nEOF\ngrep -q command f\n```\n", ""},
 		{"daemon", "# A\n```sh\n(echo ready; exec sleep 600) &\nkill %1\n```\n", ""},
+		{"daemon that goes on printing", "# A\n```sh\n(while sleep 0.1; do echo on; done) &\ntest $! -gt 0\n```\n", ""},
 		{"daemon that fails", "# A\n```sh\n(sleep 0.3; echo port in use; exit 3) &\necho on\n```\n", "port in use"},
 		{"home of its own", "# A\n```sh\ntest -z \"$(ls -A ~)\"\ncase $XDG_CONFIG_HOME in \"$HOME\"/*) ;; *) false ;; esac\n```\n", ""},
 		{"unknown fence", "# A\n```bash\ntrue\n```\n", `line 2: a block of "bash"`},
