@@ -6,15 +6,17 @@ import (
 )
 
 // Every hash and every signature of the protocol is over a transcript with one of
-// these labels; no two purposes share one.
+// these labels (labelSeal is the info of HPKE); no two purposes share one.
 const (
 	labelContext    = "discreet/secagg/v1/context"
 	labelAdvert     = "discreet/secagg/v1/advert"
+	labelAdvertHash = "discreet/secagg/v1/advert-hash"
 	labelMember     = "discreet/secagg/v1/member"
 	labelRoster     = "discreet/secagg/v1/roster"
 	labelKeys       = "discreet/secagg/v1/keys"
 	labelMaskKey    = "discreet/secagg/v1/mask-key"
 	labelCommitment = "discreet/secagg/v1/commit-b"
+	labelSeal       = "discreet/secagg/v1/seal"
 	labelSealed     = "discreet/secagg/v1/sealed"
 	labelLeaf       = "discreet/secagg/v1/leaf"
 	labelNode       = "discreet/secagg/v1/node"

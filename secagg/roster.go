@@ -85,7 +85,7 @@ func newSession(p Params, ctx0 digest, members []advert) *session {
 	leaves := [][]byte{ctx0[:]}
 	for i := range members {
 		a := &members[i]
-		advertHash := hash(labelAdvert, a.append(nil))
+		advertHash := hash(labelAdvertHash, a.append(nil))
 		leaf := hash(labelMember, a.id[:], a.key[:], a.credential[:], advertHash[:])
 		leaves = append(leaves, leaf[:])
 		s.keys = append(s.keys, keysHash(a))

@@ -28,7 +28,7 @@ func seal(to *x25519.Key, aad, plain []byte, rand io.Reader) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: channel key: %w", ErrBadKey, err)
 	}
-	sender, err := suite.NewSender(pk, []byte(labelSealed))
+	sender, err := suite.NewSender(pk, []byte(labelSeal))
 	if err != nil {
 		return nil, fmt.Errorf("secagg: sealing: %w", err)
 	}
@@ -55,7 +55,7 @@ func newOpener(k *keyPair) (*opener, error) {
 }
 
 func (o *opener) open(sealed, aad []byte) ([]byte, error) {
-	receiver, err := suite.NewReceiver(o.key, []byte(labelSealed))
+	receiver, err := suite.NewReceiver(o.key, []byte(labelSeal))
 	if err != nil {
 		return nil, fmt.Errorf("secagg: opening: %w", err)
 	}
