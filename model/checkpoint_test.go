@@ -169,14 +169,16 @@ func FuzzDecodeCheckpoint(f *testing.F) {
 	f.Add([]byte{})
 	parameters := good[12+n:]
 	f.Fuzz(func(t *testing.T, b []byte) {
-		for _, b := range [][]byte{b, append(bytes.Clone(b), parameters...)} {
-			c, err := DecodeCheckpoint(b)
-			if (c == nil) == (err == nil) {
-				t.Fatalf("got checkpoint %t and error %v", c != nil, err)
-			}
-			if err == nil && !bytes.Equal(c.Encode(), b) {
-				t.Fatal("a checkpoint is accepted that Encode would not write")
-			}
+		c, err := DecodeCheckpoint(b)
+		if err != nil && strings.Contains(err.Error(), "bytes of parameters") {
+			b = append(bytes.Clone(b), parameters...)
+			c, err = DecodeCheckpoint(b)
+		}
+		if (c == nil) == (err == nil) {
+			t.Fatalf("got checkpoint %t and error %v", c != nil, err)
+		}
+		if err == nil && !bytes.Equal(c.Encode(), b) {
+			t.Fatal("a checkpoint is accepted that Encode would not write")
 		}
 	})
 }
