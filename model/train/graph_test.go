@@ -75,7 +75,7 @@ func check(t *testing.T, cost *gorgonia.Node, inputs gorgonia.Nodes, h, toleranc
 	}
 	for i, input := range inputs {
 		evaluate()
-			got := append([]float32(nil), dense(i, floats(gradients[i].Value()))...)
+		got := append([]float32(nil), dense(i, floats(gradients[i].Value()))...)
 		x := floats(input.Value())
 		if len(got) != len(x) {
 			t.Fatalf("gradient of %s has %d elements, want %d", input.Name(), len(got), len(x))
