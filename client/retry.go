@@ -64,3 +64,6 @@ func sleep(ctx context.Context, d time.Duration) error {
 		return ctx.Err()
 	}
 }
+
+// jitter is uniform between 0 and most.
+func jitter(most time.Duration) time.Duration { return rand.N(most + 1) }

@@ -30,34 +30,41 @@ func chatKey(at time.Time, sequence uint64, h handle) []byte {
 	return append(key, h[:]...)
 }
 
-// Add stores a chat with the present time, and drops the oldest chats over the
-// folder's bound. The chat is on disk when Add returns nil.
-func (s *Store) Add(c Chat) error {
-	plain, err := json.Marshal(c)
-	if err != nil {
-		return fmt.Errorf("store: %w", err)
-	}
+// Add stores chats with the present time, all or none, and drops the oldest chats
+// over the folder's bound. They are on disk when Add returns nil.
+func (s *Store) Add(chats ...Chat) error {
 	return s.update(func(tx *bolt.Tx) error {
-		h := s.keys.handle(c.Conversation)
-		key, err := s.dataKey(tx, h)
-		if err != nil {
-			return err
+		for _, c := range chats {
+			if err := s.add(tx, c); err != nil {
+				return err
+			}
 		}
-		chats := tx.Bucket(chatsBucket)
-		sequence, err := chats.NextSequence()
-		if err != nil {
-			return err
-		}
-		name := chatKey(time.Now(), sequence, h)
-		if err := chats.Put(name, seal(key, plain, name)); err != nil {
-			return err
-		}
-		held, err := bump(tx, 1)
+		held, err := bump(tx, len(chats))
 		if err != nil {
 			return err
 		}
 		return s.dropOldest(tx, held-s.options.MaxChats)
 	})
+}
+
+// add seals one chat under its conversation's key.
+func (s *Store) add(tx *bolt.Tx, c Chat) error {
+	plain, err := json.Marshal(c)
+	if err != nil {
+		return fmt.Errorf("store: %w", err)
+	}
+	h := s.keys.handle(c.Conversation)
+	key, err := s.dataKey(tx, h)
+	if err != nil {
+		return err
+	}
+	chats := tx.Bucket(chatsBucket)
+	sequence, err := chats.NextSequence()
+	if err != nil {
+		return err
+	}
+	name := chatKey(time.Now(), sequence, h)
+	return chats.Put(name, seal(key, plain, name))
 }
 
 // Chats returns every chat, oldest first.

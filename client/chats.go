@@ -1,0 +1,181 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/discreet-fl/discreet/client/store"
+	"github.com/discreet-fl/discreet/model"
+)
+
+var (
+	// ErrNoModel is returned by Classify before the first checkpoint has arrived.
+	ErrNoModel = errors.New("there is no checkpoint yet: enrol this device and let it reach its coordinator once")
+	// ErrUnknownIntent is returned by Learn for an intent that the task does not have.
+	ErrUnknownIntent = errors.New("unknown intent")
+	// ErrText is returned for a text that cannot be classified or learned from.
+	ErrText = errors.New("text refused")
+)
+
+// MaxConversationBytes bounds the name of a conversation.
+const MaxConversationBytes = 256
+
+// Guess is one intent a text may have.
+type Guess struct {
+	Intent     string  `json:"intent"`
+	Confidence float32 `json:"confidence"` // the model's probability, 0 to 1
+}
+
+// Chat is a text whose intent was confirmed or corrected.
+type Chat struct {
+	Text   string
+	Intent string
+	// Conversation, where set, names the conversation or the person, at most
+	// MaxConversationBytes, so that Forget can forget them. It never leaves the device.
+	Conversation string
+}
+
+// Classify returns the n most probable intents of a text, the most probable first.
+// It works without a connection. A text longer than [model.MaxTextBytes] is cut.
+func (c *Client) Classify(text string, n int) ([]Guess, error) {
+	if n < 1 {
+		return nil, fmt.Errorf("client: the %d most probable intents, want at least 1", n)
+	}
+	if strings.TrimSpace(text) == "" {
+		return nil, fmt.Errorf("client: %w: it is empty", ErrText)
+	}
+	m := c.model.Load()
+	if m == nil {
+		return nil, fmt.Errorf("client: %w", ErrNoModel)
+	}
+	classifier := m.classifiers.Get().(*model.Classifier)
+	defer m.classifiers.Put(classifier)
+	top := classifier.Top(model.Featurise(text), n)
+	guesses := make([]Guess, len(top))
+	for i, t := range top {
+		guesses[i] = Guess{Intent: t.Label, Confidence: t.Confidence}
+	}
+	return guesses, nil
+}
+
+// Learn keeps chats as examples for the rounds to come, all of them or, with an
+// error, none; they are on disk, sealed, when Learn returns nil. Where a checkpoint is
+// known, an intent must be one of its labels. The folder keeps [MaxChats] chats, the
+// oldest leave first.
+func (c *Client) Learn(chats ...Chat) error {
+	kept := make([]store.Chat, len(chats))
+	for i, chat := range chats {
+		if err := c.checkChat(chat); err != nil {
+			return fmt.Errorf("client: learning chat %d of %d: %w", i+1, len(chats), err)
+		}
+		kept[i] = store.Chat{Text: chat.Text, Intent: chat.Intent, Conversation: chat.Conversation}
+	}
+	if err := c.store.Add(kept...); err != nil {
+		return fmt.Errorf("client: learning: %w", err)
+	}
+	return nil
+}
+
+func (c *Client) checkChat(chat Chat) error {
+	switch {
+	case strings.TrimSpace(chat.Text) == "":
+		return fmt.Errorf("%w: it is empty", ErrText)
+	case len(chat.Text) > model.MaxTextBytes:
+		return fmt.Errorf("%w: it has %d bytes, want at most %d; shorten it to what shows the intent", ErrText, len(chat.Text), model.MaxTextBytes)
+	case !utf8.ValidString(chat.Text) || !utf8.ValidString(chat.Intent) || !utf8.ValidString(chat.Conversation):
+		return fmt.Errorf("%w: it is not UTF-8", ErrText)
+	case chat.Intent == "" || len(chat.Intent) > model.MaxLabelBytes:
+		return fmt.Errorf("%w: a name of %d bytes, want 1 to %d", ErrUnknownIntent, len(chat.Intent), model.MaxLabelBytes)
+	case len(chat.Conversation) > MaxConversationBytes:
+		return fmt.Errorf("the conversation's name has %d bytes, want at most %d", len(chat.Conversation), MaxConversationBytes)
+	}
+	m := c.model.Load()
+	if m == nil {
+		return nil // the task's intents are not known yet
+	}
+	if _, known := m.index[chat.Intent]; known {
+		return nil
+	}
+	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q", ErrUnknownIntent,
+		chat.Intent, len(m.index), m.checkpoint.Manifest.Task, nearest(chat.Intent, m.checkpoint.Manifest.Labels))
+}
+
+// Forget removes every chat of a conversation for good and returns how many there
+// were; chats without a conversation have the name "". See [store.Store.Forget] for
+// what "for good" means. An update that was already sent, masked, in an earlier round
+// is part of a sum over many devices and cannot be taken back.
+func (c *Client) Forget(conversation string) (int, error) {
+	n, err := c.store.Forget(conversation)
+	if err != nil {
+		return n, fmt.Errorf("client: %w", err)
+	}
+	return n, nil
+}
+
+// ForgetAll removes every chat for good. The device stays enrolled.
+func (c *Client) ForgetAll() (int, error) {
+	n, err := c.store.ForgetAll()
+	if err != nil {
+		return n, fmt.Errorf("client: %w", err)
+	}
+	return n, nil
+}
+
+// examples turns the folder's chats into examples for a model, leaving out those
+// whose intent it does not have.
+func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
+	chats, err := c.store.Chats()
+	if err != nil {
+		return nil, err
+	}
+	index := indexOf(m.Labels)
+	examples := make([]model.Example, 0, len(chats))
+	for _, chat := range chats {
+		if label, known := index[chat.Intent]; known {
+			examples = append(examples, model.Example{Features: model.Featurise(chat.Text), Label: label})
+		}
+	}
+	return examples, nil
+}
+
+func indexOf(labels []string) map[string]int {
+	index := make(map[string]int, len(labels))
+	for i, label := range labels {
+		index[label] = i
+	}
+	return index
+}
+
+// nearest returns the label with the smallest edit distance to a name, case aside.
+func nearest(name string, labels []string) string {
+	best, least := "", 0
+	for i, label := range labels {
+		if d := distance(strings.ToLower(name), strings.ToLower(label)); i == 0 || d < least {
+			best, least = label, d
+		}
+	}
+	return best
+}
+
+// distance is Levenshtein's edit distance in bytes (Wagner and Fischer 1974).
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

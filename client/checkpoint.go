@@ -1,0 +1,129 @@
+package client
+
+import (
+	"context"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/discreet-fl/discreet/client/store"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// chunkTime bounds the wait for one chunk of a checkpoint, repeated calls included.
+const chunkTime = time.Minute
+
+// loadedModel is the checkpoint in use.
+type loadedModel struct {
+	sum         [32]byte
+	checkpoint  *model.Checkpoint
+	index       map[string]int // label → its place
+	classifiers sync.Pool      // of *model.Classifier
+}
+
+// newModel decodes a checkpoint file whose hash has been verified.
+func newModel(sum [32]byte, file []byte) (*loadedModel, error) {
+	c, err := model.DecodeCheckpoint(file)
+	if err != nil {
+		return nil, err
+	}
+	m := &loadedModel{sum: sum, checkpoint: c, index: indexOf(c.Manifest.Labels)}
+	m.classifiers.New = func() any { return model.NewClassifier(c) }
+	return m, nil
+}
+
+// loadModel takes up the checkpoint that was in use when the folder was closed. One
+// that cannot be read is fetched again at the next check-in.
+func (c *Client) loadModel() error {
+	var name string
+	found, err := c.readRecord(modelRecord, &name)
+	if err != nil || !found {
+		return err
+	}
+	sum, err := hex.DecodeString(name)
+	if err != nil || len(sum) != 32 {
+		return fmt.Errorf("record %q is %w", modelRecord, store.ErrDamaged)
+	}
+	file, err := c.store.Checkpoint([32]byte(sum))
+	if err == nil {
+		var m *loadedModel
+		if m, err = newModel([32]byte(sum), file); err == nil {
+			c.model.Store(m)
+			return nil
+		}
+	}
+	c.log.Warn("checkpoint cannot be read; it will be fetched again", "checkpoint", name, "error", err)
+	return nil
+}
+
+// adopt makes a checkpoint the one in use, fetching it where the folder does not
+// hold it, and returns the file.
+func (c *Client) adopt(ctx context.Context, t Transport, sum [32]byte, size uint64) ([]byte, error) {
+	file, err := c.fetch(ctx, t, sum, size)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
+	}
+	if m := c.model.Load(); m != nil && m.sum == sum {
+		return file, nil
+	}
+	m, err := newModel(sum, file)
+	if err != nil {
+		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
+	}
+	if c.options.Task != "" && m.checkpoint.Manifest.Task != c.options.Task {
+		return nil, fmt.Errorf("checkpoint %x belongs to task %q, want %q", sum[:4], m.checkpoint.Manifest.Task, c.options.Task)
+	}
+	if err := c.writeRecord(modelRecord, hex.EncodeToString(sum[:])); err != nil {
+		return nil, err
+	}
+	c.model.Store(m)
+	c.log.Info("checkpoint adopted", "task", m.checkpoint.Manifest.Task, "round", m.checkpoint.Manifest.Round, "checkpoint", hex.EncodeToString(sum[:4]))
+	return file, c.store.KeepCheckpoints(sum)
+}
+
+// fetch returns a checkpoint file from the folder or the coordinator. What had
+// arrived before a lost connection or a restart is not fetched again.
+func (c *Client) fetch(ctx context.Context, t Transport, sum [32]byte, size uint64) ([]byte, error) {
+	if file, err := c.store.Checkpoint(sum); err == nil {
+		return file, nil
+	}
+	if size < 1 || size > uint64(MaxCheckpointBytes) {
+		return nil, fmt.Errorf("it has %d bytes, want 1 to %d", size, MaxCheckpointBytes)
+	}
+	file, err := c.download(ctx, t, sum, int64(size))
+	if errors.Is(err, store.ErrDamaged) {
+		// What an earlier process left may have been the damaged part.
+		file, err = c.download(ctx, t, sum, int64(size))
+	}
+	return file, err
+}
+
+func (c *Client) download(ctx context.Context, t Transport, sum [32]byte, size int64) ([]byte, error) {
+	d, err := c.store.Download(sum, size)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	for d.Offset() < size {
+		reply, err := c.chunk(ctx, t, &pb.GetCheckpointRequest{Sha256: sum[:], Offset: uint64(d.Offset())})
+		if err != nil {
+			return nil, fmt.Errorf("fetching it, at %d of %d bytes: %w", d.Offset(), size, err)
+		}
+		if reply.GetTotalBytes() != uint64(size) || len(reply.GetData()) == 0 {
+			return nil, fmt.Errorf("got %d bytes of %d, want some of %d", len(reply.GetData()), reply.GetTotalBytes(), size)
+		}
+		if err := d.Append(reply.GetData()); err != nil {
+			return nil, err
+		}
+	}
+	return d.Finish()
+}
+
+func (c *Client) chunk(ctx context.Context, t Transport, q *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, chunkTime)
+	defer cancel()
+	return persist(ctx, t.GetCheckpoint, q, func(err error) { c.log.Info("checkpoint interrupted", "error", err) })
+}

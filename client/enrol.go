@@ -1,0 +1,254 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"crypto/rand"
+	"crypto/sha256"
+	"crypto/x509"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/discreet-fl/discreet/client/store"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+var (
+	// ErrToken is returned by Enrol for a token that cannot be read or that the
+	// coordinator does not accept.
+	ErrToken = errors.New("enrolment token refused")
+	// ErrAuthority is returned where the server is not certified by the authority
+	// that the token names or that this device is enrolled with.
+	ErrAuthority = errors.New("the server is not the expected coordinator")
+	// ErrUnreachable is returned where no coordinator answers.
+	ErrUnreachable = errors.New("the coordinator cannot be reached")
+	// ErrEnrolled is returned for a folder that belongs to another federation.
+	ErrEnrolled = errors.New("this folder is enrolled with another coordinator; use another folder for a second one")
+)
+
+const (
+	tokenPrefix = "discreet1."
+	secretSize  = 16
+	enrolTime   = 30 * time.Second
+	enrolLabel  = "discreet/enrol/v1"
+	oldestMinor = 0 // of the protocol's major version, that this device works with
+)
+
+// token is what an operator hands out.
+type token struct {
+	fingerprint [32]byte // SHA-256 of the CA's certificate
+	secret      [secretSize]byte
+}
+
+func parseToken(line string) (token, error) {
+	var t token
+	encoded, ok := strings.CutPrefix(strings.TrimSpace(line), tokenPrefix)
+	if !ok {
+		return t, fmt.Errorf("%w: it does not begin with %q; copy the whole line that `discreet token create` printed", ErrToken, tokenPrefix)
+	}
+	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
+	if err != nil || len(b) != len(t.fingerprint)+len(t.secret) {
+		return t, fmt.Errorf("%w: it is not %d bytes of base64; copy the whole line that `discreet token create` printed", ErrToken, len(t.fingerprint)+len(t.secret))
+	}
+	copy(t.fingerprint[:], b)
+	copy(t.secret[:], b[len(t.fingerprint):])
+	return t, nil
+}
+
+// enrolment is what a device got when it enrolled. All of it is public.
+type enrolment struct {
+	Address     string `json:"address"`     // HOST:PORT
+	Authority   []byte `json:"authority"`   // the CA's certificate, DER
+	Certificate []byte `json:"certificate"` // the device's, DER
+	Credential  []byte `json:"credential"`  // the CA's signature over the device's key
+
+	ca     *x509.Certificate
+	caKey  ed25519.PublicKey
+	device secagg.ID
+}
+
+// parsed fills in what is read out of the certificates.
+func (e *enrolment) parsed() (*enrolment, error) {
+	var err error
+	if e.ca, err = x509.ParseCertificate(e.Authority); err != nil {
+		return nil, fmt.Errorf("the CA's certificate is %w: %w", store.ErrDamaged, err)
+	}
+	leaf, err := x509.ParseCertificate(e.Certificate)
+	if err != nil {
+		return nil, fmt.Errorf("this device's certificate is %w: %w", store.ErrDamaged, err)
+	}
+	caKey, ok := e.ca.PublicKey.(ed25519.PublicKey)
+	key, both := leaf.PublicKey.(ed25519.PublicKey)
+	if !ok || !both {
+		return nil, errors.New("a certificate without an Ed25519 key; the coordinator does not speak this protocol")
+	}
+	e.caKey, e.device = caKey, secagg.DeviceID(key)
+	return e, nil
+}
+
+// Enrol makes this device a member of a federation. addr is the coordinator's
+// HOST:PORT, tokenLine what `discreet token create` printed.
+//
+// The device's key is made here and is on disk before it is first used, so that
+// enrolling again after a crash or a lost reply sends the same key and uses up no
+// second place of the token. The server is trusted only if it is certified by the
+// authority whose fingerprint the token carries; that authority is pinned.
+// Enrolling again with the same authority only takes over the address, unless the
+// coordinator has forgotten the device. Errors: [ErrToken], [ErrAuthority],
+// [ErrUnreachable], [ErrEnrolled].
+func (c *Client) Enrol(ctx context.Context, addr, tokenLine string) error {
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		return fmt.Errorf("client: enrolling: %w", err)
+	}
+	defer leave()
+	ctx, cancel := context.WithTimeout(ctx, enrolTime)
+	defer cancel()
+	if err := c.enrol(ctx, addr, tokenLine); err != nil {
+		return fmt.Errorf("client: enrolling at %s: %w", addr, err)
+	}
+	c.wake()
+	return nil
+}
+
+func (c *Client) enrol(ctx context.Context, addr, tokenLine string) error {
+	host, port, err := net.SplitHostPort(addr)
+	if err != nil || host == "" || port == "" {
+		return fmt.Errorf("address %q, want HOST:PORT", addr)
+	}
+	t, err := parseToken(tokenLine)
+	if err != nil {
+		return err
+	}
+	key, err := c.identity()
+	if err != nil {
+		return err
+	}
+	if known := c.enrolled(); known != nil {
+		if sha256.Sum256(known.Authority) != t.fingerprint {
+			return fmt.Errorf("%w (%s)", ErrEnrolled, known.Address)
+		}
+		if done, err := c.move(ctx, *known, addr); done || err != nil {
+			return err
+		}
+	}
+	e, err := c.askToEnrol(ctx, addr, host, t, key)
+	if err != nil {
+		return err
+	}
+	return c.keepEnrolment(e)
+}
+
+// identity returns the device's key, made and stored where there is none.
+func (c *Client) identity() (ed25519.PrivateKey, error) {
+	seed, err := c.store.Secret(identitySecret)
+	if err != nil {
+		return nil, err
+	}
+	if seed == nil {
+		seed = make([]byte, ed25519.SeedSize)
+		rand.Read(seed)
+		if err := c.store.PutSecret(identitySecret, seed); err != nil {
+			return nil, err
+		}
+	}
+	if len(seed) != ed25519.SeedSize {
+		return nil, fmt.Errorf("this device's key is %w: %d bytes, want %d", store.ErrDamaged, len(seed), ed25519.SeedSize)
+	}
+	return ed25519.NewKeyFromSeed(seed), nil
+}
+
+// move tries a device's present enrolment at an address. It reports whether the
+// coordinator there still knows the device; the new address is then kept.
+func (c *Client) move(ctx context.Context, e enrolment, addr string) (bool, error) {
+	e.Address = addr
+	l, err := c.dial(&e)
+	if err != nil {
+		return false, err
+	}
+	defer l.conn.Close()
+	_, err = l.Tasks(ctx, &pb.TasksRequest{Version: pb.Current()})
+	switch code := status.Code(err); {
+	case code == codes.OK:
+		return true, c.keepEnrolment(&e)
+	case code == codes.Unauthenticated || code == codes.PermissionDenied:
+		return false, nil
+	default:
+		return false, err
+	}
+}
+
+// askToEnrol makes the one call that needs no client certificate.
+func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key ed25519.PrivateKey) (*enrolment, error) {
+	check := &serverCheck{address: addr, host: host, fingerprint: t.fingerprint}
+	conn, err := c.connect(addr, check, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
+	public := key.Public().(ed25519.PublicKey)
+	proof := bytes.Join([][]byte{[]byte(enrolLabel), t.fingerprint[:], t.secret[:], public}, nil)
+	reply, err := rpc.NewEnrolmentServiceClient(conn).Enrol(ctx, &pb.EnrolRequest{
+		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public, Proof: ed25519.Sign(key, proof),
+	})
+	if status.Code(err) == codes.PermissionDenied {
+		return nil, fmt.Errorf("%w: %s; ask the operator for a new one", ErrToken, status.Convert(err).Message())
+	}
+	if err != nil {
+		return nil, check.explain(err)
+	}
+	return checkEnrolment(reply, addr, t, public)
+}
+
+// checkEnrolment believes nothing of the reply that the token and the device's own
+// key do not confirm.
+func checkEnrolment(reply *pb.EnrolResponse, addr string, t token, public ed25519.PublicKey) (*enrolment, error) {
+	if err := pb.Check(reply.GetVersion(), oldestMinor); err != nil {
+		return nil, err
+	}
+	if sha256.Sum256(reply.GetCaCertificate()) != t.fingerprint {
+		return nil, fmt.Errorf("%w: its reply holds another CA's certificate than the token names", ErrAuthority)
+	}
+	e, err := (&enrolment{
+		Address: addr, Authority: reply.GetCaCertificate(), Certificate: reply.GetCertificate(), Credential: reply.GetCredential(),
+	}).parsed()
+	if err != nil {
+		return nil, err
+	}
+	if id := secagg.DeviceID(public); e.device != id || !bytes.Equal(reply.GetDeviceId(), id[:]) {
+		return nil, fmt.Errorf("%w: it certified another device's key", ErrAuthority)
+	}
+	if err := secagg.VerifyCredential(e.caKey, public, e.Credential); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrAuthority, err)
+	}
+	return e, nil
+}
+
+// keepEnrolment stores an enrolment and drops the connection of the one before.
+func (c *Client) keepEnrolment(e *enrolment) error {
+	if err := c.writeRecord(enrolmentRecord, e); err != nil {
+		return err
+	}
+	c.mu.Lock()
+	c.enrolment = e
+	c.mu.Unlock()
+	c.log.Info("enrolled", "coordinator", e.Address, "device", e.device.String())
+	return c.hangUp()
+}
+
+// enrolled returns the present enrolment, nil before there is one.
+func (c *Client) enrolled() *enrolment {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.enrolment
+}

@@ -1,0 +1,233 @@
+package client
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/model/train"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+const (
+	callTime    = 30 * time.Second // for a call that is answered at once
+	checkInTime = 10 * time.Minute // for a check-in that is held; then it is made again
+
+	mostLater  = time.Hour // longest pause that a coordinator may ask for
+	leastLater = 100 * time.Millisecond
+)
+
+// Participate takes part in one round: it adopts the task's current checkpoint,
+// waits for a place in a cohort as long as ctx allows, and walks through one
+// attempt. It does not retry a failed one; [Client.Run] does.
+//
+// Errors, besides the connection's: [ErrNotEnrolled], [ErrDeclined], [ErrBusy],
+// [ErrPlanRefused] and [ErrAttemptEnded]. The last error stands in Status.
+func (c *Client) Participate(ctx context.Context) (*Result, error) {
+	ctx, leave, err := c.enter(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	defer leave()
+	if !c.taking.TryLock() {
+		return nil, fmt.Errorf("client: %w", ErrBusy)
+	}
+	defer c.taking.Unlock()
+	result, err := c.participate(ctx)
+	if ctx.Err() != nil && err != nil {
+		return nil, fmt.Errorf("client: %w", context.Cause(ctx))
+	}
+	c.note(err)
+	return result, err
+}
+
+func (c *Client) participate(ctx context.Context) (*Result, error) {
+	l, err := c.connection()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	if err := c.update(ctx, l); err != nil {
+		return nil, err
+	}
+	ctx, stop, err := c.consenting(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w", err)
+	}
+	defer stop()
+	if m := c.model.Load(); m != nil {
+		if err := m.checkpoint.Manifest.CheckTokeniser(); err != nil {
+			return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
+		}
+	}
+	planBytes, err := c.checkIn(ctx, l)
+	if err != nil {
+		return nil, declined(ctx, fmt.Errorf("client: checking in: %w", err))
+	}
+	result, err := c.takePart(ctx, l, planBytes)
+	if err != nil {
+		return nil, declined(ctx, err)
+	}
+	if _, err := c.adopt(ctx, l, result.Checkpoint, uint64(result.CheckpointBytes)); err != nil {
+		c.log.Info("the round's checkpoint comes with the next check-in", "error", err)
+	}
+	return result, nil
+}
+
+// declined puts ErrDeclined in the place of what switching participation off caused.
+func declined(ctx context.Context, err error) error {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrDeclined) {
+		return fmt.Errorf("client: %w", cause)
+	}
+	return err
+}
+
+// consenting returns a context that ends when participation is switched off.
+func (c *Client) consenting(ctx context.Context) (context.Context, func(), error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	on, err := c.participation()
+	if err != nil {
+		return nil, nil, err
+	}
+	if !on {
+		return nil, nil, ErrDeclined
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	c.leave = cancel
+	return ctx, func() {
+		c.mu.Lock()
+		c.leave = nil
+		c.mu.Unlock()
+		cancel(nil)
+	}, nil
+}
+
+// update adopts the task's current checkpoint.
+func (c *Client) update(ctx context.Context, t Transport) error {
+	ctx, cancel := context.WithTimeout(ctx, callTime+5*chunkTime)
+	defer cancel()
+	reply, err := c.tasks(ctx, t)
+	if err != nil {
+		return fmt.Errorf("client: asking for tasks: %w", err)
+	}
+	state := c.choose(reply.GetTasks())
+	if state == nil {
+		return nil // no task yet, or not this device's
+	}
+	if len(state.GetCheckpointSha256()) != 32 {
+		return fmt.Errorf("client: task %q: a checkpoint hash of %d bytes, want 32", state.GetTask(), len(state.GetCheckpointSha256()))
+	}
+	if _, err := c.adopt(ctx, t, [32]byte(state.GetCheckpointSha256()), state.GetCheckpointBytes()); err != nil {
+		return fmt.Errorf("client: task %q: %w", state.GetTask(), err)
+	}
+	return nil
+}
+
+func (c *Client) tasks(ctx context.Context, t Transport) (*pb.TasksResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	reply, err := t.Tasks(ctx, &pb.TasksRequest{Version: pb.Current()})
+	if err != nil {
+		return nil, err
+	}
+	return reply, pb.Check(reply.GetVersion(), oldestMinor)
+}
+
+// choose returns the task whose checkpoint this device uses: the one it is told to
+// take part in, else the one in use, else the first.
+func (c *Client) choose(tasks []*pb.TaskState) *pb.TaskState {
+	want := c.options.Task
+	if m := c.model.Load(); want == "" && m != nil {
+		want = m.checkpoint.Manifest.Task
+	}
+	for _, state := range tasks {
+		if state.GetTask() == want {
+			return state
+		}
+	}
+	if c.options.Task != "" || len(tasks) == 0 {
+		return nil
+	}
+	return tasks[0]
+}
+
+// checkIn waits for a place in a cohort and returns the plan's bytes.
+func (c *Client) checkIn(ctx context.Context, t Transport) ([]byte, error) {
+	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
+	for {
+		held, cancel := context.WithTimeout(ctx, checkInTime)
+		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: c.options.Task})
+		late := held.Err() != nil && ctx.Err() == nil
+		cancel()
+		if late {
+			continue
+		}
+		if err != nil {
+			return nil, err
+		}
+		if len(reply.GetPlan()) > 0 {
+			return reply.GetPlan(), nil
+		}
+		pause := later(reply.GetRetryAfterMs())
+		if reply.GetRetryAfterMs() == 0 {
+			pause = wait.next()
+		}
+		c.log.Info("told to come back later", "reason", reply.GetReason(), "after", pause)
+		if err := sleep(ctx, pause); err != nil {
+			return nil, err
+		}
+	}
+}
+
+// later bounds the pause that a coordinator asks for and spreads the devices that
+// were told the same over a tenth more.
+func later(ms uint32) time.Duration {
+	pause := min(max(milliseconds(ms), leastLater), mostLater)
+	return pause + jitter(pause/10)
+}
+
+// takePart holds a plan against the device's bounds and its ledger, sees to the
+// checkpoint and walks through the attempt.
+func (c *Client) takePart(ctx context.Context, t Transport, planBytes []byte) (*Result, error) {
+	plan, err := readPlan(planBytes, c.options.MinSurvivors)
+	if err != nil {
+		return nil, err
+	}
+	if c.options.Task != "" && plan.GetTask() != c.options.Task {
+		return nil, fmt.Errorf("client: %w: it is for task %q, this device takes part in %q", ErrPlanRefused, plan.GetTask(), c.options.Task)
+	}
+	if err := c.mayJoin(plan); err != nil {
+		return nil, err
+	}
+	file, err := c.adopt(ctx, t, [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
+	if err != nil {
+		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
+	}
+	e, key, err := c.credentials()
+	if err != nil {
+		return nil, err
+	}
+	p := &Participant{
+		Signer: secagg.Signer{Key: key, Credential: e.Credential}, CA: e.caKey, MinSurvivors: c.options.MinSurvivors,
+		Examples: c.examples, Train: trainOnce, Record: c.record, Logger: c.log,
+	}
+	result, err := p.TakePart(ctx, t, planBytes, file)
+	if err != nil {
+		return nil, err
+	}
+	return result, c.counted(result)
+}
+
+// trainOnce trains with a trainer of its own: a round is rare, and between rounds
+// a device then holds no graph.
+func trainOnce(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error {
+	t, err := train.New(l, s.Batch)
+	if err != nil {
+		return err
+	}
+	_, err = t.Train(params, ex, s, seed)
+	return errors.Join(err, t.Close())
+}

@@ -1,0 +1,92 @@
+package client
+
+import (
+	"encoding/hex"
+	"fmt"
+)
+
+// keyWarning says what the folder's encryption is worth.
+const keyWarning = "the key that seals the chats is a file in the folder, not in the operating system's keystore: whoever can read the folder can read the chats"
+
+// Status is how a device stands.
+type Status struct {
+	Enrolled      bool   `json:"enrolled"`
+	Coordinator   string `json:"coordinator,omitempty"`   // HOST:PORT
+	Device        string `json:"device,omitempty"`        // its id, hexadecimal
+	Participation bool   `json:"participation"`           // false when switched off on this device
+	Task          string `json:"task,omitempty"`          // of the checkpoint in use
+	Round         uint64 `json:"round"`                   // rounds the checkpoint has been through
+	Checkpoint    string `json:"checkpoint,omitempty"`    // its SHA-256, hexadecimal
+	Intents       int    `json:"intents,omitempty"`       // that the checkpoint tells apart
+	Chats         int    `json:"chats"`                   // held in the folder
+	RoundsCounted uint64 `json:"rounds_counted"`          // of the task, in whose sum this device was
+	LastError     string `json:"last_error,omitempty"`    // of the last attempt to take part; empty after a good one
+	Warning       string `json:"warning,omitempty"`       // about how the folder is protected
+	MinSurvivors  int    `json:"min_survivors,omitempty"` // fewest devices in a sum that this one joins
+}
+
+// Status returns how the device stands.
+func (c *Client) Status() (Status, error) {
+	s := Status{Warning: keyWarning, MinSurvivors: c.options.MinSurvivors}
+	if e := c.enrolled(); e != nil {
+		s.Enrolled, s.Coordinator, s.Device = true, e.Address, e.device.String()
+	}
+	if m := c.model.Load(); m != nil {
+		s.Task, s.Round, s.Intents = m.checkpoint.Manifest.Task, m.checkpoint.Manifest.Round, len(m.index)
+		s.Checkpoint = hex.EncodeToString(m.sum[:])
+	}
+	var err error
+	if s.Chats, err = c.store.Count(); err != nil {
+		return s, fmt.Errorf("client: %w", err)
+	}
+	if s.Participation, err = c.participation(); err != nil {
+		return s, fmt.Errorf("client: %w", err)
+	}
+	var l ledger
+	if _, err = c.readRecord(ledgerRecord+s.Task, &l); err != nil {
+		return s, fmt.Errorf("client: %w", err)
+	}
+	s.RoundsCounted = l.Counted
+	if _, err = c.readRecord(errorRecord, &s.LastError); err != nil {
+		return s, fmt.Errorf("client: %w", err)
+	}
+	return s, nil
+}
+
+// SetParticipation switches taking part on or off; it is on at first. The choice
+// is on disk when SetParticipation returns nil. Switching off leaves an attempt in
+// progress at once, and the device goes on classifying with newer checkpoints.
+func (c *Client) SetParticipation(on bool) error {
+	c.mu.Lock()
+	err := c.writeRecord(participationRecord, on)
+	if leave := c.leave; err == nil && !on && leave != nil {
+		leave(ErrDeclined)
+	}
+	c.mu.Unlock()
+	if err != nil {
+		return fmt.Errorf("client: %w", err)
+	}
+	c.wake()
+	return nil
+}
+
+// participation returns the choice that SetParticipation stored.
+func (c *Client) participation() (bool, error) {
+	on := true
+	_, err := c.readRecord(participationRecord, &on)
+	return on, err
+}
+
+// note keeps the error of the last attempt to take part, nil for none, for Status.
+func (c *Client) note(err error) {
+	text, before := "", ""
+	if err != nil {
+		text = err.Error()
+	}
+	if _, err := c.readRecord(errorRecord, &before); err == nil && before == text {
+		return
+	}
+	if err := c.writeRecord(errorRecord, text); err != nil {
+		c.log.Warn("the last error could not be kept for the status", "error", err)
+	}
+}
