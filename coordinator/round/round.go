@@ -296,6 +296,23 @@ func (r *Round) Progress() (step Step, answered, expected int) {
 // Roster returns how many devices are in the roster, 0 before it is fixed.
 func (r *Round) Roster() int { return r.roster }
 
+// Admit returns nil where Receive would take the member's first message of a step, as
+// far as can be told without the message.
+func (r *Round) Admit(from secagg.ID, step Step) error {
+	if r.members[from] == nil {
+		return fmt.Errorf("round: device %s: %w", from, ErrNotMember)
+	}
+	return r.admit(from, step)
+}
+
+// Reply returns what a closed step answered a member, nil where there is no answer.
+func (r *Round) Reply(to secagg.ID, step Step) []byte {
+	if m := r.members[to]; m != nil && step >= 0 && step < steps {
+		return m.reply[step]
+	}
+	return nil
+}
+
 // Answered tells whether a member's message of a step was accepted.
 func (r *Round) Answered(id secagg.ID, step Step) bool {
 	m := r.members[id]

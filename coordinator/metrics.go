@@ -1,0 +1,100 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// metrics are the coordinator's own, in a registry of its own.
+type metrics struct {
+	registry *prometheus.Registry
+	rounds   *prometheus.CounterVec   // by outcome
+	cohort   prometheus.Histogram     // devices
+	step     *prometheus.HistogramVec // seconds, by step
+	bytes    *prometheus.CounterVec   // by direction
+}
+
+func newMetrics(c *Coordinator) *metrics {
+	m := &metrics{
+		registry: prometheus.NewRegistry(),
+		rounds: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "discreet_attempts_total", Help: "Attempts at a round that ended, by outcome: committed or aborted.",
+		}, []string{"outcome"}),
+		cohort: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Name: "discreet_cohort_devices", Help: "Devices in the cohorts that formed.", Buckets: []float64{3, 5, 10, 20, 50, 75, 100},
+		}),
+		step: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "discreet_step_seconds", Help: "How long each step of a round was open.", Buckets: prometheus.ExponentialBuckets(0.01, 3, 12),
+		}, []string{"step"}),
+		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
+		}, []string{"direction"}),
+	}
+	for _, outcome := range []string{"committed", "aborted"} {
+		m.rounds.WithLabelValues(outcome)
+	}
+	m.registry.MustRegister(m.rounds, m.cohort, m.step, m.bytes, collectors.NewGoCollector(),
+		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
+		gauge("discreet_devices", "Devices enrolled.", func() float64 {
+			n, err := c.store.CountDevices(context.Background())
+			if err != nil {
+				c.log.Error("devices could not be counted", "error", err)
+				return -1
+			}
+			return float64(n)
+		}),
+		gauge("discreet_upload_bytes", "Memory that incomplete masked vectors take.", func() float64 { return float64(c.memory.used.Load()) }),
+		gauge("discreet_checkins_waiting", "Devices that wait for a cohort.", func() float64 {
+			n := 0
+			for _, t := range c.all() {
+				n += t.view.Load().waiting
+			}
+			return float64(n)
+		}),
+	)
+	return m
+}
+
+func gauge(name, help string, f func() float64) prometheus.Collector {
+	return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: name, Help: help}, f)
+}
+
+// StatusHandler serves /healthz, which says whether the coordinator can do its work,
+// and /metrics for Prometheus. It shows nothing about single devices, but is meant
+// for the operator's own network.
+func (c *Coordinator) StatusHandler() http.Handler {
+	mux := http.NewServeMux()
+	mux.Handle("GET /metrics", promhttp.HandlerFor(c.metrics.registry, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, r *http.Request) {
+		ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+		defer cancel()
+		_, err := c.store.CountDevices(ctx)
+		if err = errors.Join(err, c.run.Err()); err != nil {
+			http.Error(w, fmt.Sprintf("not healthy: %v", err), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	return mux
+}
+
+// ServeStatus serves StatusHandler over plain HTTP until the context ends. It closes
+// the listener.
+func (c *Coordinator) ServeStatus(ctx context.Context, listener net.Listener) error {
+	server := &http.Server{Handler: c.StatusHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	closed := make(chan error, 1)
+	stop := context.AfterFunc(ctx, func() { closed <- server.Close() })
+	err := server.Serve(listener)
+	if stop() {
+		return fmt.Errorf("coordinator: serving the status: %w", err)
+	}
+	return <-closed
+}

@@ -1,0 +1,212 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator/ca"
+	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+)
+
+const (
+	shownAttempts = 50        // of a task, in GetTask
+	mostDevices   = 1000      // in a page
+	mostUses      = 1_000_000 // of a token
+)
+
+// operatorService is what an operator's commands call.
+type operatorService struct {
+	rpc.UnimplementedOperatorServiceServer
+	*Coordinator
+}
+
+// message returns the task as operators see it.
+func (t *task) message() *pb.Task {
+	v := t.view.Load()
+	return &pb.Task{
+		Spec: t.spec, CreatedMs: t.created.UnixMilli(), RoundsDone: v.done,
+		CheckpointSha256: v.sum[:], CheckpointBytes: v.size, State: v.state,
+	}
+}
+
+// CreateTask is Coordinator.CreateTask.
+func (s operatorService) CreateTask(ctx context.Context, request *pb.CreateTaskRequest) (*pb.CreateTaskResponse, error) {
+	task, err := s.Coordinator.CreateTask(ctx, request.GetSpec())
+	return &pb.CreateTaskResponse{Task: task}, err
+}
+
+// CreateTask starts a task, or returns the one that the same specification has
+// started before. Its errors carry gRPC codes.
+func (c *Coordinator) CreateTask(ctx context.Context, spec *pb.TaskSpec) (*pb.Task, error) {
+	if err := CheckSpec(spec); err != nil {
+		return nil, status.Error(codes.InvalidArgument, err.Error())
+	}
+	c.creating.Lock()
+	defer c.creating.Unlock()
+	t := c.task(spec.GetName())
+	if t == nil {
+		var err error
+		if t, err = c.newTask(ctx, spec); err != nil {
+			return nil, err
+		}
+	}
+	if !proto.Equal(t.spec, spec) {
+		return nil, status.Errorf(codes.AlreadyExists, "task %s exists with other settings; choose another name", t.name)
+	}
+	return t.message(), nil
+}
+
+// newTask stores a task and starts its goroutine. One that is stored, but was never
+// started because its creator was cut off, is taken as it is.
+func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, error) {
+	first, err := firstCheckpoint(spec)
+	if err != nil {
+		return nil, err
+	}
+	if need := int64(aggregation.PackedSize(Codec().Length(len(first.Params)), Codec().RingBits(int(spec.GetPerRound())))); need > c.memory.limit {
+		return nil, status.Errorf(codes.InvalidArgument, "one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
+	}
+	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.store.CreateTask(ctx, spec.GetName(), raw, first.Encode(), time.Now()); err != nil && !errors.Is(err, store.ErrExists) {
+		return nil, err
+	}
+	row, err := c.store.Task(ctx, spec.GetName())
+	if err != nil {
+		return nil, err
+	}
+	t, err := c.loadTask(ctx, row)
+	if err != nil {
+		return nil, err
+	}
+	c.own(t)
+	c.log.Info("task created", "task", t.name, "intents", len(spec.GetIntents()), "model", spec.GetModel())
+	return t, nil
+}
+
+// firstCheckpoint draws the parameters that a task begins with.
+func firstCheckpoint(spec *pb.TaskSpec) (*model.Checkpoint, error) {
+	layout, err := model.NewLayout(spec.GetModel(), len(spec.GetIntents()))
+	if err != nil {
+		return nil, err
+	}
+	seed := spec.GetSeed()
+	if seed == 0 {
+		var b [8]byte
+		if _, err := rand.Read(b[:]); err != nil {
+			return nil, fmt.Errorf("coordinator: drawing a seed: %w", err)
+		}
+		seed = binary.LittleEndian.Uint64(b[:])
+	}
+	return model.NewCheckpoint(spec.GetName(), spec.GetModel(), 0, spec.GetIntents(), layout.Init(seed))
+}
+
+// ListTasks returns all tasks by name.
+func (s operatorService) ListTasks(context.Context, *pb.ListTasksRequest) (*pb.ListTasksResponse, error) {
+	reply := new(pb.ListTasksResponse)
+	for _, t := range s.all() {
+		reply.Tasks = append(reply.Tasks, t.message())
+	}
+	return reply, nil
+}
+
+// GetTask returns a task and its latest attempts.
+func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest) (*pb.GetTaskResponse, error) {
+	t := s.task(request.GetName())
+	if t == nil {
+		return nil, unknownTask(request.GetName())
+	}
+	attempts, err := s.store.Attempts(ctx, t.name, shownAttempts)
+	if err != nil {
+		return nil, err
+	}
+	reply := &pb.GetTaskResponse{Task: t.message()}
+	for _, a := range attempts {
+		record := &pb.RoundRecord{
+			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
+			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted,
+		}
+		if a.Aborted == "" {
+			record.CheckpointSha256 = a.Checkpoint[:]
+		}
+		reply.Rounds = append(reply.Rounds, record)
+	}
+	return reply, nil
+}
+
+// ListDevices returns a page of the devices by id.
+func (s operatorService) ListDevices(ctx context.Context, request *pb.ListDevicesRequest) (*pb.ListDevicesResponse, error) {
+	after, limit := request.GetAfter(), request.GetLimit()
+	if limit < 1 || limit > mostDevices || len(after) != 0 && len(after) != 16 {
+		return nil, status.Errorf(codes.InvalidArgument, "%d devices after an id of %d bytes, want 1 to %d after one of 16 bytes or none", limit, len(after), mostDevices)
+	}
+	page, err := s.store.Devices(ctx, after, int(limit))
+	if err != nil {
+		return nil, err
+	}
+	reply := new(pb.ListDevicesResponse)
+	for _, d := range page {
+		m := &pb.Device{Id: d.ID[:], EnrolledMs: d.Enrolled.UnixMilli(), Rounds: d.Rounds}
+		if !d.Seen.IsZero() {
+			m.SeenMs = d.Seen.UnixMilli()
+		}
+		reply.Devices = append(reply.Devices, m)
+	}
+	return reply, nil
+}
+
+// CreateToken is Coordinator.CreateToken.
+func (s operatorService) CreateToken(ctx context.Context, request *pb.CreateTokenRequest) (*pb.CreateTokenResponse, error) {
+	token, err := s.Coordinator.CreateToken(ctx, request.GetUses(), milliseconds(request.GetExpiresMs()))
+	return &pb.CreateTokenResponse{Token: token}, err
+}
+
+// CreateToken returns the line with which so many devices may join for so long. Its
+// errors carry gRPC codes.
+func (c *Coordinator) CreateToken(ctx context.Context, uses uint32, life time.Duration) (string, error) {
+	if uses < 1 || uses > mostUses || life <= 0 || life > longestWait {
+		return "", status.Errorf(codes.InvalidArgument, "a token for %d devices and %v, want 1 to %d devices and more than 0 up to %v",
+			uses, life, mostUses, longestWait)
+	}
+	var secret [ca.SecretSize]byte
+	if _, err := rand.Read(secret[:]); err != nil {
+		return "", fmt.Errorf("coordinator: drawing a secret: %w", err)
+	}
+	now := time.Now()
+	if err := c.store.CreateToken(ctx, secret[:], uses, now.Add(life), now); err != nil {
+		return "", err
+	}
+	return c.authority.Token(secret), nil
+}
+
+// ListCheckpoints returns the kept checkpoints of a task, newest first.
+func (s operatorService) ListCheckpoints(ctx context.Context, request *pb.ListCheckpointsRequest) (*pb.ListCheckpointsResponse, error) {
+	if s.task(request.GetTask()) == nil {
+		return nil, unknownTask(request.GetTask())
+	}
+	kept, err := s.store.Checkpoints(ctx, request.GetTask())
+	if err != nil {
+		return nil, err
+	}
+	reply := new(pb.ListCheckpointsResponse)
+	for _, k := range kept {
+		reply.Checkpoints = append(reply.Checkpoints, &pb.CheckpointRecord{
+			Round: k.Round, Sha256: k.SHA256[:], Bytes: k.Bytes, CommittedMs: k.Committed.UnixMilli(),
+		})
+	}
+	return reply, nil
+}

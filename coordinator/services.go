@@ -1,0 +1,221 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/ed25519"
+	"crypto/sha256"
+	"errors"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/discreet-fl/discreet/coordinator/ca"
+	"github.com/discreet-fl/discreet/coordinator/round"
+	"github.com/discreet-fl/discreet/coordinator/store"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// oldestMinor is the oldest minor version of the contract that is still served.
+const oldestMinor = 0
+
+// checkVersion refuses a peer of a version that cannot be served.
+func checkVersion(v *pb.Version) error {
+	if err := pb.Check(v, oldestMinor); err != nil {
+		return status.Error(codes.FailedPrecondition, err.Error())
+	}
+	return nil
+}
+
+// enrolmentService admits devices.
+type enrolmentService struct {
+	rpc.UnimplementedEnrolmentServiceServer
+	*Coordinator
+}
+
+// Enrol checks that the sender holds the key and a valid token, and certifies it.
+func (s enrolmentService) Enrol(ctx context.Context, request *pb.EnrolRequest) (*pb.EnrolResponse, error) {
+	if err := checkVersion(request.GetVersion()); err != nil {
+		return nil, err
+	}
+	secret, public := request.GetTokenSecret(), request.GetPublicKey()
+	if len(secret) != ca.SecretSize || len(public) != ed25519.PublicKeySize || len(request.GetProof()) != ed25519.SignatureSize {
+		return nil, status.Errorf(codes.InvalidArgument, "a secret of %d bytes, a key of %d and a proof of %d, want %d, %d and %d",
+			len(secret), len(public), len(request.GetProof()), ca.SecretSize, ed25519.PublicKeySize, ed25519.SignatureSize)
+	}
+	fingerprint := s.authority.Fingerprint()
+	if !ed25519.Verify(public, enrolProof(fingerprint, secret, public), request.GetProof()) {
+		return nil, status.Error(codes.InvalidArgument, "the proof is not the key's signature over this coordinator's fingerprint, the secret and the key")
+	}
+	id, now := secagg.DeviceID(public), time.Now()
+	if err := s.store.Enrol(ctx, secret, id, public, now); errors.Is(err, store.ErrToken) {
+		return nil, status.Error(codes.PermissionDenied, store.ErrToken.Error()+"; ask the operator for a new one")
+	} else if err != nil {
+		return nil, err
+	}
+	certificate, credential, err := s.authority.Issue(public, now)
+	if err != nil {
+		return nil, err
+	}
+	s.log.Info("device enrolled")
+	return &pb.EnrolResponse{
+		Version: pb.Current(), DeviceId: id[:], Certificate: certificate, CaCertificate: s.authority.Certificate(), Credential: credential,
+	}, nil
+}
+
+// enrolProof is what a joining device signs.
+func enrolProof(fingerprint [32]byte, secret, public []byte) []byte {
+	message := append([]byte("discreet/enrol/v1"), fingerprint[:]...)
+	return append(append(message, secret...), public...)
+}
+
+// checkpointService serves checkpoint files.
+type checkpointService struct {
+	rpc.UnimplementedCheckpointServiceServer
+	*Coordinator
+}
+
+// GetCheckpoint returns the stored piece that the offset lies in.
+func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
+	if n := len(request.GetSha256()); n != sha256.Size {
+		return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", n, sha256.Size)
+	}
+	data, total, err := s.store.Chunk(ctx, request.GetSha256(), request.GetOffset())
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, status.Errorf(codes.NotFound, "checkpoint %x is not kept here; the task's current one is", request.GetSha256())
+	}
+	if err != nil {
+		return nil, err
+	}
+	if len(data) == 0 {
+		return nil, status.Errorf(codes.InvalidArgument, "offset %d, want less than the checkpoint's %d bytes", request.GetOffset(), total)
+	}
+	return &pb.GetCheckpointResponse{Data: data, TotalBytes: total}, nil
+}
+
+// roundService is what devices call.
+type roundService struct {
+	rpc.UnimplementedRoundServiceServer
+	*Coordinator
+}
+
+// Tasks lists the tasks.
+func (s roundService) Tasks(_ context.Context, request *pb.TasksRequest) (*pb.TasksResponse, error) {
+	if err := checkVersion(request.GetVersion()); err != nil {
+		return nil, err
+	}
+	reply := &pb.TasksResponse{Version: pb.Current()}
+	for _, t := range s.all() {
+		v := t.view.Load()
+		reply.Tasks = append(reply.Tasks, &pb.TaskState{Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size})
+	}
+	return reply, nil
+}
+
+// CheckIn holds the call until a cohort forms or the device is to come again.
+func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (*pb.CheckInResponse, error) {
+	if err := checkVersion(request.GetVersion()); err != nil {
+		return nil, err
+	}
+	t := s.task(request.GetTask())
+	switch {
+	case request.GetTask() == "":
+		if t = s.pick(); t == nil {
+			return later(time.Minute, "no task is open"), nil
+		}
+	case t == nil:
+		return nil, unknownTask(request.GetTask())
+	}
+	c := &checkIn{id: caller(ctx).ID, ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
+	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
+		return nil, errStopping
+	}
+	select {
+	case reply := <-c.done:
+		if reply == nil {
+			return nil, errStopping
+		}
+		return reply, nil
+	case <-ctx.Done():
+		t.mail.post(func(now time.Time) { t.gathering.remove(c, now) })
+		return nil, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// pick chooses the open task whose latest round is longest ago, nil where none is open.
+func (c *Coordinator) pick() (best *task) {
+	for _, t := range c.all() {
+		if v := t.view.Load(); !v.over && (best == nil || v.began.Before(best.view.Load().began)) {
+			best = t
+		}
+	}
+	return best
+}
+
+func unknownTask(name string) error {
+	return status.Errorf(codes.NotFound, "task %q is not known here", name)
+}
+
+// Advertise is step 0.
+func (s roundService) Advertise(ctx context.Context, request *pb.AdvertiseRequest) (*pb.AdvertiseResponse, error) {
+	a, err := s.step(ctx, request.GetStep(), round.Advertise, request.GetAdvert())
+	return &pb.AdvertiseResponse{Roster: a.payload}, err
+}
+
+// Share is step 1.
+func (s roundService) Share(ctx context.Context, request *pb.ShareRequest) (*pb.ShareResponse, error) {
+	a, err := s.step(ctx, request.GetStep(), round.Share, request.GetShares())
+	return &pb.ShareResponse{Inbox: a.payload}, err
+}
+
+// Reveal is step 4. The receipt of a round that was committed is given again, also
+// after the coordinator was started anew.
+func (s roundService) Reveal(ctx context.Context, request *pb.RevealRequest) (*pb.RevealResponse, error) {
+	at := request.GetStep()
+	a, err := s.step(ctx, at, round.Reveal, request.GetReveal())
+	if status.Code(err) == codes.FailedPrecondition {
+		if sum, size, found := s.store.Committed(ctx, at.GetTask(), at.GetRound(), at.GetAttempt()); found == nil {
+			return &pb.RevealResponse{CheckpointSha256: sum[:], CheckpointBytes: size}, nil
+		}
+	}
+	return &pb.RevealResponse{CheckpointSha256: a.sum[:], CheckpointBytes: a.size}, err
+}
+
+// step hands a message to the task's goroutine and waits for its answer.
+func (c *Coordinator) step(ctx context.Context, at *pb.RoundStep, step round.Step, payload []byte) (reply, error) {
+	t := c.task(at.GetTask())
+	if t == nil {
+		return reply{}, unknownTask(at.GetTask())
+	}
+	call := &stepCall{from: caller(ctx).ID, done: make(chan reply, 1)}
+	if !t.mail.post(func(now time.Time) { t.receive(now, call, at, step, payload) }) {
+		return reply{}, errStopping
+	}
+	return call.wait(ctx)
+}
+
+// wait returns the answer to a held call.
+func (c *stepCall) wait(ctx context.Context) (reply, error) {
+	select {
+	case a := <-c.done:
+		return a, a.err
+	case <-ctx.Done():
+		return reply{}, status.FromContextError(ctx.Err()).Err()
+	}
+}
+
+// Submit is step 2, in chunks.
+func (s roundService) Submit(ctx context.Context, request *pb.SubmitRequest) (*pb.SubmitResponse, error) {
+	t := s.task(request.GetStep().GetTask())
+	if t == nil {
+		return nil, unknownTask(request.GetStep().GetTask())
+	}
+	call := &stepCall{from: caller(ctx).ID, done: make(chan reply, 1)}
+	if !t.mail.post(func(now time.Time) { t.chunk(now, call, request) }) {
+		return nil, errStopping
+	}
+	a, err := call.wait(ctx)
+	return &pb.SubmitResponse{Survivors: a.payload}, err
+}

@@ -1,0 +1,265 @@
+package coordinator
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// storePause is how long a task waits after its store failed, as on a full disk.
+const storePause = 10 * time.Second
+
+// errStopping answers calls that are held when the coordinator stops.
+var errStopping = status.Error(codes.Unavailable, "the coordinator is stopping; call again")
+
+// task is a task and the rounds it goes through. Its fields belong to the goroutine
+// that runs [task.run], to which everything else posts events; only name, spec,
+// created, mail and view are for others.
+type task struct {
+	*Coordinator
+	name    string
+	spec    *pb.TaskSpec
+	created time.Time
+	mail    *mailbox
+	view    atomic.Pointer[view]
+
+	log       *slog.Logger
+	current   checkpoint
+	done      uint64 // rounds committed
+	round     uint64 // the next attempt's
+	attempt   uint32
+	notBefore time.Time // when the next attempt may start
+	began     time.Time // when the latest round's first attempt started
+	gathering gathering
+	running   *attempt     // nil between attempts
+	last      *attempt     // the latest one that was aborted
+	finished  chan outcome // takes the one of the attempt that is finishing
+}
+
+// checkpoint is a task's model as it stands.
+type checkpoint struct {
+	*model.Checkpoint
+	sum      [32]byte
+	size     uint64
+	velocity []float32
+}
+
+// view is what others may know of a task, as of its latest event.
+type view struct {
+	done    uint64
+	sum     [32]byte
+	size    uint64
+	state   string
+	waiting int
+	began   time.Time
+	over    bool // all its rounds are done
+}
+
+// loadTask reads a task and its current checkpoint from the store.
+func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, error) {
+	spec := new(pb.TaskSpec)
+	if err := proto.Unmarshal(row.Spec, spec); err != nil {
+		return nil, fmt.Errorf("coordinator: the stored task %s: %w; restore a back-up", row.Name, err)
+	}
+	raw, err := c.store.Checkpoint(ctx, row.Checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	current, err := model.DecodeCheckpoint(raw)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: the current checkpoint of task %s: %w", row.Name, err)
+	}
+	velocity, err := c.store.Velocity(ctx, row.Name, len(current.Params))
+	if err != nil {
+		return nil, err
+	}
+	t := &task{
+		Coordinator: c, name: row.Name, spec: spec, created: row.Created, mail: newMailbox(),
+		log:     c.log.With("task", row.Name),
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, velocity},
+		done:    row.RoundsDone, round: row.Round + 1, attempt: 1,
+		gathering: newGathering(spec), finished: make(chan outcome, 1),
+	}
+	// The attempt that a crash cut short may have been at its last step, and a device
+	// that has revealed its shares joins no other attempt of that round.
+	if row.Round > 0 {
+		if _, _, err := c.store.Committed(ctx, row.Name, row.Round, row.Attempt); errors.Is(err, store.ErrNotFound) {
+			t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
+		}
+	}
+	t.publish()
+	return t, nil
+}
+
+// run owns the task until the context ends.
+func (t *task) run(ctx context.Context) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		t.advance(now)
+		t.publish()
+		if due := t.due(); due.IsZero() {
+			timer.Stop()
+		} else {
+			timer.Reset(due.Sub(now))
+		}
+		select {
+		case <-ctx.Done():
+			t.stop()
+			return
+		case <-t.mail.wake:
+			for _, e := range t.mail.take() {
+				e(time.Now())
+			}
+		case o := <-t.finished:
+			t.finish(time.Now(), o)
+		case <-timer.C:
+		}
+	}
+}
+
+// stop answers everything that is held. A round that is being committed ends first.
+func (t *task) stop() {
+	for _, e := range t.mail.close() {
+		e(time.Now())
+	}
+	if t.running != nil && t.running.summed {
+		t.finish(time.Now(), <-t.finished)
+	}
+	if t.running != nil {
+		t.running.failAll(errStopping)
+		t.memory.give(t.running.dropUploads())
+	}
+	for _, w := range t.gathering.waiting {
+		w.done <- nil
+	}
+	t.gathering.waiting = nil
+}
+
+// over tells whether all rounds that the task was created for are done.
+func (t *task) over() bool { return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() }
+
+// advance does what time has made due.
+func (t *task) advance(now time.Time) {
+	if t.running != nil && !t.running.summed {
+		t.apply(now, t.running.round.Tick(now))
+	}
+	if t.running == nil && !t.over() && !now.Before(t.notBefore) {
+		if cohort := t.gathering.form(now); cohort != nil {
+			t.start(now, cohort)
+		}
+	}
+	pause := comeBack
+	if t.running == nil {
+		pause = max(pause, t.notBefore.Sub(now))
+	}
+	for _, w := range t.gathering.expire(now) {
+		w.done <- later(pause, t.state())
+	}
+}
+
+// due returns when advance has something to do, zero for never.
+func (t *task) due() time.Time {
+	forms, next := t.gathering.due()
+	earlier := func(at time.Time) {
+		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
+			next = at
+		}
+	}
+	switch {
+	case t.running != nil:
+		earlier(t.running.round.Deadline())
+	case !forms.IsZero() && forms.Before(t.notBefore):
+		earlier(t.notBefore)
+	default:
+		earlier(forms)
+	}
+	return next
+}
+
+// state says what the task is doing, in words.
+func (t *task) state() string {
+	switch {
+	case t.running != nil && t.running.summed:
+		return fmt.Sprintf("committing round %d", t.round)
+	case t.running != nil:
+		step, answered, expected := t.running.round.Progress()
+		return fmt.Sprintf("round %d attempt %d: %v (%d of %d)", t.round, t.attempt, step, answered, expected)
+	case t.over():
+		return fmt.Sprintf("all %d rounds are done", t.done)
+	case time.Now().Before(t.notBefore):
+		return fmt.Sprintf("round %d starts at %s", t.round, t.notBefore.UTC().Format(time.RFC3339))
+	}
+	return fmt.Sprintf("waiting for devices (%v)", &t.gathering)
+}
+
+func (t *task) publish() {
+	t.view.Store(&view{
+		done: t.done, sum: t.current.sum, size: t.current.size, state: t.state(),
+		waiting: len(t.gathering.waiting), began: t.began, over: t.over(),
+	})
+}
+
+// later asks a device to check in again.
+func later(after time.Duration, reason string) *pb.CheckInResponse {
+	ms := min(max(after.Milliseconds(), 1), math.MaxUint32)
+	return &pb.CheckInResponse{Version: pb.Current(), RetryAfterMs: uint32(ms), Reason: reason}
+}
+
+// checkIn is the event of a device that wants to take part.
+func (t *task) checkIn(now time.Time, c *checkIn) {
+	if r := t.running; r != nil && r.members[c.id] {
+		if !r.summed && r.awaitsAdvert(c.id) {
+			c.done <- r.invitation() // the reply was lost
+			return
+		}
+		t.gone(now, c.id) // it has started anew and lost its secrets: no need to wait for it
+	}
+	switch wait := t.notBefore.Sub(now); {
+	case t.over():
+		c.done <- later(time.Minute, t.state())
+		return
+	case t.running == nil && wait > holdTime:
+		c.done <- later(wait, t.state())
+		return
+	}
+	if replaced := t.gathering.add(c); replaced != nil {
+		replaced.done <- later(comeBack, "a newer check-in of this device took its place")
+	}
+	t.log.Debug("device checked in", "device", short(c.id), "waiting", len(t.gathering.waiting))
+}
+
+// short is how a device appears in logs.
+func short(id secagg.ID) string { return id.String()[:8] }
+
+// moved is the event of a device that got its first connection or lost its last.
+// Two such events may overtake each other: what counts is how it is now.
+func (t *task) moved(now time.Time, id secagg.ID) {
+	if !t.presence.connected(id) {
+		t.gone(now, id)
+	} else if t.running != nil && !t.running.summed {
+		t.apply(now, t.running.round.Back(now, id))
+	}
+}
+
+// gone says that a member of the running attempt is to be waited for no longer than
+// the grace.
+func (t *task) gone(now time.Time, id secagg.ID) {
+	if t.running != nil && !t.running.summed {
+		t.apply(now, t.running.round.Gone(now, id))
+	}
+}

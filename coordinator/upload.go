@@ -1,0 +1,196 @@
+package coordinator
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/discreet-fl/discreet/coordinator/round"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// chunkSize is the length of every chunk of a masked vector but the last.
+const chunkSize = 256 << 10
+
+// budget bounds the memory that incomplete vectors take, over all tasks.
+type budget struct {
+	limit int64
+	used  atomic.Int64
+}
+
+// take reserves n bytes or returns false.
+func (b *budget) take(n int) bool {
+	if b.used.Add(int64(n)) > b.limit {
+		b.used.Add(-int64(n))
+		return false
+	}
+	return true
+}
+
+func (b *budget) give(n int) { b.used.Add(-int64(n)) }
+
+// upload is one device's masked vector on its way in. Its task's goroutine owns it.
+type upload struct {
+	sum     [sha256.Size]byte // of the whole vector, as its sender says
+	buffer  []byte            // nil once the vector is in the sum
+	got     []bool            // by chunk
+	missing int
+	added   bool // the vector is in the sum
+}
+
+func newUpload(sum []byte, size int) *upload {
+	chunks := chunksOf(size)
+	return &upload{sum: [sha256.Size]byte(sum), buffer: make([]byte, size), got: make([]bool, chunks), missing: chunks}
+}
+
+// chunksOf is the number of chunks that a vector of that many bytes comes in.
+func chunksOf(size int) int { return (size + chunkSize - 1) / chunkSize }
+
+// checkChunk refuses a chunk that is no part of a vector of that many bytes.
+func checkChunk(request *pb.SubmitRequest, size int) error {
+	chunks, index, n := chunksOf(size), request.GetIndex(), len(request.GetData())
+	if len(request.GetSha256()) != sha256.Size {
+		return status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", len(request.GetSha256()), sha256.Size)
+	}
+	if request.GetChunks() != uint32(chunks) || index >= uint32(chunks) {
+		return status.Errorf(codes.InvalidArgument, "chunk %d of %d, want 0 to %d of %d: by the plan a vector has %d bytes",
+			index, request.GetChunks(), chunks-1, chunks, size)
+	}
+	if want := min(size-int(index)*chunkSize, chunkSize); n != want {
+		return status.Errorf(codes.InvalidArgument, "chunk %d has %d bytes, want %d: by the plan a vector has %d bytes", index, n, want, size)
+	}
+	return nil
+}
+
+// put keeps a chunk that checkChunk has passed; a repeated one counts once. It
+// returns true when it was the last one missing.
+func (u *upload) put(index uint32, data []byte) (complete bool) {
+	if u.got[index] {
+		return false
+	}
+	copy(u.buffer[int(index)*chunkSize:], data)
+	u.got[index] = true
+	u.missing--
+	return u.missing == 0
+}
+
+// lacks says for its sender which chunks have not come.
+func (u *upload) lacks() string {
+	first := 0
+	for u.got[first] {
+		first++
+	}
+	return fmt.Sprintf("%d of %d chunks are missing, the first of them %d", u.missing, len(u.got), first)
+}
+
+// chunk is the event of one piece of a masked vector. Its call is answered at once
+// unless the piece is the last, or completes the vector, which is then hashed
+// outside this goroutine and comes back to add.
+func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
+	err := t.admit(c.from, request.GetStep(), round.Submit)
+	if err == nil {
+		err = checkChunk(request, t.running.size)
+	}
+	if err != nil {
+		c.done <- reply{err: err}
+		return
+	}
+	r := t.running
+	u := r.uploads[c.from]
+	if u == nil {
+		if u, err = t.openUpload(c.from, request.GetSha256()); err != nil {
+			c.done <- reply{err: err}
+			return
+		}
+	}
+	switch {
+	case !bytes.Equal(u.sum[:], request.GetSha256()):
+		c.done <- reply{err: refusal(fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))}
+	case u.added:
+		t.acknowledge(c, request)
+	case u.put(request.GetIndex(), request.GetData()):
+		go func() {
+			match := sha256.Sum256(u.buffer) == u.sum
+			if !t.mail.post(func(now time.Time) { t.add(now, c, request, u, match) }) {
+				c.done <- reply{err: errStopping}
+			}
+		}()
+	default:
+		t.acknowledge(c, request)
+	}
+}
+
+// openUpload reserves the memory for a vector.
+func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
+	r := t.running
+	if err := r.round.Admit(from, round.Submit); err != nil {
+		return nil, refusal(err)
+	}
+	if !t.memory.take(r.size) {
+		for id, u := range r.uploads { // those who left do not keep others out
+			if !u.added && !t.presence.connected(id) {
+				t.memory.give(len(u.buffer))
+				delete(r.uploads, id)
+			}
+		}
+		if !t.memory.take(r.size) {
+			return nil, status.Errorf(codes.ResourceExhausted, "the coordinator's memory for vectors, %d bytes, is taken; send this chunk again in a moment", t.memory.limit)
+		}
+	}
+	u := newUpload(sum, r.size)
+	r.uploads[from] = u
+	return u, nil
+}
+
+// acknowledge answers a chunk, or holds its call where it is the last.
+func (t *task) acknowledge(c *stepCall, request *pb.SubmitRequest) {
+	r := t.running
+	if request.GetIndex() != request.GetChunks()-1 {
+		c.done <- reply{}
+		return
+	}
+	if survivors := r.round.Reply(c.from, round.Submit); survivors != nil {
+		c.done <- reply{payload: survivors}
+		return
+	}
+	r.hold(round.Submit, c)
+}
+
+// add is the event of a vector that is complete and was hashed; match says whether
+// the hash is the one its sender named.
+func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upload, match bool) {
+	if err := t.admit(c.from, request.GetStep(), round.Submit); err != nil {
+		c.done <- reply{err: err}
+		return
+	}
+	r := t.running
+	if r.uploads[c.from] != u { // the step has closed meanwhile, and its memory was given back
+		c.done <- reply{err: refusal(fmt.Errorf("round: submit: %w without this device; check in for the next attempt", round.ErrLate))}
+		return
+	}
+	var (
+		effects []round.Effect
+		err     error
+	)
+	if match {
+		effects, err = r.round.Receive(now, c.from, round.Submit, u.buffer)
+	} else {
+		err = fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks; send all of it again", round.ErrMalformed)
+	}
+	t.memory.give(len(u.buffer))
+	u.buffer, u.added = nil, true
+	if err != nil {
+		delete(r.uploads, c.from)
+		c.done <- reply{err: refusal(err)}
+		r.answer(round.Submit, c.from, reply{err: refusal(err)})
+	} else {
+		t.acknowledge(c, request)
+	}
+	t.apply(now, effects)
+}
