@@ -100,6 +100,39 @@ func TestContext(t *testing.T) {
 	}
 }
 
+// TestBinding changes every part of what a sealed share is bound to, both under the
+// seal and under the signature.
+func TestBinding(t *testing.T) {
+	r := newRig(t, 403, 4)
+	r.must(r.advertise(r.all()))
+	r.shareOne(0)
+	base := *r.devices[0].shared.session
+	sealed, com := make([]byte, sealedSize), digest{1}
+	seals, leaves := map[string]string{}, map[digest]string{}
+	note := func(name string, s *session, from, to int, com digest) {
+		t.Helper()
+		seal, leaf := string(s.sealedContext(from, to, &com)), s.leaf(from, to, sealed, &com)
+		if other, ok := seals[seal]; ok {
+			t.Errorf("%s leaves the seal's context as it is with %s", name, other)
+		}
+		if other, ok := leaves[leaf]; ok && name != "keys" { // the roster's hash in ctx1 binds the keys there
+			t.Errorf("%s leaves the leaf as it is with %s", name, other)
+		}
+		seals[seal], leaves[leaf] = name, name
+	}
+	note("unchanged", &base, 0, 1, com)
+	note("recipient", &base, 0, 2, com)
+	note("sender", &base, 2, 1, com)
+	note("direction", &base, 1, 0, com)
+	note("commitment", &base, 0, 1, digest{2})
+	other := base
+	other.ctx1[0] ^= 1
+	note("context", &other, 0, 1, com)
+	other = base
+	other.keys = append([]digest{{}}, base.keys[1:]...)
+	note("keys", &other, 0, 1, com)
+}
+
 func TestMerkle(t *testing.T) {
 	for n := 1; n <= 9; n++ {
 		leaves := make([]digest, n)
