@@ -208,29 +208,60 @@ func below(target, root string) bool {
 	return target == root || strings.HasPrefix(target, root+"/")
 }
 
-// sleeps returns the places where a test calls or takes time.Sleep: what waits
-// for time runs in a testing/synctest bubble, and what waits for work waits on
-// the work.
+// sleeps returns the places where a test takes time.Sleep or only waits for
+// time.After: what waits for time runs in a testing/synctest bubble, where both
+// cost nothing and are allowed, and what waits for work waits on the work.
 func sleeps(fset *token.FileSet, file *ast.File) []string {
-	clock := ""
-	for _, spec := range file.Imports {
-		if spec.Path.Value == `"time"` {
-			clock = "time"
-			if spec.Name != nil {
-				clock = spec.Name.Name
-			}
-		}
-	}
 	var found []string
+	report := func(n ast.Node) {
+		found = append(found, fmt.Sprintf("%s: a test sleeps; use testing/synctest, or wait on what is awaited", fset.Position(n.Pos())))
+	}
+	choices := map[ast.Stmt]bool{} // of a select, which waits for other things too
+	clock, bubble := nameOf(file, "time"), nameOf(file, "testing/synctest")
 	ast.Inspect(file, func(n ast.Node) bool {
-		if sel, ok := n.(*ast.SelectorExpr); ok && sel.Sel.Name == "Sleep" {
-			if x, ok := sel.X.(*ast.Ident); ok && x.Name == clock {
-				found = append(found, fmt.Sprintf("%s: a test sleeps; use testing/synctest, or wait on what is awaited", fset.Position(n.Pos())))
+		switch n := n.(type) {
+		case *ast.CallExpr:
+			return !selects(n.Fun, bubble, "Test")
+		case *ast.SelectorExpr:
+			if selects(n, clock, "Sleep") {
+				report(n)
+			}
+		case *ast.CommClause:
+			choices[n.Comm] = true
+		case *ast.ExprStmt:
+			if wait, ok := n.X.(*ast.UnaryExpr); ok && wait.Op == token.ARROW && !choices[n] {
+				if call, ok := wait.X.(*ast.CallExpr); ok && selects(call.Fun, clock, "After") {
+					report(n)
+				}
 			}
 		}
 		return true
 	})
 	return found
+}
+
+// nameOf returns the name by which the file knows the package that it imports
+// from target, or "".
+func nameOf(file *ast.File, target string) string {
+	for _, spec := range file.Imports {
+		if spec.Path.Value == strconv.Quote(target) {
+			if spec.Name != nil {
+				return spec.Name.Name
+			}
+			return path.Base(target)
+		}
+	}
+	return ""
+}
+
+// selects reports whether the expression is pkg.name.
+func selects(e ast.Expr, pkg, name string) bool {
+	sel, ok := e.(*ast.SelectorExpr)
+	if !ok || sel.Sel.Name != name {
+		return false
+	}
+	x, ok := sel.X.(*ast.Ident)
+	return ok && x.Name == pkg
 }
 
 // TestRoomsAreOneWay holds that no room can reach itself through others.
@@ -302,6 +333,10 @@ func TestInspect(t *testing.T) {
 		{"tests may import anything", "secagg/a_test.go", "package secagg\nimport _ \"time\"\nimport _ \"" + ours + "aggregation\"\n", ""},
 		{"sleeping test", "client/a_test.go", "package client\nimport \"time\"\nfunc f() { time.Sleep(1) }\n", "a test sleeps"},
 		{"sleep passed on", "client/a_test.go", "package client\nimport t \"time\"\nvar wait = t.Sleep\n", "a test sleeps"},
+		{"waiting for nothing but time", "client/a_test.go", "package client\nimport \"time\"\nfunc f() { <-time.After(1) }\n", "a test sleeps"},
+		{"waiting for time or more", "client/a_test.go", "package client\nimport \"time\"\nfunc f(c chan int) { select { case <-c: case <-time.After(1): panic(c) } }\n", ""},
+		{"sleep in a bubble", "client/a_test.go", "package client\nimport (\"testing\"; \"testing/synctest\"; \"time\")\nfunc TestA(t *testing.T) { synctest.Test(t, func(t *testing.T) { time.Sleep(1); <-time.After(1) }) }\n", ""},
+		{"sleep beside a bubble", "client/a_test.go", "package client\nimport (\"testing\"; \"testing/synctest\"; \"time\")\nfunc TestA(t *testing.T) { time.Sleep(1); synctest.Test(t, func(*testing.T) {}) }\n", "a test sleeps"},
 		{"sleep of something else", "client/a_test.go", "package client\nfunc f() { kiosk.Sleep(1) }\n", ""},
 		{"testdata is not looked at", "client/testdata/a.go", "package utils\nimport _ \"nowhere\"\n", ""},
 	}
