@@ -1,0 +1,275 @@
+package coordinator
+
+import (
+	"context"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// TestGathering plays scripts of seconds and devices against a task of 3 to 5
+// devices whose window is 2 s. A device in lower case comes, one in upper case hangs
+// up; what form then says stands behind the colon.
+func TestGathering(t *testing.T) {
+	for _, script := range []string{
+		"0a: 0b: 0c: 0d: 0e:abcde",           // full at once
+		"0a: 1b: 2c: 3-: 4-:abc",             // enough, and the window passes
+		"0a: 0b: 0c: 1C: 3-: 4d: 5-: 6-:abd", // the window starts anew where there were too few between
+		"0a: 0b: 9-: 99-:",                   // never enough
+		"0a: 0b: 0c: 0B: 0b: 2-:acb",         // who comes again goes to the end
+		"0a: 0b: 0a: 0c: 1-: 2-:bac",         // a device has one place
+		"0a: 0b: 0c: 0d: 1C: 2-:abd",
+	} {
+		g := newGathering(spec(5, 3))
+		cancels := map[byte]context.CancelFunc{}
+		for i, word := range strings.Fields(script) {
+			command, want, _ := strings.Cut(word, ":")
+			var seconds int
+			who := command[len(command)-1]
+			for _, digit := range command[:len(command)-1] {
+				seconds = 10*seconds + int(digit-'0')
+			}
+			now := time.Unix(int64(seconds), 0)
+			switch {
+			case who >= 'a':
+				ctx, cancel := context.WithCancel(t.Context())
+				cancels[who] = cancel
+				g.add(&checkIn{id: secagg.ID{who}, ctx: ctx, since: now})
+			case who >= 'A':
+				cancels[who-'A'+'a']()
+			}
+			var got string
+			for _, c := range g.form(now) {
+				got += string(rune(c.id[0]))
+			}
+			if got != want {
+				t.Errorf("%q, step %d: formed %q, want %q", script, i, got, want)
+			}
+		}
+		for _, cancel := range cancels {
+			cancel()
+		}
+	}
+}
+
+func TestFewDevicesWaitForTheWindow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, devices := fleet(t, 4, spec(10, 3), Options{})
+		start := time.Now()
+		walks := gather(t, devices[:3]...)
+		if took := time.Since(start); took != 2*time.Second {
+			t.Errorf("three of up to ten devices waited %v, want a quarter of the deadline, 2s", took)
+		}
+		// While a round runs a device is held, and joins the next one.
+		next := make(chan *walk, 1)
+		go func() {
+			k, err := devices[3].checkIn(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			next <- k
+		}()
+		synctest.Wait()
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		gather(t, devices[:2]...)
+		if k := <-next; k.at.GetRound() != 2 {
+			t.Errorf("the held device is in round %d, want 2", k.at.GetRound())
+		}
+	})
+}
+
+func TestHeldCheckInIsToldToComeAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 1, spec(3, 3), Options{})
+		request := &pb.CheckInRequest{Version: pb.Current(), Task: "desk"}
+		start := time.Now()
+		reply, err := devices[0].rounds.CheckIn(t.Context(), request)
+		if err != nil || len(reply.GetPlan()) != 0 || reply.GetRetryAfterMs() != 1000 || reply.GetReason() != "waiting for devices (0 of 3)" {
+			t.Errorf("reply %v, %v", reply, err)
+		}
+		if took := time.Since(start); took != holdTime {
+			t.Errorf("held for %v, want %v", took, holdTime)
+		}
+		// A newer check-in of the same device takes the place of the older.
+		older := make(chan *pb.CheckInResponse, 1)
+		go func() {
+			reply, err := devices[0].rounds.CheckIn(t.Context(), request)
+			if err != nil {
+				t.Error(err)
+			}
+			older <- reply
+		}()
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		_, err = devices[0].rounds.CheckIn(ctx, request)
+		wants(t, "given up", err, codes.DeadlineExceeded)
+		if reply := <-older; !strings.Contains(reply.GetReason(), "newer check-in") {
+			t.Errorf("the older check-in was answered with %v", reply)
+		}
+		synctest.Wait()
+		if got := w.task("desk").view.Load().waiting; got != 0 {
+			t.Errorf("%d devices wait, want 0", got)
+		}
+	})
+}
+
+func TestDisconnectedDeviceIsInNoCohort(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 4, spec(3, 3), Options{})
+		gone := make(chan error, 1)
+		go func() {
+			_, err := devices[3].checkIn(t.Context())
+			gone <- err
+		}()
+		synctest.Wait()
+		if got := w.task("desk").view.Load().waiting; got != 1 {
+			t.Fatalf("%d devices wait, want 1", got)
+		}
+		devices[3].leave()
+		wants(t, "its own call", <-gone, codes.Canceled)
+		walks := gather(t, devices[:3]...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+	})
+}
+
+func TestLostInvitationComesAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, devices := fleet(t, 3, spec(3, 3), Options{Grace: time.Second})
+		walks := gather(t, devices...)
+		again, err := devices[0].checkIn(t.Context())
+		if err != nil || string(again.raw) != string(walks[0].raw) {
+			t.Fatalf("checked in again: %v, want the same plan", err)
+		}
+		// One that has advertised and checks in again has lost its secrets.
+		ctx, cancel := context.WithCancel(t.Context())
+		sent := make(chan error, 1)
+		go func() { sent <- again.advertise(ctx) }()
+		synctest.Wait()
+		cancel()
+		<-sent
+		started := time.Now()
+		next := make(chan *walk, 1)
+		go func() {
+			k, err := devices[0].checkIn(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			next <- k
+		}()
+		each(t, 2, func(i int) error {
+			err := walks[i+1].steps(t.Context(), 4)
+			wants(t, "the others", err, codes.Aborted, "2 devices left")
+			return nil
+		})
+		if took := time.Since(started); took != time.Second {
+			t.Errorf("the others waited %v, want the grace", took)
+		}
+		gather(t, devices[1:]...)
+		if k := <-next; k.at.GetAttempt() != 2 {
+			t.Errorf("attempt %d, want 2", k.at.GetAttempt())
+		}
+	})
+}
+
+func TestRoundsKeepTheirDistance(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.EveryMs, s.Rounds = 60_000, 2
+		w, devices := fleet(t, 3, s, Options{})
+		start := time.Now()
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		reply, err := devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+		if err != nil || reply.GetRetryAfterMs() != 60_000 || !strings.HasPrefix(reply.GetReason(), "round 2 starts at 2000-01-01T00:01:00Z") {
+			t.Errorf("before its time: %v, %v", reply, err)
+		}
+		<-time.After(50 * time.Second)
+		walks = gather(t, devices...) // held for the rest
+		if took := time.Since(start); took != time.Minute {
+			t.Errorf("the second round began after %v, want 1m", took)
+		}
+		waiting := make(chan *pb.CheckInResponse, 1)
+		outsider := w.join(t)
+		go func() {
+			reply, err := outsider.rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			if err != nil {
+				t.Error(err)
+			}
+			waiting <- reply
+		}()
+		synctest.Wait()
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		if reply := <-waiting; reply.GetReason() != "all 2 rounds are done" || reply.GetRetryAfterMs() != 60_000 {
+			t.Errorf("held when the task was done: %v", reply)
+		}
+		for task, want := range map[string]string{"desk": "all 2 rounds are done", "": "no task is open"} {
+			reply, err := devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: task})
+			if err != nil || reply.GetReason() != want {
+				t.Errorf("task %q: %v, %v; want the reason %q", task, reply, err, want)
+			}
+		}
+		_, err = devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: "other"})
+		wants(t, "unknown task", err, codes.NotFound, `"other"`)
+	})
+}
+
+// A device that names no task goes where the latest round is longest ago.
+func TestDevicesAreSpreadOverTasks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, spec(3, 3), Options{})
+		second := spec(3, 3)
+		second.Name = "shop"
+		w.create(t, second)
+		walks := gather(t, devices...) // names "desk"
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		replies := make([]*pb.CheckInResponse, 3)
+		each(t, 3, func(i int) (err error) {
+			replies[i], err = devices[i].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			return err
+		})
+		if !strings.Contains(string(replies[0].GetPlan()), "shop") {
+			t.Error("devices that chose no task went to the one that had just run")
+		}
+	})
+}
+
+func TestStopIsGraceful(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 4, spec(3, 3), Options{})
+		walks := gather(t, devices[:3]...)
+		errs := make(chan error, 2)
+		go func() { errs <- walks[0].advertise(t.Context()) }()
+		go func() {
+			_, err := devices[3].checkIn(t.Context())
+			errs <- err
+		}()
+		synctest.Wait()
+		start := time.Now()
+		w.shut()
+		for range 2 {
+			wants(t, "held call", <-errs, codes.Unavailable, "is stopping")
+		}
+		if took := time.Since(start); took > stopTime {
+			t.Errorf("stopping took %v", took)
+		}
+		if _, err := devices[0].checkIn(t.Context()); status.Code(err) != codes.Unavailable {
+			t.Errorf("after the stop: %v", err)
+		}
+		// The attempt that was cut short is not repeated under its number.
+		w = newWorld(t, w.dir, Options{})
+		for _, d := range devices[:3] {
+			d.connect(w)
+		}
+		if at := gather(t, devices[:3]...)[0].at; at.GetRound() != 2 || at.GetAttempt() != 1 {
+			t.Errorf("round %d attempt %d after the restart, want round 2", at.GetRound(), at.GetAttempt())
+		}
+	})
+}
