@@ -110,6 +110,7 @@ var bad = []struct{ name, data, want string }{
 	{"clinc cut between pairs", "{\"train\":[[\"hi\",\"greet\"],\n", "f:2: the JSON ends before it is complete"},
 	{"clinc cut before the end", `{"train":[["hi","greet"]]`, "f:1: the JSON ends before it is complete"},
 	{"clinc cut in what is passed over", `{"val":[["hi","greet"],`, "the JSON ends before it is complete"},
+	{"clinc cut in its first list", `{"oos_val":[["hi","oos"],`, "f:1: the JSON ends before it is complete"},
 	{"clinc broken", "{\"train\":[[\"hi\",\"greet\"],\n\n[\"bye\" \"leave\"]]}", "f:3: cannot be read as JSON"},
 	{"clinc without train", `{"val":[["hi","greet"]]}`, "f:1: got a JSON object without train"},
 	{"clinc test alone", `{"test":[["hi","greet"]]}`, "f:1: got a test part without a train part"},

@@ -106,10 +106,8 @@ func (s *Set) splitDirichlet(devices int, alpha float64, seed uint64) [][]Phrase
 		sum, from := 0.0, 0
 		for d := range split {
 			sum += p[d]
-			to := min(int(float64(sum*float64(len(phrases)))+0.5), len(phrases))
-			if d == devices-1 {
-				to = len(phrases) // the sum of p may fall short of 1 by rounding
-			}
+			// To the nearest: the last sum is within 1e-9 of 1, so the last cut is at the end.
+			to := int(float64(sum*float64(len(phrases))) + 0.5)
 			split[d] = append(split[d], phrases[from:to]...)
 			from = to
 		}
