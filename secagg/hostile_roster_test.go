@@ -150,4 +150,3 @@ func TestOwnMinimum(t *testing.T) {
 	_, _, err = a.Share(r.roster, d.rand)
 	wantRefusal(t, err, ErrTooFew, nil)
 }
-
