@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"slices"
@@ -72,8 +73,19 @@ func score(guesses []int, test []model.Example, labels int) Score {
 	return Score{Accuracy: float64(right) / float64(len(test)), MacroF1: f1 / float64(present)}
 }
 
-// baselines trains one model on everything and one on each device alone, with the
-// devices' own optimiser to convergence, and scores them.
+// Baselines trains one model on all of a configuration's chats and one on each
+// device's alone, with the devices' own optimiser to convergence, and returns their
+// accuracy: that of the first, and the mean of the others.
+func Baselines(ctx context.Context, c Config) (central, alone float64, err error) {
+	r, err := newRun(c)
+	if err != nil {
+		return 0, 0, err
+	}
+	central, alone, err = r.baselines(ctx)
+	return central, alone, errors.Join(err, r.trainers.close())
+}
+
+// baselines is Baselines on the run's trainers.
 func (r *run) baselines(ctx context.Context) (central, alone float64, err error) {
 	settings, err := model.DefaultTraining(r.Model)
 	if err != nil {

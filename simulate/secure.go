@@ -133,6 +133,10 @@ func (a *attempt) drive(ctx context.Context, members []member) (*summed, error) 
 			case <-ctx.Done():
 				return nil, context.Cause(ctx)
 			}
+			if m.payload == nil { // withheld by a test
+				m.answer <- answer{err: errVanished}
+				continue
+			}
 			a.waiting[m.from] = m.answer
 			effects, err := a.round.Receive(a.now, m.from, m.step, m.payload)
 			if err != nil {
@@ -210,9 +214,7 @@ func (d *direct) call(ctx context.Context, step round.Step, request proto.Messag
 		d.sent += int64(proto.Size(request))
 	}
 	if d.observe != nil {
-		if payload = d.observe(d.member.device, step, payload); payload == nil {
-			return nil, errVanished
-		}
+		payload = d.observe(d.member.device, step, payload)
 	}
 	m := message{from: d.id, step: step, payload: payload, answer: make(chan answer, 1)}
 	select {

@@ -138,8 +138,8 @@ type run struct {
 	velocity   []float32
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
-	bytesUp    int64
-	sent       int64 // device rounds that bytesUp is over
+	bytesUp int64
+	sent    int64 // device rounds that bytesUp is over
 }
 
 // Run simulates and returns what it found. It is repeatable: with the same
@@ -161,13 +161,18 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := errors.Join(group.Wait(), r.trainers.close()); err != nil {
 		return nil, err
 	}
-	digest := sha256.Sum256(r.encoded)
-	result.Digest, result.Checkpoint = hex.EncodeToString(digest[:]), r.encoded
+	result.Digest, result.Checkpoint = r.digest(), r.encoded
 	if r.sent > 0 {
 		result.BytesUpPerDevice = r.bytesUp / r.sent
 	}
 	result.Seconds = time.Since(start).Seconds()
 	return result, nil
+}
+
+// digest names the current checkpoint.
+func (r *run) digest() string {
+	sum := sha256.Sum256(r.encoded)
+	return hex.EncodeToString(sum[:])
 }
 
 // newRun makes the devices and the first checkpoint.
@@ -221,7 +226,7 @@ func examples(phrases []dataset.Phrase, labels map[string]int) ([]model.Example,
 	for i, p := range phrases {
 		label, ok := labels[p.Intent]
 		if !ok {
-			return nil, fmt.Errorf("phrase %q has the intent %q, which is not among the %d of the model", p.Text, p.Intent, len(labels))
+			return nil, fmt.Errorf("phrase %q has the intent %q, which is not among the model's %d", p.Text, p.Intent, len(labels))
 		}
 		out[i] = model.Example{Features: model.Featurise(p.Text), Label: label}
 	}
@@ -257,7 +262,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
 		members := r.schedule.cohort(number, attempt)
 		result.Drops, result.Attempts = dropsOf(members), int(attempt)
-		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, r.encoded)
+		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, sha256.Sum256(r.encoded), uint64(len(r.encoded)), r.layout)
 		if err != nil {
 			return nil, err
 		}

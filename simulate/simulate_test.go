@@ -1,52 +1,258 @@
 package simulate
 
 import (
+	"context"
+	"math"
+	"slices"
+	"strings"
+	"sync"
 	"testing"
 
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
 )
 
-// shop is a small federation over the embedded set: 30 devices, some of which vanish.
-func shop(t testing.TB, secure bool) Config {
+// seed is of every run here; failures print it.
+const seed = 4
+
+// shop is a small federation over the embedded set.
+func shop(t testing.TB, devices, perRound, rounds int, drop float64, secure bool) Config {
 	t.Helper()
 	set := dataset.Shop()
-	train, err := set.Split(dataset.Split{ByUser: true}, 30, 1)
+	train, err := set.Split(dataset.Split{ByUser: true}, devices, seed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return Config{
-		Train: train, Test: set.Test, Intents: set.Intents, PerRound: 9, MinSurvivors: 3, Rounds: 3,
-		Model: "small", Drop: 0.3, Secure: secure, Seed: 4,
+		Train: train, Test: set.Test, Intents: set.Intents, PerRound: perRound, MinSurvivors: 3, Rounds: rounds,
+		Model: "small", Drop: drop, Secure: secure, Seed: seed,
 	}
+}
+
+// digestOf runs the rounds alone, without baselines, watched by observe.
+func digestOf(t *testing.T, c Config, observe func(int, round.Step, []byte) []byte) (string, []Round) {
+	t.Helper()
+	r, err := newRun(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.trainers.close()
+	r.observe = observe
+	var result Result
+	if err := r.rounds(t.Context(), &result); err != nil {
+		t.Fatal(err)
+	}
+	return r.digest(), result.Rounds
 }
 
 func TestSecureAndPlainGiveTheSameCheckpoint(t *testing.T) {
-	secure, err := Run(t.Context(), shop(t, true))
-	if err != nil {
-		t.Fatal(err)
+	masked, secure := digestOf(t, shop(t, 30, 9, 4, 0.4, true), nil)
+	again, _ := digestOf(t, shop(t, 30, 9, 4, 0.4, true), nil)
+	clear, plain := digestOf(t, shop(t, 30, 9, 4, 0.4, false), nil)
+	if masked != clear || masked != again {
+		t.Errorf("seed %d: digest %s under masks, %s a second time, %s in clear", seed, masked, again, clear)
 	}
-	plain, err := Run(t.Context(), shop(t, false))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if secure.Digest != plain.Digest {
-		t.Errorf("seed 4: digest %s under masks, %s in clear", secure.Digest, plain.Digest)
-	}
-	drops := 0
-	for i, r := range secure.Rounds {
-		p := plain.Rounds[i]
-		drops += r.Drops.Total()
-		if r.Survivors != p.Survivors || r.Drops != p.Drops || r.Attempts != p.Attempts || r.Accuracy != p.Accuracy {
-			t.Errorf("round %d: %+v under masks, %+v in clear", r.Round, r, p)
+	var drops Drops
+	attempts := 0
+	for i, s := range secure {
+		p := plain[i]
+		if s.Survivors != p.Survivors || s.Drops != p.Drops || s.Attempts != p.Attempts || s.Accuracy != p.Accuracy {
+			t.Errorf("seed %d, round %d: %+v under masks, %+v in clear", seed, s.Round, s, p)
 		}
-		if r.Survivors > 0 && r.MasksExpanded < r.Survivors {
-			t.Errorf("round %d: %d masks removed for %d survivors", r.Round, r.MasksExpanded, r.Survivors)
+		if s.MasksExpanded < s.Survivors {
+			t.Errorf("seed %d, round %d: %d masks removed for %d survivors", seed, s.Round, s.MasksExpanded, s.Survivors)
 		}
+		drops.BeforeAdvertise += s.Drops.BeforeAdvertise
+		drops.AfterAdvertise += s.Drops.AfterAdvertise
+		drops.AfterShare += s.Drops.AfterShare
+		drops.AfterSubmit += s.Drops.AfterSubmit
+		attempts += s.Attempts
 	}
-	if drops == 0 {
-		t.Error("nobody vanished: the schedule tests nothing")
+	// The comparison says little unless the schedule reached every step and a retry.
+	if drops.BeforeAdvertise == 0 || drops.AfterAdvertise == 0 || drops.AfterShare == 0 || drops.AfterSubmit == 0 || attempts == len(secure) {
+		t.Errorf("seed %d: the schedule has drops %+v and %d attempts at %d rounds; choose another seed", seed, drops, attempts, len(secure))
 	}
 }
 
-var _ = round.Submit
+func TestOneFlippedMaskedWordChangesTheDigest(t *testing.T) {
+	c := shop(t, 4, 4, 1, 0, true)
+	whole, _ := digestOf(t, c, nil)
+	flipped, _ := digestOf(t, c, func(device int, step round.Step, payload []byte) []byte {
+		if device != 2 || step != round.Submit {
+			return payload
+		}
+		payload = slices.Clone(payload)
+		payload[1000] ^= 0x10
+		return payload
+	})
+	if flipped == whole {
+		t.Errorf("seed %d: a flipped bit of a masked vector left the digest %s as it was", seed, whole)
+	}
+}
+
+func TestWithheldReveals(t *testing.T) {
+	c := shop(t, 4, 4, 1, 0, true) // the threshold of four is three
+	whole, _ := digestOf(t, c, nil)
+	withhold := func(below int) func(int, round.Step, []byte) []byte {
+		return func(device int, step round.Step, payload []byte) []byte {
+			if step == round.Reveal && device < below {
+				return nil
+			}
+			return payload
+		}
+	}
+	if one, rounds := digestOf(t, c, withhold(1)); one != whole || rounds[0].Survivors != 4 {
+		t.Errorf("seed %d: one reveal above the threshold withheld: digest %s, %d survivors, want %s and 4", seed, one, rounds[0].Survivors, whole)
+	}
+	if two, rounds := digestOf(t, c, withhold(2)); two == whole || rounds[0].Survivors != 0 || rounds[0].Attempts != coordinator.MaxAttempts {
+		t.Errorf("seed %d: a reveal below the threshold withheld: %+v, want every attempt to fail", seed, rounds[0])
+	}
+}
+
+func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
+	c := shop(t, 5, 5, 1, 0, true)
+	var mu sync.Mutex
+	submitted := map[int][]byte{}
+	r, err := newRun(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.trainers.close()
+	first := r.checkpoint
+	plan, _, err := coordinator.NewPlan(r.spec, 1, 1, [32]byte{}, uint64(len(r.encoded)), r.layout)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.observe = func(device int, step round.Step, payload []byte) []byte {
+		mu.Lock()
+		defer mu.Unlock()
+		if step == round.Submit {
+			submitted[device] = payload
+		}
+		return payload
+	}
+	if err := r.rounds(t.Context(), &Result{}); err != nil {
+		t.Fatal(err)
+	}
+	if len(submitted) != 5 {
+		t.Fatalf("%d vectors submitted, want 5", len(submitted))
+	}
+	for device, packed := range submitted {
+		if same := equalWords(t, r, plan, first, device, packed); same > 0.001 {
+			t.Errorf("seed %d: %.1f%% of the words that device %d submitted are its unmasked ones", seed, 100*same, device)
+		}
+	}
+}
+
+// equalWords is the share of a packed vector's words that equal the device's own
+// encoded update, which is what an unmasked vector would be.
+func equalWords(t *testing.T, r *run, plan *pb.Plan, c *model.Checkpoint, device int, packed []byte) float64 {
+	t.Helper()
+	bits := int(plan.Codec.RingBits)
+	own, err := r.participant(t.Context(), r.devices[device]).Update(plan, c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	words := make([]uint32, len(own))
+	if err := aggregation.AddPacked(words, packed, bits); err != nil {
+		t.Fatal(err)
+	}
+	same := 0
+	for i, w := range words {
+		if w == own[i]<<(32-bits)>>(32-bits) {
+			same++
+		}
+	}
+	return float64(same) / float64(len(words))
+}
+
+func TestOutcomeFollowsTheThresholds(t *testing.T) {
+	for _, tc := range []struct {
+		name  string
+		fates []Vanish
+		min   int
+		want  bool
+	}{
+		{"all stay", []Vanish{Stays, Stays, Stays}, 3, true},
+		{"roster below the minimum", []Vanish{Stays, Stays, BeforeAdvertise}, 3, false},
+		{"one of four lost after Share", []Vanish{Stays, Stays, Stays, AfterShare}, 3, true},
+		{"two of four lost", []Vanish{Stays, Stays, AfterShare, AfterAdvertise}, 3, false},
+		{"lost after Submit is in the sum", []Vanish{Stays, Stays, Stays, AfterSubmit}, 3, true},
+		{"too few reveal", []Vanish{Stays, Stays, AfterSubmit, AfterSubmit}, 3, false},
+		{"a third of six", []Vanish{Stays, Stays, Stays, Stays, AfterShare, AfterSubmit}, 3, true},
+		{"a third of six, higher minimum", []Vanish{Stays, Stays, Stays, Stays, AfterShare, AfterSubmit}, 6, false},
+	} {
+		var members []member
+		for i, v := range tc.fates {
+			members = append(members, member{i, v})
+		}
+		if got := outcomeOf(members, tc.min); got.ok != tc.want {
+			t.Errorf("%s: %+v, want ok %v", tc.name, got, tc.want)
+		}
+	}
+}
+
+func TestScheduleIsFixedByTheSeed(t *testing.T) {
+	s := schedule{seed: seed, devices: 100, perRound: 20, drop: 0.1}
+	lost, steps := 0, map[Vanish]int{}
+	for n := range uint64(200) {
+		members := s.cohort(n, 1)
+		if !slices.Equal(members, s.cohort(n, 1)) {
+			t.Fatalf("seed %d: round %d is scheduled differently a second time", seed, n)
+		}
+		seen := map[int]bool{}
+		for _, m := range members {
+			if seen[m.device] {
+				t.Fatalf("seed %d: device %d is twice in round %d", seed, m.device, n)
+			}
+			seen[m.device] = true
+			if steps[m.vanish]++; m.vanish != Stays {
+				lost++
+			}
+		}
+	}
+	// 4,000 draws at 10%: five standard deviations are 95.
+	if math.Abs(float64(lost-400)) > 95 {
+		t.Errorf("seed %d: %d of 4,000 vanish, want about 400", seed, lost)
+	}
+	for v := BeforeAdvertise; v <= AfterSubmit; v++ {
+		if steps[v] < 50 {
+			t.Errorf("seed %d: %d of %d vanish at step %d, want about a quarter", seed, steps[v], lost, v)
+		}
+	}
+}
+
+func TestScore(t *testing.T) {
+	test := []model.Example{{Label: 0}, {Label: 0}, {Label: 1}, {Label: 2}}
+	got := score([]int{0, 1, 1, 1}, test, 4)
+	// F1: 2/3 for intent 0, 1/2 for 1, 0 for 2; intent 3 does not occur.
+	if got.Accuracy != 0.5 || math.Abs(got.MacroF1-(2.0/3+0.5)/3) > 1e-12 {
+		t.Errorf("%+v, want accuracy 0.5 and macro F1 %v", got, (2.0/3+0.5)/3)
+	}
+}
+
+func TestBadConfigurationsAreRefused(t *testing.T) {
+	for _, tc := range []struct {
+		name, want string
+		change     func(*Config)
+	}{
+		{"more a round than devices", "lower --per-round", func(c *Config) { c.PerRound = 31 }},
+		{"fewer a round than must survive", "must survive", func(c *Config) { c.PerRound = 2 }},
+		{"no rounds", "0 rounds", func(c *Config) { c.Rounds = 0 }},
+		{"drop above one", "drop is 1.5", func(c *Config) { c.Drop = 1.5 }},
+		{"drop is NaN", "drop is NaN", func(c *Config) { c.Drop = math.NaN() }},
+		{"no test phrases", "--test", func(c *Config) { c.Test = nil }},
+		{"unknown model", "huge", func(c *Config) { c.Model = "huge" }},
+		{"unknown label", "not among the model", func(c *Config) { c.Intents = c.Intents[1:] }},
+	} {
+		c := shop(t, 30, 9, 1, 0, true)
+		tc.change(&c)
+		if _, err := Run(context.Background(), c); err == nil || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: error %v, want one with %q", tc.name, err, tc.want)
+		}
+	}
+}

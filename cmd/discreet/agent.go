@@ -1,0 +1,207 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/client/agent"
+)
+
+// joinTimeout bounds enrolment.
+const joinTimeout = 30 * time.Second
+
+// dirFlag adds --dir, the device's folder, to a command.
+func dirFlag(c *cobra.Command, dir *string) {
+	base, err := os.UserConfigDir()
+	if err != nil {
+		base = "."
+	}
+	c.Flags().StringVar(dir, "dir", cmp.Or(os.Getenv("DISCREET_DIR"), filepath.Join(base, "discreet")), "the device's folder (or DISCREET_DIR)")
+}
+
+func newAgent() *cobra.Command {
+	var (
+		dir, listen, socket, task, level string
+		fewest                           int
+	)
+	c := &cobra.Command{
+		Use: "agent", GroupID: "device",
+		Short: "Run a device: classify, learn and take part in rounds",
+		Long: `Agent runs a device beside a kiosk's or desktop's own program, which speaks to it over a
+local HTTP API (docs/agent-api.md) on a unix socket in the device's folder. --listen adds
+a loopback TCP address, where each request needs the bearer token that lies in the folder.
+
+It takes part in rounds in the background, and comes back by itself after any trouble.
+Chats stay in the folder.`,
+		Example: `  discreet agent join federation.example.com:7443 TOKEN
+  discreet agent`,
+		Args: subcommandsOnly,
+		RunE: func(c *cobra.Command, _ []string) error {
+			logger, err := newLogger(level)
+			if err != nil {
+				return err
+			}
+			if fewest < minSurvivors {
+				return usagef("--min-survivors %d, want at least %d", fewest, minSurvivors)
+			}
+			device, err := client.Open(dir, client.Options{Logger: logger, MinSurvivors: fewest, Task: task})
+			if err != nil {
+				return err
+			}
+			server := agent.New(device, logger)
+			return errors.Join(runAgent(c, device, server, dir, socket, listen), device.Close())
+		},
+	}
+	dirFlag(c, &dir)
+	f := c.Flags()
+	f.StringVar(&socket, "socket", "", "path of the unix socket (default: agent.sock in the folder)")
+	f.StringVar(&listen, "listen", "", "also serve the API on this loopback address, HOST:PORT, to who has the token")
+	f.IntVar(&fewest, "min-survivors", minSurvivors, "fewest devices in a sum that this device joins")
+	f.StringVar(&task, "task", "", "the task to take part in, where the coordinator has several")
+	logFlag(c, &level)
+	c.AddCommand(newAgentJoin(), newAgentStatus(), newAgentForget(), newAgentParticipation())
+	return c
+}
+
+// runAgent serves the API and takes part in rounds until the command is stopped.
+func runAgent(c *cobra.Command, device *client.Client, server *agent.Server, dir, socket, listen string) error {
+	group, ctx := errgroup.WithContext(c.Context())
+	local, err := agent.ListenSocket(cmp.Or(socket, agent.SocketPath(dir)))
+	if err != nil {
+		return err
+	}
+	fmt.Fprintf(c.OutOrStdout(), "serving the agent's API on %s\n", local.Addr())
+	group.Go(func() error { return server.Serve(ctx, local, "") })
+	if listen != "" {
+		token, tcp, err := listenTCP(dir, listen)
+		if err != nil {
+			return errors.Join(err, local.Close())
+		}
+		fmt.Fprintf(c.OutOrStdout(), "and on http://%s, bearer token in %s\n", tcp.Addr(), agent.TokenPath(dir))
+		group.Go(func() error { return server.Serve(ctx, tcp, token) })
+	}
+	group.Go(func() error { return device.Run(ctx) })
+	err = group.Wait()
+	if c.Context().Err() != nil && errors.Is(err, context.Canceled) {
+		return nil // stopped by a signal, as asked
+	}
+	return err
+}
+
+// listenTCP listens on a loopback address and reads, or makes, its token.
+func listenTCP(dir, address string) (string, net.Listener, error) {
+	token, err := agent.Token(agent.TokenPath(dir))
+	if err != nil {
+		return "", nil, err
+	}
+	listener, err := agent.ListenTCP(address)
+	if err != nil {
+		return "", nil, fmt.Errorf("--listen: %w", err)
+	}
+	return token, listener, nil
+}
+
+func newAgentJoin() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use: "join HOST:PORT TOKEN", Short: "Enrol this device with a coordinator",
+		Long: `Join makes this device's key, checks the coordinator by the fingerprint in the token
+that "discreet token create" printed there, and enrols. It may be repeated.`,
+		Args: arguments("HOST:PORT", "TOKEN"),
+		RunE: func(c *cobra.Command, args []string) error {
+			device, err := client.Open(dir, client.Options{})
+			if err != nil {
+				return err
+			}
+			ctx, cancel := context.WithTimeout(c.Context(), joinTimeout)
+			defer cancel()
+			err = device.Enrol(ctx, args[0], args[1])
+			if err == nil {
+				var status client.Status
+				if status, err = device.Status(); err == nil {
+					fmt.Fprintf(c.OutOrStdout(), "enrolled with %s as device %s\n", status.Coordinator, status.Device)
+				}
+			}
+			return errors.Join(err, device.Close())
+		},
+	}
+	dirFlag(c, &dir)
+	return c
+}
+
+func newAgentStatus() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use: "status", Short: "Show how this device stands, as JSON", Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withDevice(c.Context(), dir, func(d device) error {
+				status, err := d.Status(c.Context())
+				if err != nil {
+					return err
+				}
+				return writeJSON(c.OutOrStdout(), status)
+			})
+		},
+	}
+	dirFlag(c, &dir)
+	return c
+}
+
+func newAgentForget() *cobra.Command {
+	var (
+		dir string
+		all bool
+	)
+	c := &cobra.Command{
+		Use: "forget [CONVERSATION]", Short: "Remove the chats of a conversation, or --all, for good",
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			if all == (len(args) == 1) {
+				return usagef("name one conversation, or say --all")
+			}
+			return withDevice(c.Context(), dir, func(d device) error {
+				var n int
+				var err error
+				if all {
+					n, err = d.ForgetAll(c.Context())
+				} else {
+					n, err = d.Forget(c.Context(), args[0])
+				}
+				if err == nil {
+					fmt.Fprintf(c.OutOrStdout(), "forgot %d chats\n", n)
+				}
+				return err
+			})
+		},
+	}
+	dirFlag(c, &dir)
+	c.Flags().BoolVar(&all, "all", false, "forget every chat")
+	return c
+}
+
+func newAgentParticipation() *cobra.Command {
+	var dir string
+	c := &cobra.Command{
+		Use: "participation on|off", Short: "Let this device take part in rounds, or not", Args: arguments("on|off"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if args[0] != "on" && args[0] != "off" {
+				return usagef("%q, want on or off", args[0])
+			}
+			return withDevice(c.Context(), dir, func(d device) error {
+				return d.SetParticipation(c.Context(), args[0] == "on")
+			})
+		},
+	}
+	dirFlag(c, &dir)
+	return c
+}

@@ -1,0 +1,183 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"text/tabwriter"
+	"time"
+
+	"github.com/spf13/cobra"
+	"google.golang.org/grpc"
+
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+)
+
+// maxCheckpoint bounds a checkpoint file that is read or fetched, in bytes.
+const maxCheckpoint = 256 << 20
+
+func newCheckpoint() *cobra.Command {
+	return parent("checkpoint", "operate", "List, fetch and verify checkpoints",
+		newCheckpointList(), newCheckpointExport(), newCheckpointVerify())
+}
+
+func newCheckpointList() *cobra.Command {
+	var o operator
+	c := &cobra.Command{
+		Use: "list TASK", Short: "List a task's checkpoints", Args: arguments("TASK"),
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
+				reply, err := rpc.NewOperatorServiceClient(connection).ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Task: args[0]})
+				if err != nil {
+					return err
+				}
+				w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
+				fmt.Fprintln(w, "ROUND\tCOMMITTED\tBYTES\tSHA-256")
+				for _, k := range reply.Checkpoints {
+					fmt.Fprintf(w, "%d\t%s\t%d\t%x\n", k.Round, time.UnixMilli(k.CommittedMs).Format(time.DateTime), k.Bytes, k.Sha256)
+				}
+				return w.Flush()
+			})
+		},
+	}
+	o.flags(c)
+	return c
+}
+
+func newCheckpointExport() *cobra.Command {
+	var (
+		o     operator
+		round int64
+	)
+	c := &cobra.Command{
+		Use: "export TASK FILE", Short: "Fetch a task's checkpoint into a file", Args: arguments("TASK", "FILE"),
+		Long: `Export fetches the task's newest checkpoint, or that of --round, checks it and writes
+it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
+		RunE: func(c *cobra.Command, args []string) error {
+			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
+				record, err := findCheckpoint(ctx, rpc.NewOperatorServiceClient(connection), args[0], round)
+				if err != nil {
+					return err
+				}
+				raw, err := fetchCheckpoint(ctx, rpc.NewCheckpointServiceClient(connection), record)
+				if err != nil {
+					return err
+				}
+				if err := writeFile(args[1], raw); err != nil {
+					return err
+				}
+				fmt.Fprintf(c.OutOrStdout(), "%s: round %d, %d bytes, sha256 %x\n", args[1], record.Round, len(raw), record.Sha256)
+				return nil
+			})
+		},
+	}
+	o.flags(c)
+	c.Flags().Int64Var(&round, "round", -1, "the round that made it; -1 is the newest")
+	return c
+}
+
+// findCheckpoint picks the newest checkpoint of a task, or that of a round.
+func findCheckpoint(ctx context.Context, service rpc.OperatorServiceClient, task string, round int64) (*pb.CheckpointRecord, error) {
+	reply, err := service.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Task: task})
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range reply.Checkpoints {
+		if round < 0 || k.Round == uint64(round) {
+			return k, nil
+		}
+	}
+	return nil, fmt.Errorf("task %q keeps no checkpoint of round %d; see %q", task, round, "discreet checkpoint list "+task)
+}
+
+// fetchCheckpoint gets a checkpoint in chunks and checks its hash.
+func fetchCheckpoint(ctx context.Context, service rpc.CheckpointServiceClient, record *pb.CheckpointRecord) ([]byte, error) {
+	if record.Bytes > maxCheckpoint {
+		return nil, fmt.Errorf("the checkpoint has %d bytes, want at most %d", record.Bytes, maxCheckpoint)
+	}
+	var raw bytes.Buffer
+	for uint64(raw.Len()) < record.Bytes {
+		chunk, err := service.GetCheckpoint(ctx, &pb.GetCheckpointRequest{Sha256: record.Sha256, Offset: uint64(raw.Len())})
+		if err != nil {
+			return nil, err
+		}
+		if len(chunk.Data) == 0 {
+			return nil, fmt.Errorf("the checkpoint ends after %d bytes of %d: %w", raw.Len(), record.Bytes, io.ErrUnexpectedEOF)
+		}
+		raw.Write(chunk.Data)
+	}
+	if digest := sha256.Sum256(raw.Bytes()); !bytes.Equal(digest[:], record.Sha256) {
+		return nil, fmt.Errorf("the checkpoint's sha256 is %x, want %x: fetch it again", digest, record.Sha256)
+	}
+	return raw.Bytes(), nil
+}
+
+// writeFile replaces a file in one step, so that a failure leaves the old one.
+func writeFile(path string, data []byte) error {
+	temporary, err := os.CreateTemp(filepath.Dir(path), ".discreet-*")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(temporary.Name())
+	if _, err := temporary.Write(data); err != nil {
+		temporary.Close()
+		return err
+	}
+	if err := temporary.Sync(); err != nil {
+		temporary.Close()
+		return err
+	}
+	if err := temporary.Close(); err != nil {
+		return err
+	}
+	return os.Rename(temporary.Name(), path)
+}
+
+func newCheckpointVerify() *cobra.Command {
+	return &cobra.Command{
+		Use: "verify FILE", Short: "Check a checkpoint file and show what it is", Args: arguments("FILE"),
+		RunE: func(c *cobra.Command, args []string) error {
+			checkpoint, raw, err := readCheckpoint(args[0])
+			if err != nil {
+				return err
+			}
+			m, digest := checkpoint.Manifest, sha256.Sum256(raw)
+			table(c.OutOrStdout(), [][2]string{
+				{"checkpoint", hex.EncodeToString(digest[:])},
+				{"task and round", fmt.Sprintf("%s, round %d", m.Task, m.Round)},
+				{"model", fmt.Sprintf("%s, %d parameters, %d intents", m.Size, len(checkpoint.Params), len(m.Labels))},
+				{"tokeniser", fmt.Sprintf("version %d", m.TokeniserVersion)},
+			})
+			fmt.Fprintln(c.OutOrStdout(), "the file is whole, and this program can use it")
+			return nil
+		},
+	}
+}
+
+// readCheckpoint reads and checks a checkpoint file.
+func readCheckpoint(path string) (*model.Checkpoint, []byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer file.Close()
+	raw, err := io.ReadAll(io.LimitReader(file, maxCheckpoint+1))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(raw) > maxCheckpoint {
+		return nil, nil, fmt.Errorf("%s has more than %d bytes: it is no checkpoint", path, maxCheckpoint)
+	}
+	checkpoint, err := model.DecodeCheckpoint(raw)
+	if err != nil {
+		return nil, nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return checkpoint, raw, nil
+}

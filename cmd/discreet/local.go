@@ -1,0 +1,193 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/client/agent"
+	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
+)
+
+// device is what the local commands need of a device: the agent that runs on its
+// folder, or the folder itself.
+type device interface {
+	Classify(ctx context.Context, text string, n int) ([]client.Guess, error)
+	Learn(ctx context.Context, chat client.Chat) error
+	Status(ctx context.Context) (client.Status, error)
+	Forget(ctx context.Context, conversation string) (int, error)
+	ForgetAll(ctx context.Context) (int, error)
+	SetParticipation(ctx context.Context, on bool) error
+}
+
+// folder is a device whose folder this process has open.
+type folder struct{ c *client.Client }
+
+func (f folder) Classify(_ context.Context, text string, n int) ([]client.Guess, error) {
+	return f.c.Classify(text, n)
+}
+func (f folder) Learn(_ context.Context, chat client.Chat) error   { return f.c.Learn(chat) }
+func (f folder) Status(context.Context) (client.Status, error)     { return f.c.Status() }
+func (f folder) Forget(_ context.Context, who string) (int, error) { return f.c.Forget(who) }
+func (f folder) ForgetAll(context.Context) (int, error)            { return f.c.ForgetAll() }
+func (f folder) SetParticipation(_ context.Context, on bool) error { return f.c.SetParticipation(on) }
+
+// withDevice asks the agent that runs on a folder or, where none does, opens the
+// folder. A folder that something else has locked is an error, never a wait.
+func withDevice(ctx context.Context, dir string, do func(device) error) error {
+	caller, err := agent.Dial(ctx, dir)
+	if err == nil {
+		defer caller.Close()
+		return do(caller)
+	}
+	if !errors.Is(err, agent.ErrNoAgent) {
+		return err
+	}
+	if _, err := os.Stat(dir); err != nil {
+		return fmt.Errorf("no device here: %w\nname its folder with --dir, or make one with %q", err, "discreet agent join HOST:PORT TOKEN")
+	}
+	opened, err := client.Open(dir, client.Options{})
+	if err != nil {
+		return err
+	}
+	return errors.Join(do(folder{opened}), opened.Close())
+}
+
+func newClassify() *cobra.Command {
+	var (
+		dir, checkpoint string
+		top             int
+		asJSON          bool
+	)
+	c := &cobra.Command{
+		Use: "classify TEXT", GroupID: "device",
+		Short: "Say what a text means",
+		Long: `Classify asks the agent that runs on the device's folder; where none runs it opens the
+folder, and with --checkpoint it needs neither. The text is not kept.`,
+		Example: `  discreet classify "where is my parcel"`,
+		Args:    arguments("TEXT"),
+		RunE: func(c *cobra.Command, args []string) error {
+			if top < 1 {
+				return usagef("--top %d, want at least 1", top)
+			}
+			var guesses []client.Guess
+			ask := func(d device) (err error) {
+				guesses, err = d.Classify(c.Context(), args[0], top)
+				return err
+			}
+			var err error
+			if checkpoint != "" {
+				guesses, err = classifyWith(checkpoint, args[0], top)
+			} else {
+				err = withDevice(c.Context(), dir, ask)
+			}
+			if err != nil {
+				return err
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), guesses)
+			}
+			var rows [][2]string
+			for _, g := range guesses {
+				rows = append(rows, [2]string{g.Intent, percent(float64(g.Confidence))})
+			}
+			table(c.OutOrStdout(), rows)
+			return nil
+		},
+	}
+	dirFlag(c, &dir)
+	c.Flags().StringVar(&checkpoint, "checkpoint", "", "use this checkpoint file instead of a device")
+	c.Flags().IntVar(&top, "top", 3, "how many intents to show")
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// classifyWith classifies with a checkpoint file.
+func classifyWith(path, text string, top int) ([]client.Guess, error) {
+	checkpoint, _, err := readCheckpoint(path)
+	if err != nil {
+		return nil, err
+	}
+	if strings.TrimSpace(text) == "" {
+		return nil, fmt.Errorf("the text is empty")
+	}
+	var guesses []client.Guess
+	for _, g := range model.NewClassifier(checkpoint).Top(model.Featurise(text), top) {
+		guesses = append(guesses, client.Guess{Intent: g.Label, Confidence: g.Confidence})
+	}
+	return guesses, nil
+}
+
+func newLearn() *cobra.Command {
+	var dir, intent, conversation, file string
+	c := &cobra.Command{
+		Use: "learn [TEXT --intent INTENT | --file FILE]", GroupID: "device",
+		Short: "Give the device a confirmed chat, or a file of them",
+		Long: `Learn keeps a chat, whose intent was confirmed or corrected, in the device's folder as an
+example for the rounds to come. FILE is CSV, JSON lines or Rasa's nlu.yml. The text
+never leaves the folder.`,
+		Example: `  discreet learn "wheres my stuff" --intent order_status
+  discreet learn --file chats.csv`,
+		Args: cobra.MaximumNArgs(1),
+		RunE: func(c *cobra.Command, args []string) error {
+			var chats []client.Chat
+			switch {
+			case file != "" && len(args) == 0 && intent == "":
+				var err error
+				if chats, err = readChats(file, conversation); err != nil {
+					return err
+				}
+			case file == "" && len(args) == 1 && intent != "":
+				chats = []client.Chat{{Text: args[0], Intent: intent, Conversation: conversation}}
+			default:
+				return usagef("give a TEXT with its --intent, or a --file")
+			}
+			return withDevice(c.Context(), dir, func(d device) error { return learn(c.Context(), c.OutOrStdout(), d, chats) })
+		},
+	}
+	dirFlag(c, &dir)
+	c.Flags().StringVar(&intent, "intent", "", "what the text meant")
+	c.Flags().StringVar(&file, "file", "", "file of chats with their intents")
+	c.Flags().StringVar(&conversation, "conversation", "", "name under which the chats can be forgotten")
+	return c
+}
+
+// readChats reads a file of phrases as chats. Each user of the file is a
+// conversation unless one is named.
+func readChats(path, conversation string) ([]client.Chat, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	phrases, err := dataset.Read(path, file)
+	if err != nil {
+		return nil, err
+	}
+	chats := make([]client.Chat, len(phrases))
+	for i, p := range phrases {
+		chats[i] = client.Chat{Text: p.Text, Intent: p.Intent, Conversation: p.User}
+		if conversation != "" {
+			chats[i].Conversation = conversation
+		}
+	}
+	return chats, nil
+}
+
+// learn hands chats over one by one and says how many were kept.
+func learn(ctx context.Context, w io.Writer, d device, chats []client.Chat) error {
+	for i, chat := range chats {
+		if err := d.Learn(ctx, chat); err != nil {
+			return fmt.Errorf("chat %d of %d (those before it are kept): %w", i+1, len(chats), err)
+		}
+	}
+	fmt.Fprintf(w, "learned %d chats\n", len(chats))
+	return nil
+}

@@ -1,0 +1,144 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+
+	"github.com/spf13/cobra"
+
+	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/simulate"
+)
+
+// minSurvivors is the fewest devices whose sum may be looked at, unless an operator
+// asks for more.
+const minSurvivors = 3
+
+func newSimulate() *cobra.Command {
+	var (
+		data, test, split, out string
+		devices                int
+		config                 = simulate.Config{MinSurvivors: minSurvivors}
+	)
+	c := &cobra.Command{
+		Use: "simulate", GroupID: "try",
+		Short: "Run a federation in one process on your own phrases",
+		Long: `Simulate deals the training phrases to devices and runs the rounds of a federation
+in one process: the same code as on real devices, without a network. One seed fixes
+everything but keys, so that a run repeats to the bit, under masks or without.
+
+PATH is a CSV file with a header, JSON lines, Rasa's nlu.yml, CLINC150's JSON, or a
+folder with train.csv and test.csv. Without a test part, a seeded fifth is held back.
+Without --data the embedded phrases of a small shop are used.`,
+		Example: `  discreet simulate --devices 60 --per-round 20 --rounds 20
+  discreet simulate --data data_full.json --devices 100 --per-round 20 --rounds 50 --split dirichlet:0.5 --drop 0.1 --json out.json`,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			set, err := openSet(data, test, config.Seed)
+			if err != nil {
+				return err
+			}
+			how, err := dataset.ParseSplit(split)
+			if err != nil {
+				return usageError{err}
+			}
+			if config.Train, err = set.Split(how, devices, config.Seed); err != nil {
+				return err
+			}
+			config.Test, config.Intents = set.Test, set.Intents
+			return runSimulation(c.Context(), config, out, c.OutOrStdout(), c.ErrOrStderr())
+		},
+	}
+	f := c.Flags()
+	f.StringVar(&data, "data", "", "file or folder of phrases (default: the embedded shop)")
+	f.StringVar(&test, "test", "", "file of test phrases")
+	f.IntVar(&devices, "devices", 60, "devices that the training phrases are dealt to")
+	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 100")
+	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
+	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
+	f.StringVar(&config.Model, "model", "small", "model size: small or base")
+	f.Float64Var(&config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
+	f.BoolVar(&config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
+	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but keys")
+	f.StringVar(&out, "json", "", "write the result to this file; - is standard output")
+	return c
+}
+
+// openSet reads the named data, or gives the embedded set where none is named.
+func openSet(data, test string, seed uint64) (*dataset.Set, error) {
+	if data == "" {
+		if test != "" {
+			return nil, usagef("--test %s needs --data", test)
+		}
+		return dataset.Shop(), nil
+	}
+	return dataset.Open(data, test, seed)
+}
+
+// runSimulation runs it, shows progress on errs and writes the result.
+func runSimulation(ctx context.Context, config simulate.Config, path string, out, errs io.Writer) error {
+	// An output that cannot be written is found out before the work, not after.
+	var file *os.File
+	if path != "" && path != "-" {
+		var err error
+		if file, err = os.Create(path); err != nil {
+			return err
+		}
+		defer file.Close()
+	}
+	show := newProgress(errs, config.Rounds)
+	config.Progress = func(r simulate.Round) {
+		show.line(r.Round, fmt.Sprintf("round %d of %d: accuracy %.1f%%, %d of %d devices in the sum",
+			r.Round, config.Rounds, 100*r.Accuracy, r.Survivors, r.Participants))
+	}
+	result, err := simulate.Run(ctx, config)
+	show.end()
+	if err != nil {
+		return err
+	}
+	switch path {
+	case "":
+		printSimulation(out, result)
+		return nil
+	case "-":
+		return writeJSON(out, result)
+	}
+	if err := writeJSON(file, result); err != nil {
+		return err
+	}
+	printSimulation(out, result)
+	return file.Close()
+}
+
+// writeJSON writes v indented.
+func writeJSON(w io.Writer, v any) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(v)
+}
+
+// printSimulation is the result as a person reads it.
+func printSimulation(w io.Writer, r *simulate.Result) {
+	lost, survived, attempts := 0, 0, 0
+	for _, round := range r.Rounds {
+		lost += round.Drops.Total()
+		attempts += round.Attempts
+		if round.Survivors > 0 {
+			survived++
+		}
+	}
+	table(w, [][2]string{
+		{"accuracy, trained together", percent(r.Accuracy)},
+		{"macro F1, trained together", percent(r.MacroF1)},
+		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
+		{"accuracy, mean device alone", percent(r.LocalOnlyAccuracy)},
+		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
+		{"devices lost in rounds", fmt.Sprint(lost)},
+		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},
+		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
+		{"digest of the last checkpoint", r.Digest},
+	})
+}
