@@ -1,0 +1,257 @@
+package coordinator
+
+import (
+	"bytes"
+	"database/sql"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"path/filepath"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/coordinator/store"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+)
+
+func TestCheckSpec(t *testing.T) {
+	many := make([]string, 4097)
+	for i := range many {
+		many[i] = fmt.Sprint(i)
+	}
+	for _, tc := range []struct {
+		name, want string // part of the error, or empty
+		change     func(*pb.TaskSpec)
+	}{
+		{"as it is", "", func(*pb.TaskSpec) {}},
+		{"longest", "", func(s *pb.TaskSpec) { s.Name, s.DeadlineMs, s.PerRound = strings.Repeat("a", 64), 3_600_000, 100 }},
+		{"shortest deadline", "", func(s *pb.TaskSpec) { s.DeadlineMs = 100 }},
+		{"most intents", "", func(s *pb.TaskSpec) { s.Intents, s.Model = many[:4096], "base" }},
+		{"no name", "want 1 to 64", func(s *pb.TaskSpec) { s.Name = "" }},
+		{"long name", "want 1 to 64", func(s *pb.TaskSpec) { s.Name = strings.Repeat("a", 65) }},
+		{"capitals", `task name "Desk"`, func(s *pb.TaskSpec) { s.Name = "Desk" }},
+		{"line end", "task name", func(s *pb.TaskSpec) { s.Name = "desk\n" }},
+		{"one intent", "1 intents, want 2 to 4096", func(s *pb.TaskSpec) { s.Intents = s.Intents[:1] }},
+		{"too many intents", "4097 intents", func(s *pb.TaskSpec) { s.Intents = many }},
+		{"intent twice", `intent "a" stands in the list twice, as 1 and 3`, func(s *pb.TaskSpec) { s.Intents = []string{"a", "b", "a"} }},
+		{"empty intent", "intent 2 has 0 bytes", func(s *pb.TaskSpec) { s.Intents = []string{"a", ""} }},
+		{"long intent", "intent 1 has 129 bytes", func(s *pb.TaskSpec) { s.Intents[0] = strings.Repeat("x", 129) }},
+		{"unknown model", `"huge"`, func(s *pb.TaskSpec) { s.Model = "huge" }},
+		{"pair", "2 devices per round, want 3 to 100", func(s *pb.TaskSpec) { s.PerRound = 2 }},
+		{"crowd", "101 devices per round", func(s *pb.TaskSpec) { s.PerRound = 101 }},
+		{"minimum of two", "minimum of 2 survivors, want 3 to 5", func(s *pb.TaskSpec) { s.MinSurvivors = 2 }},
+		{"minimum above", "minimum of 6 survivors", func(s *pb.TaskSpec) { s.MinSurvivors = 6 }},
+		{"no deadline", "deadline of 0 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 0 }},
+		{"short deadline", "deadline of 99 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 99 }},
+		{"long deadline", "deadline of 3600001 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 3_600_001 }},
+		{"longest deadline of all", "deadline of", func(s *pb.TaskSpec) { s.DeadlineMs = 1<<64 - 1 }},
+		{"rare rounds", "at most every", func(s *pb.TaskSpec) { s.EveryMs = 1 << 63 }},
+	} {
+		s := spec(5, 3)
+		tc.change(s)
+		err := CheckSpec(s)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%s: %v, want %q", tc.name, err, tc.want)
+		}
+	}
+	if CheckSpec(nil) == nil {
+		t.Error("no specification at all passed")
+	}
+}
+
+func TestOperatorCalls(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, spec(3, 3), Options{MemoryBytes: 2 << 20})
+		op := rpc.NewOperatorServiceClient(w.operator(t))
+		created, err := op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: spec(3, 3)})
+		if err != nil || created.GetTask().GetCheckpointBytes() == 0 || !proto.Equal(created.GetTask().GetSpec(), spec(3, 3)) {
+			t.Errorf("the same task again: %v, %v", created, err)
+		}
+		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: spec(4, 3)})
+		wants(t, "other settings", err, codes.AlreadyExists, "desk", "other settings")
+		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{})
+		wants(t, "no specification", err, codes.InvalidArgument)
+		large := spec(3, 3)
+		large.Name, large.Model = "large", "base"
+		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: large})
+		wants(t, "a vector above the memory", err, codes.InvalidArgument, "--memory")
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		list, err := op.ListTasks(t.Context(), &pb.ListTasksRequest{})
+		if err != nil || len(list.GetTasks()) != 1 || list.GetTasks()[0].GetState() != "waiting for devices (0 of 3)" || list.GetTasks()[0].GetRoundsDone() != 1 {
+			t.Errorf("tasks %v, %v", list, err)
+		}
+		shown, err := op.GetTask(t.Context(), &pb.GetTaskRequest{Name: "desk"})
+		if err != nil || len(shown.GetRounds()) != 1 || shown.GetRounds()[0].GetSurvivors() != 3 ||
+			!bytes.Equal(shown.GetRounds()[0].GetCheckpointSha256(), shown.GetTask().GetCheckpointSha256()) {
+			t.Errorf("task %v, %v", shown, err)
+		}
+		_, err = op.GetTask(t.Context(), &pb.GetTaskRequest{Name: "none"})
+		wants(t, "unknown task", err, codes.NotFound, `"none"`)
+		kept, err := op.ListCheckpoints(t.Context(), &pb.ListCheckpointsRequest{Task: "desk"})
+		if err != nil || len(kept.GetCheckpoints()) != 2 || kept.GetCheckpoints()[0].GetRound() != 1 || kept.GetCheckpoints()[1].GetRound() != 0 {
+			t.Errorf("checkpoints %v, %v", kept, err)
+		}
+		_, err = op.ListCheckpoints(t.Context(), &pb.ListCheckpointsRequest{})
+		wants(t, "checkpoints of no task", err, codes.NotFound)
+		page, err := op.ListDevices(t.Context(), &pb.ListDevicesRequest{Limit: 2})
+		if err != nil || len(page.GetDevices()) != 2 || page.GetDevices()[0].GetRounds() != 1 || page.GetDevices()[0].GetSeenMs() == 0 {
+			t.Errorf("devices %v, %v", page, err)
+		}
+		page, err = op.ListDevices(t.Context(), &pb.ListDevicesRequest{Limit: 2, After: page.GetDevices()[1].GetId()})
+		if err != nil || len(page.GetDevices()) != 1 {
+			t.Errorf("the last page: %v, %v", page, err)
+		}
+		for _, bad := range []*pb.ListDevicesRequest{{}, {Limit: 1001}, {Limit: 1, After: []byte("short")}} {
+			_, err := op.ListDevices(t.Context(), bad)
+			wants(t, "bad page", err, codes.InvalidArgument)
+		}
+		for _, bad := range []*pb.CreateTokenRequest{{ExpiresMs: 1}, {Uses: 1}, {Uses: 1_000_001, ExpiresMs: 1}, {Uses: 1, ExpiresMs: 1 << 63}} {
+			_, err := op.CreateToken(t.Context(), bad)
+			wants(t, "bad token", err, codes.InvalidArgument)
+		}
+		tasks, err := devices[0].rounds.Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
+		if err != nil || len(tasks.GetTasks()) != 1 || tasks.GetTasks()[0].GetRoundsDone() != 1 || tasks.GetTasks()[0].GetCheckpointBytes() == 0 {
+			t.Errorf("tasks for devices: %v, %v", tasks, err)
+		}
+		files := rpc.NewCheckpointServiceClient(devices[0].conn)
+		for name, tc := range map[string]struct {
+			request *pb.GetCheckpointRequest
+			code    codes.Code
+		}{
+			"short hash":     {&pb.GetCheckpointRequest{Sha256: []byte{1}}, codes.InvalidArgument},
+			"unknown hash":   {&pb.GetCheckpointRequest{Sha256: make([]byte, 32)}, codes.NotFound},
+			"behind the end": {&pb.GetCheckpointRequest{Sha256: tasks.GetTasks()[0].GetCheckpointSha256(), Offset: 1 << 63}, codes.InvalidArgument},
+		} {
+			_, err := files.GetCheckpoint(t.Context(), tc.request)
+			wants(t, name, err, tc.code)
+		}
+	})
+}
+
+// TestFailedCommitLosesOneRound lets the disk refuse the transaction that ends a
+// round, as a full one does.
+func TestFailedCommitLosesOneRound(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, spec(3, 3), Options{})
+		before := w.task("desk").view.Load().sum
+		database, err := sql.Open("sqlite", filepath.Join(w.dir, "discreet.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer database.Close()
+		refuse := func(statement string) {
+			if _, err := database.Exec(statement); err != nil {
+				t.Fatal(err)
+			}
+		}
+		refuse(`CREATE TRIGGER full BEFORE INSERT ON checkpoint_chunks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error {
+			wants(t, "receipt", walks[i].steps(t.Context(), 4), codes.Aborted, "could not become a checkpoint")
+			return nil
+		})
+		if w.log.count("commit failed") != 1 || !strings.Contains(w.log.String(), "disk is full") {
+			t.Error("the log does not say that the disk is full")
+		}
+		synctest.Wait()
+		if v := w.task("desk").view.Load(); v.sum != before || v.done != 0 {
+			t.Error("the checkpoint changed")
+		}
+		refuse(`DROP TRIGGER full`)
+		// The next attempt cannot begin either while the disk is full.
+		refuse(`CREATE TRIGGER full BEFORE UPDATE ON tasks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
+		started := time.Now()
+		each(t, 3, func(i int) error {
+			if _, err := devices[i].checkIn(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot begin a round") {
+				t.Errorf("device %d: %v", i, err)
+			}
+			return nil
+		})
+		if took := time.Since(started); took != storePause {
+			t.Errorf("tried again after %v, want %v", took, storePause)
+		}
+		refuse(`DROP TRIGGER full`)
+		walks = gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		attempts, err := w.store.Attempts(t.Context(), "desk", 10)
+		if err != nil || len(attempts) != 2 || attempts[0].Round != 2 || attempts[0].Checkpoint == [32]byte{} || attempts[1].Aborted == "" {
+			t.Errorf("records %+v, %v", attempts, err)
+		}
+	})
+}
+
+func TestOpenRefusesDamage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, _ := fleet(t, 0, spec(3, 3), Options{})
+		if _, err := Open(w.dir, Options{}); err == nil || !strings.Contains(err.Error(), store.ErrLocked.Error()) {
+			t.Errorf("a second coordinator: %v", err)
+		}
+		w.shut()
+		database, err := sql.Open("sqlite", filepath.Join(w.dir, "discreet.db"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer database.Close()
+		if _, err := database.Exec(`UPDATE checkpoint_chunks SET data = zeroblob(100) WHERE seq = 0`); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := Open(w.dir, Options{}); err == nil || !strings.Contains(err.Error(), "restore a back-up") {
+			t.Errorf("a damaged checkpoint: %v", err)
+		}
+		if _, err := Open(w.dir, Options{Hosts: []string{"a:b:c"}}); err == nil {
+			t.Error("a bad host was taken")
+		}
+	})
+}
+
+func TestStatusPages(t *testing.T) {
+	w := newWorld(t, t.TempDir(), Options{})
+	w.create(t, spec(3, 3))
+	devices := []*device{w.join(t), w.join(t), w.join(t)}
+	walks := gather(t, devices...)
+	each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+	get := func(path string) (int, string) {
+		recorder := httptest.NewRecorder()
+		w.StatusHandler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
+		return recorder.Code, recorder.Body.String()
+	}
+	if code, body := get("/healthz"); code != http.StatusOK || body != "ok\n" {
+		t.Errorf("/healthz: %d %q", code, body)
+	}
+	_, body := get("/metrics")
+	for _, line := range []string{
+		`discreet_attempts_total{outcome="committed"} 1`, `discreet_attempts_total{outcome="aborted"} 0`, "discreet_devices 3",
+		"discreet_upload_bytes 0", "discreet_checkins_waiting 0", "discreet_cohort_devices_sum 3", `discreet_step_seconds_count{step="reveal"} 1`,
+		`discreet_message_bytes_total{direction="in"} `, "go_goroutines ",
+	} {
+		if !strings.Contains(body, "\n"+line) {
+			t.Errorf("/metrics lacks %q", line)
+		}
+	}
+	for _, d := range devices {
+		if strings.Contains(body, short(d.id)) {
+			t.Error("/metrics names a device")
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	go w.shut()
+	served := make(chan error, 1)
+	go func() { served <- w.ServeStatus(w.run, listener) }()
+	if err := <-served; err != nil {
+		t.Errorf("ServeStatus: %v", err)
+	}
+	if code, body := get("/healthz"); code != http.StatusServiceUnavailable {
+		t.Errorf("/healthz of a stopped coordinator: %d %q", code, body)
+	}
+}
