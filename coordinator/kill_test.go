@@ -1,0 +1,371 @@
+package coordinator
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	crand "crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/status"
+
+	"github.com/discreet-fl/discreet/coordinator/ca"
+	"github.com/discreet-fl/discreet/coordinator/store"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+const (
+	childFolder  = "DISCREET_TEST_FOLDER"  // makes the test binary a coordinator on that folder
+	childAddress = "DISCREET_TEST_ADDRESS" // where it listens
+	childKill    = "DISCREET_TEST_KILL"    // the log message at which it kills itself
+)
+
+func TestMain(m *testing.M) {
+	if dir := os.Getenv(childFolder); dir != "" {
+		if err := child(dir); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
+	os.Exit(m.Run())
+}
+
+// child serves until it is killed or its parent is gone.
+func child(dir string) error {
+	ctx, cancel := context.WithCancel(context.Background())
+	go func() {
+		defer cancel()
+		if _, err := io.Copy(io.Discard, os.Stdin); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+		}
+	}()
+	listener, err := net.Listen("tcp", os.Getenv(childAddress))
+	if err != nil {
+		return err
+	}
+	c, err := Open(dir, Options{Grace: 200 * time.Millisecond, Logger: slog.New(killer{os.Getenv(childKill)})})
+	if err != nil {
+		return err
+	}
+	return c.Serve(ctx, listener)
+}
+
+// killer is a log whose reader kills the coordinator at a certain record, before
+// anything that comes after it.
+type killer struct{ message string }
+
+func (killer) Enabled(context.Context, slog.Level) bool { return true }
+func (k killer) WithAttrs([]slog.Attr) slog.Handler     { return k }
+func (k killer) WithGroup(string) slog.Handler          { return k }
+
+func (k killer) Handle(_ context.Context, r slog.Record) error {
+	if r.Message != k.message {
+		return nil
+	}
+	self, err := os.FindProcess(os.Getpid())
+	if err != nil {
+		panic(err)
+	}
+	if err := self.Kill(); err != nil {
+		panic(err)
+	}
+	select {}
+}
+
+// process is a coordinator in a process of its own.
+type process struct {
+	t       *testing.T
+	dir     string
+	address string
+	command *exec.Cmd
+	stdin   io.Closer
+}
+
+func newProcess(t *testing.T) *process {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0") // to find a free port
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &process{t: t, dir: t.TempDir(), address: listener.Addr().String()}
+	if err := listener.Close(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if p.command != nil {
+			p.kill()
+		}
+	})
+	return p
+}
+
+// start runs the coordinator; it kills itself at that record, if one is named.
+func (p *process) start(message string) {
+	p.t.Helper()
+	p.command = exec.Command(os.Args[0])
+	p.command.Env = append(os.Environ(), childFolder+"="+p.dir, childAddress+"="+p.address, childKill+"="+message)
+	p.command.Stderr = testWriter{p.t}
+	var err error
+	if p.stdin, err = p.command.StdinPipe(); err != nil {
+		p.t.Fatal(err)
+	}
+	if err := p.command.Start(); err != nil {
+		p.t.Fatal(err)
+	}
+}
+
+// wait returns when the process has been killed.
+func (p *process) wait() {
+	p.t.Helper()
+	err := p.command.Wait()
+	p.command = nil
+	if exit, ok := err.(*exec.ExitError); !ok || exit.Exited() {
+		p.t.Fatalf("the coordinator ended with %v, want it killed", err)
+	}
+}
+
+func (p *process) kill() {
+	p.t.Helper()
+	if err := p.command.Process.Kill(); err != nil {
+		p.t.Error(err)
+	}
+	p.wait()
+}
+
+// stored reads the task from the folder of a coordinator that is down.
+func (p *process) stored() (store.Task, []store.Attempt) {
+	p.t.Helper()
+	s, err := store.Open(p.dir)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	defer s.Close()
+	task, err := s.Task(p.t.Context(), "desk")
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if _, err := s.Checkpoint(p.t.Context(), task.Checkpoint); err != nil {
+		p.t.Fatal(err)
+	}
+	attempts, err := s.Attempts(p.t.Context(), "desk", 1000)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	return task, attempts
+}
+
+// dial connects over TCP. Calls that find no coordinator are made again, as every
+// client does.
+func (p *process) dial(config *tls.Config) *grpc.ClientConn {
+	p.t.Helper()
+	again := func(ctx context.Context, method string, request, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, o ...grpc.CallOption) error {
+		for {
+			err := invoke(ctx, method, request, reply, conn, append(o, grpc.WaitForReady(true))...)
+			if status.Code(err) != codes.Unavailable {
+				return err
+			}
+			select {
+			case <-time.After(10 * time.Millisecond):
+			case <-ctx.Done():
+				return err
+			}
+		}
+	}
+	fast := backoff.Config{BaseDelay: 20 * time.Millisecond, Multiplier: 1.5, MaxDelay: 200 * time.Millisecond}
+	conn, err := grpc.NewClient(p.address, grpc.WithTransportCredentials(credentials.NewTLS(config)),
+		grpc.WithUnaryInterceptor(again), grpc.WithConnectParams(grpc.ConnectParams{Backoff: fast, MinConnectTimeout: time.Second}))
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	p.t.Cleanup(func() {
+		if err := conn.Close(); err != nil {
+			p.t.Error(err)
+		}
+	})
+	return conn
+}
+
+// populate creates the task and lets n devices join, once the coordinator is up.
+func (p *process) populate(n int) []*device {
+	p.t.Helper()
+	path := filepath.Join(p.dir, "operator.pem")
+	config, err := ca.LoadOperator(path)
+	for tries := 0; err != nil && tries < 2000; tries++ {
+		<-time.After(5 * time.Millisecond)
+		config, err = ca.LoadOperator(path)
+	}
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	conn := p.dial(config)
+	op := rpc.NewOperatorServiceClient(conn)
+	if _, err := op.CreateTask(p.t.Context(), &pb.CreateTaskRequest{Spec: spec(uint32(n), 3)}); err != nil {
+		p.t.Fatal(err)
+	}
+	token, err := op.CreateToken(p.t.Context(), &pb.CreateTokenRequest{Uses: uint32(n), ExpiresMs: 60_000})
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	devices := make([]*device, n)
+	for i := range devices {
+		public, key, err := ed25519.GenerateKey(crand.Reader)
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		admitted, err := rpc.NewEnrolmentServiceClient(conn).Enrol(p.t.Context(), enrolment(p.t, token.GetToken(), key))
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		root, err := x509.ParseCertificate(admitted.GetCaCertificate())
+		if err != nil {
+			p.t.Fatal(err)
+		}
+		d := &device{t: p.t, id: secagg.DeviceID(public), value: 0.125, weight: 4, ca: root.PublicKey.(ed25519.PublicKey),
+			signer: secagg.Signer{Key: key, Credential: admitted.GetCredential()}}
+		own := config.Clone()
+		own.Certificates = []tls.Certificate{{Certificate: [][]byte{admitted.GetCertificate()}, PrivateKey: key}}
+		d.conn = p.dial(own)
+		d.rounds = rpc.NewRoundServiceClient(d.conn)
+		devices[i] = d
+	}
+	return devices
+}
+
+// live takes part in one round after another until the context ends, whatever
+// happens to the coordinator, and reports each receipt.
+func (d *device) live(ctx context.Context, receipts chan<- *walk) {
+	for ctx.Err() == nil {
+		k, err := d.checkIn(ctx)
+		if err == nil {
+			err = k.steps(ctx, 4)
+		}
+		if err != nil {
+			select {
+			case <-time.After(5 * time.Millisecond):
+			case <-ctx.Done():
+			}
+			continue
+		}
+		select {
+		case receipts <- k:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// TestKillInEveryPhase kills the coordinator at the record of each phase of a round.
+// Nothing committed is lost, nothing else counts, and the devices, which nobody
+// touches, bring the next round to its end.
+func TestKillInEveryPhase(t *testing.T) {
+	for _, phase := range []struct {
+		message   string
+		committed uint64
+	}{
+		{"device checked in", 0}, {"cohort formed", 0}, {"advertise closed", 0}, {"share closed", 0}, {"submit closed", 0},
+		{"reveal closed", 0}, {"sum unmasked", 0}, {"round committed", 1},
+	} {
+		t.Run(phase.message, func(t *testing.T) {
+			t.Parallel()
+			p := newProcess(t)
+			p.start(phase.message)
+			devices := p.populate(3)
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			receipts := make(chan *walk)
+			for _, d := range devices {
+				go d.live(ctx, receipts)
+			}
+			p.wait()
+			before, _ := p.stored()
+			if before.RoundsDone != phase.committed {
+				t.Errorf("%d rounds are committed, want %d", before.RoundsDone, phase.committed)
+			}
+			p.start("")
+			for next := 0; next < 3; {
+				select {
+				case k := <-receipts:
+					switch first := k.at.GetRound() == before.Round; {
+					case first && phase.committed == 0:
+						t.Error("the attempt that was cut short got a receipt")
+					case first && !bytes.Equal(k.receipt.GetCheckpointSha256(), before.Checkpoint[:]):
+						t.Errorf("the receipt of the first round names %x, committed was %x", k.receipt.GetCheckpointSha256(), before.Checkpoint)
+					case k.at.GetRound() == before.Round+1 && !bytes.Equal(k.plan.GetCheckpointSha256(), before.Checkpoint[:]):
+						t.Error("the next round did not begin from the committed checkpoint")
+					case !first:
+						next++
+					}
+				case <-ctx.Done():
+					t.Fatal("no round was committed after the restart")
+				}
+			}
+			p.kill()
+			after, attempts := p.stored()
+			if after.RoundsDone <= before.RoundsDone || len(attempts) == 0 {
+				t.Errorf("%d rounds after the restart, %d before", after.RoundsDone, before.RoundsDone)
+			}
+		})
+	}
+}
+
+// TestKillAtAnyMoment kills the coordinator again and again while rounds run, and
+// holds that every receipt that a device got names a checkpoint that was committed.
+func TestKillAtAnyMoment(t *testing.T) {
+	const seed, kills = 11, 6
+	source := rand.New(rand.NewPCG(seed, 5))
+	p := newProcess(t)
+	p.start("")
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	receipts := make(chan *walk, 1000)
+	for _, d := range p.populate(3) {
+		go d.live(ctx, receipts)
+	}
+	var all []*walk
+	for range kills {
+		select {
+		case k := <-receipts:
+			all = append(all, k)
+		case <-ctx.Done():
+			t.Fatalf("seed %d: no round is committed any more", seed)
+		}
+		<-time.After(time.Duration(source.IntN(200)) * time.Millisecond)
+		p.kill()
+		for len(receipts) > 0 {
+			all = append(all, <-receipts)
+		}
+		task, attempts := p.stored()
+		committed := map[uint64][]byte{}
+		for _, a := range attempts {
+			if a.Aborted == "" {
+				committed[a.Round] = a.Checkpoint[:]
+			}
+		}
+		if uint64(len(committed)) != task.RoundsDone {
+			t.Errorf("seed %d: %d rounds are done, %d recorded", seed, task.RoundsDone, len(committed))
+		}
+		for _, k := range all {
+			if !bytes.Equal(committed[k.at.GetRound()], k.receipt.GetCheckpointSha256()) {
+				t.Errorf("seed %d: round %d was acknowledged with %x, the store has %x", seed, k.at.GetRound(), k.receipt.GetCheckpointSha256(), committed[k.at.GetRound()])
+			}
+		}
+		p.start("")
+	}
+}
