@@ -16,6 +16,7 @@ import (
 	grpcbackoff "google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	pb "github.com/discreet-fl/discreet/proto"
@@ -69,8 +70,8 @@ func (c *Client) dial(e *enrolment) (*link, error) {
 	return &link{conn: conn, check: check, rounds: rpc.NewRoundServiceClient(conn), checkpoints: rpc.NewCheckpointServiceClient(conn)}, nil
 }
 
-// connect prepares a connection over TLS 1.3. A dead peer is noticed by the
-// system's own keep-alive probes, so that the coordinator need not allow pings.
+// connect prepares a connection over TLS 1.3. Pings notice a coordinator that lost
+// its power while a call is held.
 func (c *Client) connect(addr string, check *serverCheck, own *tls.Certificate) (*grpc.ClientConn, error) {
 	config := &tls.Config{
 		MinVersion:         tls.VersionTLS13,
@@ -81,10 +82,9 @@ func (c *Client) connect(addr string, check *serverCheck, own *tls.Certificate) 
 	if own != nil {
 		config.Certificates = []tls.Certificate{*own}
 	}
-	dialer := &net.Dialer{KeepAliveConfig: net.KeepAliveConfig{Enable: true, Idle: 20 * time.Second, Interval: 10 * time.Second, Count: 3}}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(credentials.NewTLS(config)),
-		grpc.WithContextDialer(func(ctx context.Context, addr string) (net.Conn, error) { return dialer.DialContext(ctx, "tcp", addr) }),
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 30 * time.Second, Timeout: 10 * time.Second}),
 		grpc.WithConnectParams(grpc.ConnectParams{
 			Backoff:           grpcbackoff.Config{BaseDelay: 100 * time.Millisecond, Multiplier: 1.6, Jitter: 0.5, MaxDelay: 10 * time.Second},
 			MinConnectTimeout: 10 * time.Second,

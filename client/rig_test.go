@@ -41,7 +41,9 @@ type rig struct {
 	shares  *secagg.Shares
 	submits *secagg.Submissions
 	reveals *secagg.Reveals
-	words   []uint32 // the sum
+	words   []uint32            // the sum
+	next    []byte              // the checkpoint that the round made
+	files   map[[32]byte][]byte // every checkpoint by its SHA-256
 }
 
 // gate holds the calls of one step until it closes.
@@ -80,6 +82,7 @@ func newRig(t *testing.T, n int, wanted map[pb.Step]int) *rig {
 			r.wanted[s] = n
 		}
 	}
+	r.files = map[[32]byte][]byte{sha256.Sum256(r.checkpoint): r.checkpoint}
 	r.setPlan(testPlan(c, r.checkpoint, n))
 	return r
 }
@@ -91,7 +94,7 @@ func testPlan(c *model.Checkpoint, checkpoint []byte, n int) *pb.Plan {
 	return &pb.Plan{
 		Task: c.Manifest.Task, Round: 1, Attempt: 1,
 		CheckpointSha256: sum[:], CheckpointBytes: uint64(len(checkpoint)),
-		Training: &pb.Training{Epochs: 2, Batch: 4, LearningRate: 0.5, FeatureDropout: 0.1, LabelSmoothing: 0.1},
+		Training: &pb.Training{Epochs: 20, Batch: 4, LearningRate: 0.5, FeatureDropout: 0.1, LabelSmoothing: 0.1},
 		Codec:    &pb.Codec{Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(n)), MaxWeight: uint32(codec.MaxWeight)},
 		SecureAggregation: &pb.SecureAggregation{
 			Length: uint32(codec.Length(c.Manifest.Layout.Parameters())), Cohort: uint32(n), MinSurvivors: 3,
@@ -225,11 +228,29 @@ func (r *rig) close(step pb.Step) (map[secagg.ID][]byte, error) {
 		var u *secagg.Unmasking
 		if u, err = r.reveals.Close(); err == nil {
 			u.Range(r.words, 0, len(r.words))
-			sum := sha256.Sum256([]byte("the next checkpoint"))
-			answer = sum[:]
+			answer, err = r.commit()
 		}
 	}
 	return all(answer), err
+}
+
+// commit steps the model by the mean update and returns its new name.
+func (r *rig) commit() ([]byte, error) {
+	mean := make([]float32, len(r.model.Params))
+	if _, err := codec(r.plan).Decode(mean, r.words, int(r.plan.Codec.RingBits)); err != nil {
+		return nil, err
+	}
+	for i, before := range r.model.Params {
+		mean[i] += before
+	}
+	c, err := model.NewCheckpoint(r.plan.Task, "small", r.plan.Round, rigLabels, mean)
+	if err != nil {
+		return nil, err
+	}
+	r.next = c.Encode()
+	sum := sha256.Sum256(r.next)
+	r.files[sum] = r.next
+	return sum[:], nil
 }
 
 // member is the Transport of one member of the rig's cohort. Where edit is set it
@@ -301,7 +322,7 @@ func (m *member) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitRes
 
 func (m *member) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {
 	sum, err := m.step(ctx, pb.Step_STEP_REVEAL, q, q.Reveal)
-	return &pb.RevealResponse{CheckpointSha256: sum, CheckpointBytes: 1}, err
+	return &pb.RevealResponse{CheckpointSha256: sum, CheckpointBytes: uint64(len(m.r.next))}, err
 }
 
 func publicKey(s secagg.Signer) ed25519.PublicKey { return s.Key.Public().(ed25519.PublicKey) }

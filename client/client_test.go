@@ -1,0 +1,392 @@
+package client
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// phrases are what the devices of a test learn: distinct words an intent.
+func phrases(device int) []Chat {
+	var chats []Chat
+	for i, words := range [][]string{{"parcel", "tracking", "courier"}, {"refund", "return", "money"}, {"morning", "greetings", "hey"}} {
+		for _, word := range words {
+			chats = append(chats, Chat{Text: fmt.Sprintf("%s %s please", word, words[device%3]), Intent: rigLabels[i], Conversation: fmt.Sprint("person ", i)})
+		}
+	}
+	return chats
+}
+
+func learn(t *testing.T, c *Client, chats []Chat) {
+	t.Helper()
+	for _, chat := range chats {
+		if err := c.Learn(chat); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestOneRoundEndToEnd enrols three devices, lets them learn, and runs a round over
+// gRPC and TLS with real training: the new checkpoint is on every device and knows
+// better.
+func TestOneRoundEndToEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		var devices []*Client
+		for i := range 3 {
+			c := d.device(t, Options{})
+			learn(t, c, phrases(i))
+			devices = append(devices, c)
+		}
+		var group sync.WaitGroup
+		for _, c := range devices {
+			group.Go(func() {
+				if _, err := c.Participate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		before := model.NewClassifier(d.rig.model).Probabilities(model.Featurise("tracking my parcel"))[0]
+		for i, c := range devices {
+			guesses, err := c.Classify("tracking my parcel", 2)
+			if err != nil || len(guesses) != 2 || guesses[0].Intent != rigLabels[0] || guesses[0].Confidence <= before {
+				t.Errorf("device %d guesses %v, %v; want %q above %v", i, guesses, err, rigLabels[0], before)
+			}
+			s, err := c.Status()
+			if err != nil || !s.Enrolled || s.Round != 1 || s.RoundsCounted != 1 || s.Chats != 9 || s.Task != "shop" || s.Intents != 3 ||
+				!s.Participation || s.LastError != "" || s.Coordinator != testHost+":7443" || len(s.Device) != 32 || len(s.Checkpoint) != 64 {
+				t.Errorf("device %d: status %+v, %v", i, s, err)
+			}
+		}
+	})
+}
+
+// TestFolderHoldsNoText looks for learned words in every file, before and after a
+// round, and opens the folder again.
+func TestFolderHoldsNoText(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		dir := t.TempDir()
+		c := openClient(t, dir, d, Options{})
+		learn(t, c, []Chat{{Text: "the zyxwvutsrqponmlk is late", Intent: rigLabels[0], Conversation: "qwertzuiopasdfgh"}})
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+			if err != nil || e.IsDir() {
+				return err
+			}
+			data, err := os.ReadFile(path)
+			for _, word := range []string{"zyxwvutsrqponmlk", "qwertzuiopasdfgh"} {
+				if bytes.Contains(bytes.ToLower(data), []byte(word)) {
+					t.Errorf("%s holds %s", path, word)
+				}
+			}
+			return err
+		})
+		before, err := c.Status()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		c = openClient(t, dir, d, Options{})
+		after, err := c.Status()
+		if err != nil || before != after || !after.Enrolled || after.Chats != 1 {
+			t.Errorf("before closing %+v, after opening %+v, %v", before, after, err)
+		}
+		if n, err := c.Forget("qwertzuiopasdfgh"); n != 1 || err != nil {
+			t.Errorf("forgot %d, %v", n, err)
+		}
+		if n, err := c.ForgetAll(); n != 0 || err != nil {
+			t.Errorf("then forgot %d, %v", n, err)
+		}
+		if s, err := c.Status(); err != nil || !s.Enrolled {
+			t.Errorf("forgetting lost the enrolment: %+v, %v", s, err)
+		}
+	})
+}
+
+func TestLearnAndClassifyRefuse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		c := d.device(t, Options{})
+		if _, err := c.Classify("hello", 1); !errors.Is(err, ErrNoModel) {
+			t.Errorf("without a checkpoint: %v", err)
+		}
+		learn(t, c, []Chat{{Text: "hello", Intent: "any, as none is known"}})
+		l, err := c.connection()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := c.update(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		for _, bad := range []struct {
+			name string
+			chat Chat
+			err  error
+			want string
+		}{
+			{"empty", Chat{Text: " \n", Intent: "hello"}, ErrText, "empty"},
+			{"long", Chat{Text: strings.Repeat("x", model.MaxTextBytes+1), Intent: "hello"}, ErrText, "want at most 4096"},
+			{"not UTF-8", Chat{Text: "\xff", Intent: "hello"}, ErrText, "UTF-8"},
+			{"no intent", Chat{Text: "hi"}, ErrUnknownIntent, "0 bytes"},
+			{"unknown intent", Chat{Text: "hi", Intent: "Where isit"}, ErrUnknownIntent, `the nearest is "where is it"`},
+			{"long conversation", Chat{Text: "hi", Intent: "hello", Conversation: strings.Repeat("x", 257)}, nil, "257 bytes"},
+		} {
+			err := c.Learn(bad.chat)
+			if err == nil || bad.err != nil && !errors.Is(err, bad.err) || !strings.Contains(err.Error(), bad.want) {
+				t.Errorf("%s: got %v, want %v with %q", bad.name, err, bad.err, bad.want)
+			}
+		}
+		if _, err := c.Classify("", 1); !errors.Is(err, ErrText) {
+			t.Errorf("empty text: %v", err)
+		}
+		if _, err := c.Classify("hello", 0); err == nil {
+			t.Error("no intents asked for: no error")
+		}
+		if guesses, err := c.Classify(strings.Repeat("hello ", 10_000), 99); err != nil || len(guesses) != 3 {
+			t.Errorf("a long text: %v, %v", guesses, err)
+		}
+		if s, err := c.Status(); err != nil || s.Chats != 1 {
+			t.Errorf("%+v, %v: refused chats were kept", s, err)
+		}
+		// The chat whose intent the task does not have is no example.
+		if examples, err := c.examples(&d.rig.model.Manifest); err != nil || len(examples) != 0 {
+			t.Errorf("%d examples, %v", len(examples), err)
+		}
+	})
+}
+
+func TestClassifyConcurrently(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newDaemon(t, 3).device(t, Options{})
+		l, err := c.connection()
+		if err == nil {
+			err = c.update(t.Context(), l)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		want, err := c.Classify("where is my parcel", 3)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var group sync.WaitGroup
+		for range 8 {
+			group.Go(func() {
+				for range 20 {
+					if got, err := c.Classify("where is my parcel", 3); err != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Errorf("got %v, %v, want %v", got, err, want)
+					}
+				}
+			})
+		}
+		group.Wait()
+	})
+}
+
+// TestNeverTwice holds what a device's folder remembers: no attempt is joined
+// again, and a round in which it revealed is over for it, whatever a restart forgot.
+func TestNeverTwice(t *testing.T) {
+	dir := t.TempDir()
+	c, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Close() }()
+	at := func(round uint64, attempt uint32) *pb.RoundStep {
+		return &pb.RoundStep{Task: "shop", Round: round, Attempt: attempt}
+	}
+	advertise, reveal := pb.Step_STEP_ADVERTISE, pb.Step_STEP_REVEAL
+	for i, s := range []struct {
+		at   *pb.RoundStep
+		step pb.Step
+		ok   bool
+	}{
+		{at(3, 1), advertise, true},
+		{at(3, 1), advertise, false}, // the same again
+		{at(2, 9), advertise, false}, // an earlier round
+		{at(3, 2), advertise, true},  // a later attempt
+		{at(3, 1), advertise, false},
+		{at(3, 2), reveal, true},
+		{at(3, 3), advertise, false}, // revealed: no further attempt
+		{at(4, 1), advertise, true},
+	} {
+		if err := c.record(s.at, s.step); (err == nil) != s.ok || err != nil && !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("step %d: %v, want ok %v", i, err, s.ok)
+		}
+		c.Close()
+		if c, err = Open(dir, Options{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.mayJoin(&pb.Plan{Task: "other", Round: 1, Attempt: 1}); err != nil {
+		t.Errorf("another task: %v", err)
+	}
+	if err := c.mayJoin(&pb.Plan{Task: "shop", Round: 4, Attempt: 1}); !errors.Is(err, ErrPlanRefused) {
+		t.Errorf("the same plan again: %v", err)
+	}
+}
+
+// TestSamePlanTwice gives a device the plan of an attempt it has been through. It
+// must refuse before it trains.
+func TestSamePlanTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		var group sync.WaitGroup
+		var first *Client
+		for range 3 {
+			first = d.device(t, Options{})
+			c := first
+			group.Go(func() {
+				if _, err := c.Participate(t.Context()); err != nil {
+					t.Error(err)
+				}
+			})
+		}
+		group.Wait()
+		d.set(func() {
+			d.edit = func(method string, _ any) error {
+				if method == "Advertise" {
+					t.Error("advertised again")
+				}
+				return nil
+			}
+			d.cohort = 1
+		})
+		_, err := first.Participate(t.Context())
+		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "already revealed in round 1") {
+			t.Errorf("got %v", err)
+		}
+		if s, _ := first.Status(); s.LastError != err.Error() {
+			t.Errorf("status has the error %q", s.LastError)
+		}
+	})
+}
+
+func TestMinimumOfSurvivors(t *testing.T) {
+	for _, n := range []int{-1, 1, 2, 101} {
+		if _, err := Open(t.TempDir(), Options{MinSurvivors: n}); err == nil {
+			t.Errorf("a minimum of %d was accepted", n)
+		}
+	}
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		d.cohort = 1
+		c := d.device(t, Options{MinSurvivors: 5})
+		_, err := c.Participate(t.Context())
+		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "3, this device's own is 5") {
+			t.Errorf("got %v, want both numbers", err)
+		}
+	})
+}
+
+// TestCheckpointIsResumed loses the connection in the middle of the file, closes
+// the folder, and holds that no byte is asked for twice.
+func TestCheckpointIsResumed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		dir := t.TempDir()
+		c := openClient(t, dir, d, Options{})
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		var offsets []uint64
+		fail := codes.NotFound // ends the call, as a lost coordinator does in the end
+		d.set(func() {
+			d.edit = func(method string, request any) error {
+				if q, ok := request.(*pb.GetCheckpointRequest); ok {
+					if len(offsets) == 3 && fail != codes.OK {
+						return status.Error(fail, "lost")
+					}
+					offsets = append(offsets, q.Offset)
+				}
+				return nil
+			}
+		})
+		update := func() error {
+			l, err := c.connection()
+			if err != nil {
+				return err
+			}
+			return c.update(t.Context(), l)
+		}
+		if err := update(); err == nil || !strings.Contains(err.Error(), "at 614400 of") {
+			t.Fatalf("got %v", err)
+		}
+		c.Close()
+		c = openClient(t, dir, d, Options{})
+		fail = codes.OK
+		if err := update(); err != nil {
+			t.Fatal(err)
+		}
+		for i, offset := range offsets {
+			if offset != uint64(i*200<<10) {
+				t.Errorf("chunk %d was asked for at %d", i, offset)
+			}
+		}
+		if _, err := c.Classify("hello", 1); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestCheckpointRefused(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		edit func(q *pb.TasksResponse)
+		data func(q *pb.GetCheckpointResponse)
+		want string
+	}{
+		{"another file", nil, func(q *pb.GetCheckpointResponse) { q.Data[0] ^= 1 }, "damaged"},
+		{"empty chunk", nil, func(q *pb.GetCheckpointResponse) { q.Data = nil }, "got 0 bytes"},
+		{"another size", nil, func(q *pb.GetCheckpointResponse) { q.TotalBytes++ }, "want some of"},
+		{"too much", nil, func(q *pb.GetCheckpointResponse) { q.Data = make([]byte, 2<<20) }, "more bytes"},
+		{"huge", func(q *pb.TasksResponse) { q.Tasks[0].CheckpointBytes = 1 << 62 }, nil, "want 1 to"},
+		{"short hash", func(q *pb.TasksResponse) { q.Tasks[0].CheckpointSha256 = []byte{1} }, nil, "hash of 1 bytes"},
+		{"other major version", func(q *pb.TasksResponse) { q.Version.Major = 9 }, nil, "9.0"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t, 3)
+				device := d.device(t, Options{})
+				d.set(func() {
+					d.reply = func(_ string, reply any) {
+						switch r := reply.(type) {
+						case *pb.TasksResponse:
+							if c.edit != nil {
+								c.edit(r)
+							}
+						case *pb.GetCheckpointResponse:
+							if c.data != nil {
+								r.Data = bytes.Clone(r.Data)
+								c.data(r)
+							}
+						}
+					}
+				})
+				if _, err := device.Participate(t.Context()); err == nil || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want %q", err, c.want)
+				}
+				if _, err := device.Classify("hello", 1); !errors.Is(err, ErrNoModel) {
+					t.Errorf("it was adopted: %v", err)
+				}
+			})
+		})
+	}
+}
