@@ -300,7 +300,7 @@ func (d *daemon) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealRes
 }
 
 func (d *daemon) member(ctx context.Context, at *pb.RoundStep) (*member, error) {
-	if at.Round != d.rig.plan.Round || at.Attempt != d.rig.plan.Attempt {
+	if at.GetRound() != d.rig.plan.Round || at.GetAttempt() != d.rig.plan.Attempt {
 		return nil, status.Error(codes.FailedPrecondition, "that attempt is not running")
 	}
 	return d.caller(ctx)

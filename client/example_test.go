@@ -1,0 +1,46 @@
+package client_test
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"os/signal"
+	"syscall"
+
+	"github.com/discreet-fl/discreet/client"
+)
+
+// A program that classifies chats, learns from what a person confirms, and takes
+// part in rounds in the background. It runs against a coordinator, so here it is
+// only compiled.
+func Example() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+
+	device, err := client.Open("/var/lib/kiosk/discreet", client.Options{})
+	if err != nil {
+		log.Fatal(err)
+	}
+	defer device.Close()
+
+	// Once. Enrolling again is harmless.
+	if err := device.Enrol(ctx, "fl.example.com:7443", "discreet1.TOKEN"); err != nil {
+		log.Print(err)
+	}
+	go device.Run(ctx)
+
+	guesses, err := device.Classify("where is my parcel", 3)
+	if err != nil {
+		log.Print(err) // before the first checkpoint has arrived
+	}
+	for _, g := range guesses {
+		fmt.Printf("%3.0f%%  %s\n", 100*g.Confidence, g.Intent)
+	}
+
+	// A person confirmed or corrected the intent.
+	err = device.Learn(client.Chat{Text: "where is my parcel", Intent: "parcel_status", Conversation: "4711"})
+	if err != nil {
+		log.Print(err)
+	}
+	<-ctx.Done()
+}
