@@ -7,19 +7,31 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"strings"
 	"syscall"
 
 	bolterrors "go.etcd.io/bbolt/errors"
 )
 
-// explain puts ErrFull in front of the system's ways of saying so.
+// fullErrors are the system's ways of saying that the disk is full.
+var fullErrors = func() []error {
+	full := []error{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, bolterrors.ErrMaxSizeReached}
+	if runtime.GOOS == "windows" {
+		const diskFull, handleDiskFull = syscall.Errno(112), syscall.Errno(39)
+		full = append(full, diskFull, handleDiskFull)
+	}
+	return full
+}()
+
+// explain puts ErrFull in front of them. bbolt hands some on as text only.
 func explain(err error) error {
-	const windowsDiskFull, windowsHandleDiskFull = syscall.Errno(112), syscall.Errno(39)
-	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, syscall.EFBIG) ||
-		errors.Is(err, bolterrors.ErrMaxSizeReached) ||
-		runtime.GOOS == "windows" && (errors.Is(err, windowsDiskFull) || errors.Is(err, windowsHandleDiskFull))
-	if full {
-		return fmt.Errorf("%w (%w)", ErrFull, err)
+	if err == nil {
+		return nil
+	}
+	for _, full := range fullErrors {
+		if errors.Is(err, full) || strings.Contains(err.Error(), full.Error()) {
+			return fmt.Errorf("%w (%w)", ErrFull, err)
+		}
 	}
 	return err
 }
