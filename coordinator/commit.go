@@ -22,7 +22,7 @@ func (t *task) commit(r *attempt, s round.Summed) outcome {
 	began, expansions := time.Now(), s.Unmasking.Expansions()
 	s.Unmask(0)
 	log.Info("sum unmasked", "survivors", len(s.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
-	moved, velocity, err := Apply(t.current.Checkpoint, t.current.velocity, r.plan, s.Sum)
+	moved, velocity, err := Apply(t.current.Checkpoint, t.current.velocity, r.plan, s.Sum, len(s.Survivors))
 	if err != nil {
 		return outcome{err: err}
 	}

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"crypto/ed25519"
 	"fmt"
+	"math"
 	"regexp"
 	"time"
 
@@ -30,8 +31,18 @@ const (
 // what a coordinate moves in a round.
 func Codec() aggregation.Codec { return aggregation.Codec{Clip: 4, Bits: 16, MaxWeight: 32} }
 
-// Strategy returns how a mean update moves the model.
-func Strategy() aggregation.FedAvg { return aggregation.FedAvg{Rate: 2, Momentum: 0.7} }
+// serverMomentum is the momentum of every task.
+const serverMomentum = 0.7
+
+// Strategy returns how the mean update of so many devices moves the model: with a
+// rate at which a lasting update moves it by 1.5·√survivors times its size. What only
+// a few of a cohort have seen is diluted in the mean, and the more so the larger the
+// cohort; a fixed rate is too slow for large cohorts or unstable in small ones.
+// docs/decisions.md has the figures.
+func Strategy(survivors int) aggregation.FedAvg {
+	lasting := 1.5 * math.Sqrt(float64(survivors))
+	return aggregation.FedAvg{Rate: float32(lasting * (1 - serverMomentum)), Momentum: serverMomentum}
+}
 
 var (
 	taskName    = regexp.MustCompile(`^[a-z0-9-]{1,64}$`)
@@ -133,11 +144,11 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, members []seca
 	}
 }
 
-// Apply moves a model by an unmasked sum of encoded updates: it decodes the sum,
+// Apply moves a model by an unmasked sum of so many devices' encoded updates: it decodes the sum,
 // steps the strategy and returns the next checkpoint with the strategy's state that
 // goes with it. The checkpoint and the velocity it starts from stay as they are. An
 // update that would make a parameter NaN or infinite is an error.
-func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, sum []uint32) (*model.Checkpoint, []float32, error) {
+func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, sum []uint32, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
@@ -145,7 +156,7 @@ func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, sum []uint32)
 		return nil, nil, err
 	}
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), velocity...)
-	if err := Strategy().Step(params, next, mean); err != nil {
+	if err := Strategy(survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err
 	}
 	m := &c.Manifest

@@ -55,7 +55,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 		}
 		after := devices[0].checkpointOf(sum)
 		// The mean is (8·0.25 − 16·0.5)/24 = −0.25, twice.
-		s := Strategy()
+		s := Strategy(3)
 		want := -0.25 * float64(s.Rate*(1+(1+s.Momentum)))
 		for i, p := range after.Params {
 			if moved := float64(p - before.Params[i]); math.Abs(moved-want) > 2e-3 {

@@ -41,5 +41,6 @@ func (r *run) plain(ctx context.Context, plan *pb.Plan, _ []byte, members []memb
 		}
 	}
 	packed := aggregation.PackedSize(len(words), int(plan.Codec.RingBits))
-	return &total{words: words, survivors: len(survivors), bytesUp: int64(len(survivors)) * int64(packed)}, r.step(plan, words)
+	t := &total{words: words, survivors: len(survivors), bytesUp: int64(len(survivors)) * int64(packed)}
+	return t, r.step(plan, t)
 }

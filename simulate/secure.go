@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
@@ -37,15 +38,8 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 		ids = append(ids, id)
 	}
 	var err error
-	a.round, err = round.New(a.now, round.Config{
-		Params: secagg.Params{
-			Task: plan.Task, Round: plan.Round, Attempt: plan.Attempt, Plan: raw,
-			CA:     r.ca.Public().(ed25519.PublicKey),
-			Length: int(plan.SecureAggregation.Length), RingBits: int(plan.Codec.RingBits),
-			Cohort: int(plan.SecureAggregation.Cohort), MinSurvivors: r.MinSurvivors,
-		},
-		Members: ids, Advertise: time.Minute, Step: time.Minute, Grace: time.Minute,
-	})
+	ca := r.ca.Public().(ed25519.PublicKey)
+	a.round, err = round.New(a.now, coordinator.RoundConfig(plan, raw, ca, ids, time.Minute))
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +151,7 @@ func (a *attempt) drive(ctx context.Context, members []member) (*summed, error) 
 	if a.sum == nil {
 		return nil, fmt.Errorf("the round neither ended nor was aborted after its last step")
 	}
-	if err := a.step(a.plan, a.sum.words); err != nil {
+	if err := a.step(a.plan, &a.sum.total); err != nil {
 		return nil, errors.Join(err, a.answerAll(nil, status.Error(codes.Aborted, err.Error())))
 	}
 	return a.sum, a.answerAll(a.encoded, nil)

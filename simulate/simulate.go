@@ -26,7 +26,6 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
-	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/dataset"
@@ -292,22 +291,12 @@ type total struct {
 	bytesUp               int64 // by all survivors together
 }
 
-// step turns a sum into the next checkpoint.
-func (r *run) step(plan *pb.Plan, words []uint32) error {
-	codec := aggregation.Codec{Clip: plan.Codec.Clip, Bits: int(plan.Codec.Bits), MaxWeight: int(plan.Codec.MaxWeight)}
-	mean := make([]float32, r.layout.Parameters())
-	weight, err := codec.Decode(mean, words, int(plan.Codec.RingBits))
-	if err != nil || weight == 0 {
-		return err
-	}
-	params := append([]float32(nil), r.checkpoint.Params...)
-	if err := coordinator.Strategy().Step(params, r.velocity, mean); err != nil {
-		return err
-	}
-	next, err := model.NewCheckpoint(r.spec.Name, r.Model, plan.Round, r.Intents, params)
+// step turns a sum into the next checkpoint, as the coordinator does.
+func (r *run) step(plan *pb.Plan, t *total) error {
+	next, velocity, err := coordinator.Apply(r.checkpoint, r.velocity, plan, t.words, t.survivors)
 	if err != nil {
 		return err
 	}
-	r.checkpoint, r.encoded = next, next.Encode()
+	r.checkpoint, r.velocity, r.encoded = next, velocity, next.Encode()
 	return nil
 }

@@ -17,7 +17,7 @@ import (
 )
 
 // seed is of every run here; failures print it.
-const seed = 4
+const seed = 3
 
 // shop is a small federation over the embedded set.
 func shop(t testing.TB, devices, perRound, rounds int, drop float64, secure bool) Config {
