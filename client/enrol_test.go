@@ -165,3 +165,24 @@ func TestEnrolAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestAnotherCoordinatorLater puts another federation's coordinator at the address
+// of an enrolled device. It must not be spoken to, and the reason must be readable.
+func TestAnotherCoordinatorLater(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, stranger := newDaemon(t, 3), newDaemon(t, 3)
+		c := d.device(t, Options{})
+		d.stop()
+		stranger.cohort = 1
+		d.set(func() { d.listener = stranger.listener })
+		if _, err := c.Participate(t.Context()); !errors.Is(err, ErrAuthority) {
+			t.Errorf("got %v, want ErrAuthority", err)
+		}
+		if s, _ := c.Status(); !strings.Contains(s.LastError, "not the expected coordinator") {
+			t.Errorf("status has the error %q", s.LastError)
+		}
+		if len(stranger.calls) != 0 {
+			t.Errorf("the stranger got the calls %v", stranger.calls)
+		}
+	})
+}

@@ -11,35 +11,32 @@ import (
 )
 
 // A program that classifies chats, learns from what a person confirms, and takes
-// part in rounds in the background. It runs against a coordinator, so here it is
-// only compiled.
+// part in rounds in the background. It needs a coordinator, so here it is only
+// compiled.
 func Example() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
 	defer stop()
-
 	device, err := client.Open("/var/lib/kiosk/discreet", client.Options{})
 	if err != nil {
 		log.Fatal(err)
 	}
 	defer device.Close()
-
-	// Once. Enrolling again is harmless.
+	// The token comes from `discreet token create`. Enrolling again is harmless.
 	if err := device.Enrol(ctx, "fl.example.com:7443", "discreet1.TOKEN"); err != nil {
-		log.Print(err)
+		log.Fatal(err)
 	}
-	go device.Run(ctx)
+	go device.Run(ctx) // takes part in rounds until ctx ends
 
 	guesses, err := device.Classify("where is my parcel", 3)
 	if err != nil {
-		log.Print(err) // before the first checkpoint has arrived
+		log.Print(err) // for one, before the first checkpoint has arrived
 	}
 	for _, g := range guesses {
-		fmt.Printf("%3.0f%%  %s\n", 100*g.Confidence, g.Intent)
+		fmt.Printf("%3.0f%% %s\n", 100*g.Confidence, g.Intent)
 	}
-
-	// A person confirmed or corrected the intent.
-	err = device.Learn(client.Chat{Text: "where is my parcel", Intent: "parcel_status", Conversation: "4711"})
-	if err != nil {
+	// Once a person has confirmed or corrected the intent:
+	chat := client.Chat{Text: "where is my parcel", Intent: "parcel_status", Conversation: "4711"}
+	if err := device.Learn(chat); err != nil {
 		log.Print(err)
 	}
 	<-ctx.Done()

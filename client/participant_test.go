@@ -267,6 +267,7 @@ func TestPlansRefused(t *testing.T) {
 		{"huge checkpoint", func(p *pb.Plan) { p.CheckpointBytes = math.MaxUint64 }, "want 1 to"},
 		{"no training", func(p *pb.Plan) { p.Training = nil }, "epochs"},
 		{"huge epochs", func(p *pb.Plan) { p.Training.Epochs = math.MaxUint32 }, "epochs"},
+		{"many epochs", func(p *pb.Plan) { p.Training.Epochs = mostEpochs + 1 }, "epochs"},
 		{"huge batch", func(p *pb.Plan) { p.Training.Batch = math.MaxUint32 }, "batches"},
 		{"rate not a number", func(p *pb.Plan) { p.Training.LearningRate = float32(math.NaN()) }, "learning rate"},
 		{"dropout of all", func(p *pb.Plan) { p.Training.FeatureDropout = 1 }, "dropout"},

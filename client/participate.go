@@ -64,7 +64,7 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 	}
 	planBytes, err := c.checkIn(ctx, l)
 	if err != nil {
-		return nil, declined(ctx, fmt.Errorf("client: checking in: %w", err))
+		return nil, declined(ctx, err)
 	}
 	result, err := c.takePart(ctx, l, planBytes)
 	if err != nil {
@@ -154,19 +154,15 @@ func (c *Client) choose(tasks []*pb.TaskState) *pb.TaskState {
 	return tasks[0]
 }
 
-// checkIn waits for a place in a cohort and returns the plan's bytes.
+// checkIn waits for a place in a cohort and returns the plan's bytes. A device that
+// is told to come back later, since others were chosen, takes up the checkpoint that
+// they have made meanwhile.
 func (c *Client) checkIn(ctx context.Context, t Transport) ([]byte, error) {
 	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
 	for {
-		held, cancel := context.WithTimeout(ctx, checkInTime)
-		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: c.options.Task})
-		late := held.Err() != nil && ctx.Err() == nil
-		cancel()
-		if late {
-			continue
-		}
+		reply, err := c.checkInOnce(ctx, t)
 		if err != nil {
-			return nil, err
+			return nil, fmt.Errorf("client: checking in: %w", err)
 		}
 		if len(reply.GetPlan()) > 0 {
 			return reply.GetPlan(), nil
@@ -177,7 +173,23 @@ func (c *Client) checkIn(ctx context.Context, t Transport) ([]byte, error) {
 		}
 		c.log.Info("told to come back later", "reason", reply.GetReason(), "after", pause)
 		if err := sleep(ctx, pause); err != nil {
+			return nil, fmt.Errorf("client: checking in: %w", err)
+		}
+		if err := c.update(ctx, t); err != nil {
 			return nil, err
+		}
+	}
+}
+
+// checkInOnce makes a check-in, and makes it again where one was held for too long.
+func (c *Client) checkInOnce(ctx context.Context, t Transport) (*pb.CheckInResponse, error) {
+	for {
+		held, cancel := context.WithTimeout(ctx, checkInTime)
+		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: c.options.Task})
+		late := err != nil && held.Err() != nil && ctx.Err() == nil
+		cancel()
+		if !late {
+			return reply, err
 		}
 	}
 }

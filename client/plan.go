@@ -17,8 +17,10 @@ import (
 // has been trained or sent for it.
 var ErrPlanRefused = errors.New("plan refused")
 
-// mostStep is the longest step that a plan may ask for.
-const mostStep = 24 * time.Hour
+const (
+	mostStep   = 24 * time.Hour // longest step that a plan may ask for
+	mostEpochs = 100            // passes over the examples: what a kiosk can spare
+)
 
 // MaxCheckpointBytes bounds a checkpoint file: the largest model's parameters and
 // a manifest with the longest list of intents.
@@ -40,7 +42,7 @@ func readPlan(b []byte, minSurvivors int) (*pb.Plan, error) {
 	for _, check := range []func() error{
 		func() error { return checkNames(plan) },
 		func() error { return checkCohort(plan, minSurvivors) },
-		func() error { return training(plan).Validate() },
+		func() error { return checkTraining(plan) },
 		func() error { return checkCodec(plan) },
 		func() error { return checkTimes(plan) },
 	} {
@@ -81,6 +83,13 @@ func checkCohort(plan *pb.Plan, minSurvivors int) error {
 	return nil
 }
 
+func checkTraining(plan *pb.Plan) error {
+	if n := plan.GetTraining().GetEpochs(); n > mostEpochs {
+		return fmt.Errorf("training of %d epochs, want at most %d", n, mostEpochs)
+	}
+	return training(plan).Validate()
+}
+
 func checkCodec(plan *pb.Plan) error {
 	const largest = 1 << 16 // above every bound of the codec, and an int everywhere
 	c := plan.GetCodec()
@@ -117,7 +126,7 @@ func checkModel(plan *pb.Plan, c *model.Checkpoint) error {
 func training(plan *pb.Plan) model.Training {
 	t := plan.GetTraining()
 	return model.Training{
-		Epochs:         int(min(t.GetEpochs(), model.MaxEpochs+1)),
+		Epochs:         int(t.GetEpochs()), // bounded by checkTraining
 		Batch:          int(min(t.GetBatch(), model.MaxBatch+1)),
 		LearningRate:   t.GetLearningRate(),
 		FeatureDropout: t.GetFeatureDropout(),

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -32,8 +33,8 @@ func (c *Client) Run(ctx context.Context) error {
 	for {
 		changed := c.watch()
 		result, err := c.Participate(ctx)
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+		if ctx.Err() != nil || errors.Is(err, ErrClosed) {
+			return cmp.Or(context.Cause(ctx), ErrClosed)
 		}
 		pause := time.Duration(0)
 		switch {

@@ -93,6 +93,9 @@ func TestRetryAfter(t *testing.T) {
 			stop := run(t, device)
 			time.Sleep(10*c.most + time.Second)
 			stop()
+			if n, m := len(d.when("Tasks")), len(d.when("CheckIn")); n < m {
+				t.Errorf("told %d ms: %d calls of Tasks for %d check-ins: a device that is not chosen gets no newer checkpoint", c.ms, n, m)
+			}
 			times := d.when("CheckIn")
 			if len(times) < 5 {
 				t.Fatalf("told %d ms: %d check-ins", c.ms, len(times))

@@ -63,8 +63,22 @@ func (s *Store) add(tx *bolt.Tx, c Chat) error {
 	if err != nil {
 		return err
 	}
-	name := chatKey(time.Now(), sequence, h)
+	name := chatKey(addTime(chats), sequence, h)
 	return chats.Put(name, seal(key, plain, name))
+}
+
+// addTime is the present time, or the latest chat's where the clock went back, as it
+// does on a kiosk that starts without one: the oldest chat stays the first.
+func addTime(chats *bolt.Bucket) time.Time {
+	now := time.Now()
+	last, _ := chats.Cursor().Last()
+	if len(last) != chatKeySize {
+		return now
+	}
+	if latest := time.Unix(0, int64(binary.BigEndian.Uint64(last))); now.Before(latest) {
+		return latest
+	}
+	return now
 }
 
 // Chats returns every chat, oldest first.

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
 
 	bolt "go.etcd.io/bbolt"
 )
@@ -104,6 +105,23 @@ func TestOldestLeaveFirst(t *testing.T) {
 	})
 }
 
+// TestClockGoesBack adds a chat in 2026 and then starts in 2000, as a kiosk without a
+// battery does.
+func TestClockGoesBack(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	add(t, s, Chat{Text: "first", Intent: "a"})
+	s.Close()
+	synctest.Test(t, func(t *testing.T) { // begins in 2000
+		s := open(t, dir)
+		add(t, s, Chat{Text: "second", Intent: "a"})
+		s.Close()
+	})
+	if got, want := texts(t, open(t, dir)), "first=a@ second=a@ "; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
 func TestFolderIsPrivate(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("permissions are inherited there")
@@ -116,7 +134,7 @@ func TestFolderIsPrivate(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.Close()
-	filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+	filepath.WalkDir(dir, func(path string, e fs.DirEntry, _ error) error {
 		info, err := e.Info()
 		if err != nil {
 			t.Fatal(err)
