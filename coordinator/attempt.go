@@ -28,7 +28,7 @@ type attempt struct {
 	uploads  map[secagg.ID]*upload
 	size     int    // of a packed vector in bytes
 	summed   bool   // the sum is being unmasked and committed
-	revealed bool   // the survivors were told: the round cannot be tried again
+	revealed bool   // the survivors were told to reveal: the round cannot be tried again
 	aborted  string // why, once it is
 }
 
@@ -223,6 +223,7 @@ func (t *task) apply(now time.Time, effects []round.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case round.Reply:
+			r.revealed = r.revealed || e.Step == round.Submit
 			r.answer(e.Step, e.To, reply{payload: e.Payload})
 		case round.Closed:
 			t.closed(now, e)
@@ -245,7 +246,6 @@ func (t *task) closed(now time.Time, e round.Closed) {
 	if e.Step != round.Submit {
 		return
 	}
-	r.revealed = true
 	for id, u := range r.uploads {
 		if !u.added {
 			r.answer(round.Submit, id, reply{err: status.Errorf(codes.FailedPrecondition, "submit has closed without this device: %s", u.lacks())})
@@ -260,7 +260,6 @@ func (t *task) abort(now time.Time, reason string) {
 	r := t.running
 	r.aborted = reason
 	t.running, t.last = nil, r
-	t.memory.give(r.dropUploads())
 	t.metrics.rounds.WithLabelValues("aborted").Inc()
 	t.log.Warn("attempt aborted", "round", t.round, "attempt", t.attempt, "reason", reason)
 	record := r.record(now, 0)

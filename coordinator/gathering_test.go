@@ -140,6 +140,25 @@ func TestDisconnectedDeviceIsInNoCohort(t *testing.T) {
 	})
 }
 
+// A device may leave between the look at its call and the start of the attempt.
+func TestDeviceThatLeavesAtTheStartIsNotWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, spec(3, 3), Options{Grace: time.Second})
+		desk := w.task("desk")
+		var cohort []*checkIn
+		for _, d := range devices {
+			cohort = append(cohort, &checkIn{id: d.id, ctx: t.Context(), done: make(chan *pb.CheckInResponse, 1)})
+		}
+		start := time.Now()
+		desk.mail.post(func(now time.Time) { desk.start(now, cohort) })
+		<-time.After(time.Second)
+		synctest.Wait()
+		if w.log.count("attempt aborted") != 1 {
+			t.Errorf("no abort after %v, although none of the cohort has a connection", time.Since(start))
+		}
+	})
+}
+
 func TestLostInvitationComesAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, devices := fleet(t, 3, spec(3, 3), Options{Grace: time.Second})
@@ -218,6 +237,28 @@ func TestRoundsKeepTheirDistance(t *testing.T) {
 		}
 		_, err = devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: "other"})
 		wants(t, "unknown task", err, codes.NotFound, `"other"`)
+	})
+}
+
+func TestHeldDeviceIsToldWhenTheNextRoundIsFar(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.EveryMs = 300_000
+		_, devices := fleet(t, 4, s, Options{})
+		walks := gather(t, devices[:3]...)
+		told := make(chan *pb.CheckInResponse, 1)
+		go func() {
+			reply, err := devices[3].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			if err != nil {
+				t.Error(err)
+			}
+			told <- reply
+		}()
+		synctest.Wait()
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		if reply := <-told; reply.GetRetryAfterMs() != 270_000 {
+			t.Errorf("held for 30 s, then told %v; want to come when the next round starts", reply)
+		}
 	})
 }
 

@@ -48,7 +48,12 @@ func TestRoundsMoveTheModel(t *testing.T) {
 		devices[2].value, devices[2].weight = 1, 0 // has no examples
 		before := devices[0].checkpointOf(w.task("desk").view.Load().sum[:])
 		var sum []byte
-		for range 2 {
+		for range 2 { // the momentum survives a restart in between
+			w.shut()
+			w = newWorld(t, w.dir, Options{})
+			for _, d := range devices {
+				d.connect(w)
+			}
 			walks := gather(t, devices...)
 			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
 			sum = walks[2].receipt.GetCheckpointSha256()

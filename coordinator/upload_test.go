@@ -184,5 +184,9 @@ func TestMemoryReturnsWithAnAbort(t *testing.T) {
 		if used := w.memory.used.Load(); used != 0 || w.log.count("attempt aborted") != 1 {
 			t.Errorf("%d bytes in flight after the abort, want 0", used)
 		}
+		// Nobody was told to reveal, so the round is tried again.
+		if at := gather(t, walks[0].device, walks[1].device, walks[2].device)[0].at; at.GetRound() != 1 || at.GetAttempt() != 2 {
+			t.Errorf("round %d attempt %d after an abort in submit, want round 1 attempt 2", at.GetRound(), at.GetAttempt())
+		}
 	})
 }
