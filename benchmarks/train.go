@@ -92,6 +92,10 @@ func measureTrain(batch, repetitions, n int) (*trainFigures, error) {
 	}
 	for range repetitions {
 		for _, s := range speeds {
+			// Once unmeasured, to bring its parameters into the caches that the one before had filled with its own.
+			if err := s.run(); err != nil {
+				return nil, err
+			}
 			cost, err := cpuOf(s.run)
 			if err != nil {
 				return nil, err

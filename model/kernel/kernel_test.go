@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// shapes meet every path through the blocking: below, at and above eight, and the sizes in use.
+// shapes meet every path through the loops: below, at and above four rows at a time, and the sizes in use.
 var shapes = []struct{ n, dim, labels int }{
 	{1, 1, 2}, {3, 7, 7}, {2, 8, 8}, {5, 9, 17}, {1, 16, 3}, {4, 24, 30}, {32, 32, 20}, {8, 64, 150},
 }
