@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"runtime"
 	"testing"
 
 	"github.com/discreet-fl/discreet/model"
@@ -278,5 +279,34 @@ func TestStepReportsFailure(t *testing.T) {
 	}
 	if err := fmt.Sprint(e.(*graph).loss); err == "" {
 		t.Error("the loss has no name")
+	}
+}
+
+// Neither gorgonia's global state nor a finalizer in a cycle keeps a closed trainer alive.
+func TestClosedTrainersAreFreed(t *testing.T) {
+	heap := func() uint64 {
+		var m runtime.MemStats
+		for range 3 { // a finalizer's object goes with the second collection
+			runtime.GC()
+		}
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	build := func(n int) {
+		for range n {
+			trainer, err := New(model.Layout{Rows: 16, Dim: 64, Labels: 150}, 32)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := trainer.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	build(5)
+	before := heap()
+	build(100)
+	if after := heap(); after > before+1<<20 {
+		t.Errorf("100 closed trainers leave %d KB behind", (after-before)>>10)
 	}
 }
