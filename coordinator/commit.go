@@ -55,6 +55,7 @@ func (t *task) finish(now time.Time, o outcome) {
 	t.done++
 	t.metrics.rounds.WithLabelValues("committed").Inc()
 	t.next()
+	t.publish() // a device that has its receipt finds the new checkpoint
 	for id := range r.held[round.Reveal] {
 		r.answer(round.Reveal, id, reply{sum: o.next.sum, size: o.next.size})
 	}
