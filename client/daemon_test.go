@@ -51,14 +51,15 @@ type daemon struct {
 	enrolled [][]byte // every key that was certified, in order
 	edit     func(method string, request any) error
 	reply    func(method string, reply any)
-	calls    []string    // methods, in order
-	times    []time.Time // and when
-	cohort   int         // check-ins that make a cohort
+	calls    []string           // methods, in order
+	times    []time.Time        // and when
+	cohort   int                // check-ins that make a cohort
+	planned  map[secagg.ID]bool // who is in it; its reply may have been lost
 }
 
 func newDaemon(t *testing.T, n int) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cohort: n, rig: newRig(t, n, nil), waiting: make(map[secagg.ID]chan []byte), secret: [16]byte{1, 2, 3}}
+	d := &daemon{t: t, cohort: n, rig: newRig(t, n, nil), waiting: make(map[secagg.ID]chan []byte), planned: make(map[secagg.ID]bool), secret: [16]byte{1, 2, 3}}
 	d.caCert = d.issue(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}, nil, d.rig.authority())
@@ -232,10 +233,15 @@ func (d *daemon) CheckIn(ctx context.Context, _ *pb.CheckInRequest) (*pb.CheckIn
 	}
 	d.mu.Lock()
 	ready := make(chan []byte, 1)
-	d.waiting[m.id] = ready
+	if d.planned[m.id] && !d.rig.over() {
+		ready <- d.rig.planBytes
+	} else {
+		d.waiting[m.id] = ready
+	}
 	if len(d.waiting) == d.cohort {
 		for id, w := range d.waiting {
 			w <- d.rig.planBytes
+			d.planned[id] = true
 			delete(d.waiting, id)
 		}
 	}

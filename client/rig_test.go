@@ -253,6 +253,13 @@ func (r *rig) commit() ([]byte, error) {
 	return sum[:], nil
 }
 
+// over tells whether the round has made its checkpoint.
+func (r *rig) over() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.next != nil
+}
+
 // member is the Transport of one member of the rig's cohort. Where edit is set it
 // may look at a request, fail it, or fail its reply: it is called once before and
 // once after every call.

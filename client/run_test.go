@@ -132,6 +132,8 @@ func TestCoordinatorRestarts(t *testing.T) {
 			c := d.device(t, Options{})
 			learn(t, c, phrases(i))
 			devices = append(devices, c)
+		}
+		for _, c := range devices {
 			defer run(t, c)()
 		}
 		time.Sleep(time.Hour)
