@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/hex"
 	"fmt"
 	"text/tabwriter"
 	"time"
@@ -83,6 +82,3 @@ func newDevice() *cobra.Command {
 	o.flags(list)
 	return parent("device", "operate", "See the enrolled devices", list)
 }
-
-// shortHash is the head of a hash as people compare it.
-func shortHash(b []byte) string { return hex.EncodeToString(b[:min(len(b), 6)]) }

@@ -100,11 +100,14 @@ func logFlag(c *cobra.Command, level *string) {
 	c.Flags().StringVar(level, "log-level", "info", "least severity that is logged: debug, info, warn or error")
 }
 
+// wrapHandler wraps every log handler; tests use it to die at a chosen record.
+var wrapHandler = func(h slog.Handler) slog.Handler { return h }
+
 // newLogger logs to standard error from a level on.
 func newLogger(level string) (*slog.Logger, error) {
 	var least slog.Level
 	if err := least.UnmarshalText([]byte(level)); err != nil {
 		return nil, usagef("--log-level %q, want debug, info, warn or error", level)
 	}
-	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least})), nil
+	return slog.New(wrapHandler(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: least}))), nil
 }

@@ -38,6 +38,9 @@ Creating a task again with the same settings changes nothing.`,
 		Example: `  discreet task create support --intents intents.txt --per-round 10 --every 1h`,
 		Args:    arguments("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
+			if intents == "" {
+				return usagef("--intents is missing: name the file that lists the intents")
+			}
 			file, err := os.Open(intents)
 			if err != nil {
 				return fmt.Errorf("--intents: %w", err)
@@ -70,9 +73,6 @@ Creating a task again with the same settings changes nothing.`,
 	f.DurationVar(&deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
 	f.Uint64Var(&spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one")
-	if err := c.MarkFlagRequired("intents"); err != nil {
-		panic(err)
-	}
 	return c
 }
 

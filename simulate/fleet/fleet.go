@@ -39,6 +39,8 @@ type Config struct {
 	Seed     uint64             // of who vanishes where
 	Logger   *slog.Logger       // of the coordinator
 	Progress func(Round)        // is called with each committed round, and round 0 for the fresh model
+
+	dialWith func(kiosk int) []grpc.DialOption // in tests: what else a kiosk dials with
 }
 
 // Round is a committed round.
@@ -88,7 +90,7 @@ func Run(ctx context.Context, c Config, look func(*Result) error) (err error) {
 
 // Drive joins kiosks to a coordinator that is running at an address, runs the
 // task's rounds and calls look. The coordinator may be another process.
-func Drive(ctx context.Context, c Config, address, operatorFile string, look func(*Result) error) error {
+func Drive(ctx context.Context, c Config, address, operatorFile string, look func(*Result) error) (err error) {
 	config, err := ca.LoadOperator(operatorFile)
 	if err != nil {
 		return err
@@ -129,9 +131,13 @@ func (d *driver) join(ctx context.Context, address string) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for i, chats := range d.Chats {
-		group.Go(func() (err error) {
-			d.kiosks[i], err = join(ctx, filepath.Join(d.Dir, fmt.Sprintf("kiosk-%03d", i+1)), address, token.Token, chats, d.fate(i), &d.tally)
-			return err
+		group.Go(func() error {
+			k := &kiosk{fate: d.fate(i), tell: &d.tally}
+			if d.dialWith != nil {
+				k.options = d.dialWith(i)
+			}
+			d.kiosks[i] = k
+			return k.join(ctx, filepath.Join(d.Dir, fmt.Sprintf("kiosk-%03d", i+1)), address, token.Token, chats)
 		})
 	}
 	return group.Wait()
@@ -152,7 +158,7 @@ func (d *driver) fate(kiosk int) func(*pb.RoundStep) simulate.Vanish {
 func (d *driver) close() error {
 	var errs []error
 	for _, k := range d.kiosks {
-		if k != nil {
+		if k != nil && k.Client != nil {
 			errs = append(errs, k.Close())
 		}
 	}

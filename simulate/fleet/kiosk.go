@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"fmt"
 	"net"
 	"sync"
 	"sync/atomic"
@@ -32,6 +31,8 @@ type kiosk struct {
 	*client.Client
 	fate func(at *pb.RoundStep) simulate.Vanish
 	tell *tally
+	// options are added to those it dials with.
+	options []grpc.DialOption
 
 	mu    sync.Mutex
 	conns []net.Conn // those it has opened and not cut
@@ -53,14 +54,12 @@ type tally struct {
 	bytesUp   atomic.Int64 // that those sent, all messages of the attempt counted
 }
 
-// join opens a folder, enrols it and lets it learn its chats.
-func join(ctx context.Context, dir, address, token string, chats []dataset.Phrase, fate func(*pb.RoundStep) simulate.Vanish, tell *tally) (*kiosk, error) {
-	k := &kiosk{fate: fate, tell: tell}
-	opened, err := client.Open(dir, client.Options{DialOptions: []grpc.DialOption{
-		grpc.WithContextDialer(k.dial), grpc.WithChainUnaryInterceptor(k.intercept),
-	}})
+// join opens a folder, lets it learn its chats and enrols it.
+func (k *kiosk) join(ctx context.Context, dir, address, token string, chats []dataset.Phrase) error {
+	options := append([]grpc.DialOption{grpc.WithContextDialer(k.dial), grpc.WithChainUnaryInterceptor(k.intercept)}, k.options...)
+	opened, err := client.Open(dir, client.Options{DialOptions: options})
 	if err != nil {
-		return nil, err
+		return err
 	}
 	k.Client = opened
 	learned := make([]client.Chat, len(chats))
@@ -68,12 +67,9 @@ func join(ctx context.Context, dir, address, token string, chats []dataset.Phras
 		learned[i] = client.Chat{Text: c.Text, Intent: c.Intent}
 	}
 	if err := k.Learn(learned...); err != nil {
-		return nil, fmt.Errorf("%w (and closing: %v)", err, k.Close())
+		return err
 	}
-	if err := k.Enrol(ctx, address, token); err != nil {
-		return nil, fmt.Errorf("%w (and closing: %v)", err, k.Close())
-	}
-	return k, nil
+	return k.Enrol(ctx, address, token)
 }
 
 // dial connects, and remembers the connection so that it can be cut.

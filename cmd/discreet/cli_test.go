@@ -1,0 +1,123 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func (b *bench) write(name, text string) {
+	b.t.Helper()
+	if err := os.WriteFile(filepath.Join(b.dir, name), []byte(text), 0o600); err != nil {
+		b.t.Fatal(err)
+	}
+}
+
+func TestWrongUseIsExplained(t *testing.T) {
+	b := newBench(t)
+	b.write("truncated.json", `{"train": [["hi", "greet"], ["bye`)
+	b.write("train.csv", "text,intent\nhi,greet\nhello,greet\nbye,leave\nciao,leave\n")
+	b.write("other.csv", "text,intent\nhi,greet\nwhat,unknown_label\n")
+	b.write("noheader.csv", "hi,greet\nbye,leave\n")
+	b.write("bad.ckpt", "not a checkpoint")
+	for _, tc := range []struct {
+		args string
+		code int
+		want string
+	}{
+		{"frobnicate", exitUsage, `"frobnicate" is not a command`},
+		{"task frobnicate", exitUsage, `"frobnicate" is not a command of "discreet task"`},
+		{"serve --prot 1", exitUsage, "unknown flag: --prot"},
+		{"serve extra", exitUsage, "takes 0 arguments"},
+		{"serve --listen 127.0.0.1:99999", exitFailed, "choose another address with --listen"},
+		{"serve --log-level loud", exitUsage, `--log-level "loud", want debug, info, warn or error`},
+		{"serve --memory 0", exitUsage, "--memory 0 MiB, want 1 or more"},
+		{"demo extra", exitUsage, "takes 0 arguments"},
+		{"simulate --data missing.json", exitFailed, "missing.json"},
+		{"simulate --data truncated.json", exitFailed, "truncated.json:1"},
+		{"simulate --data noheader.csv", exitFailed, "noheader.csv:1"},
+		{"simulate --data train.csv --test other.csv --devices 3 --per-round 3", exitFailed, "unknown_label"},
+		{"simulate --split sideways", exitUsage, "sideways"},
+		{"simulate --model huge", exitFailed, `model size "huge" is unknown: choose small or base`},
+		{"simulate --per-round 99", exitFailed, "lower --per-round or raise --devices"},
+		{"simulate --drop 2", exitFailed, "want a probability from 0 to 1"},
+		{"simulate --test other.csv", exitUsage, "needs --data"},
+		{"simulate --json no/such/folder/out.json", exitFailed, "no/such/folder"},
+		{"task create x", exitUsage, "--intents is missing"},
+		{"task create x --intents missing.txt", exitFailed, "missing.txt"},
+		{"task list", exitFailed, "name the operator.pem of the coordinator's folder with --operator"},
+		{"token create --expires -1h", exitUsage, "want a positive duration"},
+		{"agent --min-survivors 2", exitUsage, "--min-survivors 2, want at least 3"},
+		{"agent join localhost:1", exitUsage, "takes 2 arguments [HOST:PORT TOKEN], got 1"},
+		{"agent join --dir k localhost:1 nonsense", exitFailed, "discreet token create"},
+		{"agent forget", exitUsage, "name one conversation, or say --all"},
+		{"agent participation maybe", exitUsage, "want on or off"},
+		{"classify --dir nowhere hello", exitFailed, "no device here"},
+		{"classify --checkpoint bad.ckpt hello", exitFailed, "bad.ckpt"},
+		{"classify --top 0 hello", exitUsage, "--top 0"},
+		{"learn --intent greet", exitUsage, "give a TEXT with its --intent, or a --file"},
+		{"checkpoint verify missing.ckpt", exitFailed, "missing.ckpt"},
+		{"checkpoint verify bad.ckpt", exitFailed, "bad.ckpt"},
+	} {
+		_, errs, code := b.run(strings.Fields(tc.args)...)
+		if code != tc.code || !strings.Contains(errs, tc.want) {
+			t.Errorf("discreet %s: exit %d with %q, want exit %d with %q", tc.args, code, errs, tc.code, tc.want)
+		}
+	}
+}
+
+func TestHelpAndCompletion(t *testing.T) {
+	b := newBench(t)
+	for _, args := range []string{"", "--help", "help simulate", "demo --help", "serve --help", "agent --help", "agent join --help",
+		"task create --help", "task", "completion bash", "completion zsh", "completion fish", "completion powershell"} {
+		if out := b.must(strings.Fields(args)...); len(out) < 100 {
+			t.Errorf("discreet %s prints %q", args, out)
+		}
+	}
+}
+
+// TestSimulatePrintsItsResult holds the fields that programs read, and that a run
+// repeats, with masks and without.
+func TestSimulatePrintsItsResult(t *testing.T) {
+	b := newBench(t)
+	args := "simulate --devices 12 --per-round 5 --rounds 2 --split dirichlet:0.5 --drop 0.2 --seed 7 --json -"
+	digests := map[string]bool{}
+	for _, secure := range []string{"true", "true", "false"} {
+		out := b.must(append(strings.Fields(args), "--secure="+secure)...)
+		var result map[string]any
+		if err := json.Unmarshal([]byte(out), &result); err != nil {
+			t.Fatalf("%v in %s", err, out)
+		}
+		for _, field := range []string{"accuracy", "macro_f1", "centralised_accuracy", "local_only_accuracy", "parameters",
+			"bytes_up_per_device", "seconds", "digest", "rounds"} {
+			if result[field] == nil {
+				t.Errorf("no field %q in %s", field, out)
+			}
+		}
+		rounds, _ := result["rounds"].([]any)
+		if len(rounds) != 2 {
+			t.Fatalf("%d rounds in the result, want 2", len(rounds))
+		}
+		for _, field := range []string{"round", "accuracy", "participants", "survivors", "drops", "attempts", "masks_expanded", "seconds"} {
+			if rounds[0].(map[string]any)[field] == nil {
+				t.Errorf("no field %q in a round of %s", field, out)
+			}
+		}
+		digests[fmt.Sprint(result["digest"])] = true
+	}
+	if len(digests) != 1 {
+		t.Errorf("seed 7: the digests of two secure runs and a plain one are %v, want one", digests)
+	}
+}
+
+func TestExportedShopIsReadBack(t *testing.T) {
+	b := newBench(t)
+	b.must("demo", "--export", "shop")
+	out := b.must(strings.Fields("simulate --data shop/train.csv --test shop/test.csv --devices 60 --split user --per-round 5 --rounds 1 --json -")...)
+	if !strings.Contains(out, `"devices": 60`) {
+		t.Errorf("the exported customers are not sixty devices: %.200s", out)
+	}
+}
