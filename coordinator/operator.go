@@ -75,8 +75,11 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 	if err != nil {
 		return nil, err
 	}
-	if need := int64(aggregation.PackedSize(Codec().Length(len(first.Params)), Codec().RingBits(int(spec.GetPerRound())))); need > c.memory.limit {
-		return nil, status.Errorf(codes.InvalidArgument, "one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
+	codec := Codec()
+	need := aggregation.PackedSize(codec.Length(len(first.Params)), codec.RingBits(int(spec.GetPerRound())))
+	if int64(need) > c.memory.limit {
+		return nil, status.Errorf(codes.InvalidArgument,
+			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
 	if err != nil {
