@@ -13,9 +13,19 @@ import (
 	"github.com/discreet-fl/discreet/model"
 )
 
-// ConvergedEpochs is how many passes a baseline trains: with a rate that falls to
-// zero, more no longer change its accuracy.
-const ConvergedEpochs = 30
+// A baseline trains for at least so many passes and so many steps, whichever is more,
+// with a rate that falls to zero: beyond them CLINC150's accuracy, in one place or on a
+// device of 150 chats, gains less than two points.
+const (
+	convergedEpochs = 30
+	convergedSteps  = 2000
+)
+
+// epochsFor is how many passes over so many examples that is.
+func epochsFor(examples, batch int) int {
+	steps := max((examples+batch-1)/batch, 1)
+	return min(max((convergedSteps+steps-1)/steps, convergedEpochs), model.MaxEpochs)
+}
 
 // aloneDevices bounds the devices that the alone baseline trains.
 const aloneDevices = 100
@@ -91,7 +101,6 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	if err != nil {
 		return 0, 0, err
 	}
-	settings.Epochs = ConvergedEpochs
 	var all []model.Example
 	for _, d := range r.devices {
 		all = append(all, d.examples...)
@@ -129,6 +138,7 @@ func (r *run) baseline(ctx context.Context, own []model.Example, s model.Trainin
 		return 0, err
 	}
 	params := r.layout.Init(r.Seed)
+	s.Epochs = epochsFor(len(own), s.Batch)
 	if err := r.trainers.run(ctx, params, r.layout, own, s, seed64(seed)); err != nil {
 		return 0, err
 	}
