@@ -41,8 +41,8 @@ var (
 	ErrDeclined = errors.New("participation is switched off on this device")
 	// ErrBusy is returned by Participate while another call of it, or Run, takes part.
 	ErrBusy = errors.New("this device is already taking part")
-	// ErrClosed is returned by calls that Close interrupted.
-	ErrClosed = errors.New("client is closed")
+	// ErrClosed is returned by calls after Close and by those that it interrupted.
+	ErrClosed = store.ErrClosed
 )
 
 // Options configure a Client. The zero value is ready for use.

@@ -57,7 +57,7 @@ func parseToken(line string) (token, error) {
 		return t, fmt.Errorf("%w: it does not begin with %q; copy the whole line that `discreet token create` printed", ErrToken, tokenPrefix)
 	}
 	b, err := base64.RawURLEncoding.Strict().DecodeString(encoded)
-	if err != nil || len(b) != len(t.fingerprint)+len(t.secret) {
+	if err != nil || len(b) != len(t.fingerprint)+len(t.secret) || strings.ContainsAny(encoded, "\r\n") { // base64 skips line ends
 		return t, fmt.Errorf("%w: it is not %d bytes of base64; copy the whole line that `discreet token create` printed", ErrToken, len(t.fingerprint)+len(t.secret))
 	}
 	copy(t.fingerprint[:], b)

@@ -46,7 +46,7 @@ var (
 	// ErrDamaged is returned for a file that does not hold what was written to it.
 	ErrDamaged = errors.New("damaged")
 	// ErrClosed is returned by every method after Close.
-	ErrClosed = errors.New("store: closed")
+	ErrClosed = errors.New("closed")
 )
 
 // Options are the bounds of a folder. Both must be positive.
