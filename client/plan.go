@@ -18,8 +18,9 @@ import (
 var ErrPlanRefused = errors.New("plan refused")
 
 const (
-	mostStep   = 24 * time.Hour // longest step that a plan may ask for
-	mostEpochs = 100            // passes over the examples: what a kiosk can spare
+	mostStep     = 24 * time.Hour // longest step that a plan may ask for
+	mostEpochs   = 100            // passes over the examples: what a kiosk can spare
+	maxPlanBytes = 64 << 10
 )
 
 // MaxCheckpointBytes bounds a checkpoint file: the largest model's parameters and
@@ -35,6 +36,9 @@ var MaxCheckpointBytes = func() int64 {
 // readPlan decodes a plan and holds it against every bound that needs no
 // checkpoint. minSurvivors is the device's own.
 func readPlan(b []byte, minSurvivors int) (*pb.Plan, error) {
+	if len(b) > maxPlanBytes {
+		return nil, fmt.Errorf("client: %w: a plan of %d bytes, want at most %d", ErrPlanRefused, len(b), maxPlanBytes)
+	}
 	plan := new(pb.Plan)
 	if err := proto.Unmarshal(b, plan); err != nil {
 		return nil, fmt.Errorf("client: %w: not a plan: %w", ErrPlanRefused, err)

@@ -18,9 +18,9 @@ const FormatVersion = 1
 
 // Bounds of a checkpoint's text.
 const (
-	MaxLabelBytes    = 256
-	MaxTaskBytes     = 256
-	maxManifestBytes = 8 << 20 // MaxLabels labels, each byte of them escaped
+	MaxLabelBytes    = 128
+	MaxTaskBytes     = 64
+	maxManifestBytes = 4 << 20 // MaxLabels labels, each byte of them escaped
 )
 
 const magic = "DISCREET"

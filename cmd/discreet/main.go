@@ -9,9 +9,13 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"runtime"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	pb "github.com/discreet-fl/discreet/proto"
 )
 
 // Exit codes. They are listed in `discreet --help`.
@@ -45,8 +49,9 @@ func main() {
 // newRoot is the command tree.
 func newRoot() *cobra.Command {
 	root := &cobra.Command{
-		Use:   "discreet",
-		Short: "Chatbots learn together what people mean; what they say stays on the device",
+		Use:     "discreet",
+		Version: version(),
+		Short:   "Chatbots learn together what people mean; what they say stays on the device",
 		Long: `discreet lets a business's chatbots learn together what people mean, while what
 they say stays on the device. Devices train a small model on their own confirmed
 chats and send masked updates; the coordinator sees only their sum.
@@ -71,6 +76,15 @@ Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or argum
 		newAgent(), newClassify(), newLearn(),
 	)
 	return root
+}
+
+// version is the module's version as it was built in, and the wire's.
+func version() string {
+	release := "(unknown)"
+	if info, ok := debug.ReadBuildInfo(); ok {
+		release = info.Main.Version
+	}
+	return fmt.Sprintf("%s, protocol %d.%d, %s", release, pb.Major, pb.Minor, runtime.Version())
 }
 
 // subcommandsOnly refuses words that are not a subcommand.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -37,6 +38,7 @@ Without --data the embedded phrases of a small shop are used.`,
   discreet simulate --data data_full.json --devices 100 --per-round 20 --rounds 50 --split dirichlet:0.5 --drop 0.1 --json out.json`,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
+			start := time.Now()
 			set, err := openSet(data, test, config.Seed)
 			if err != nil {
 				return err
@@ -49,7 +51,7 @@ Without --data the embedded phrases of a small shop are used.`,
 				return err
 			}
 			config.Test, config.Intents = set.Test, set.Intents
-			return runSimulation(c.Context(), config, out, c.OutOrStdout(), c.ErrOrStderr())
+			return runSimulation(c.Context(), config, start, out, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
@@ -79,7 +81,7 @@ func openSet(data, test string, seed uint64) (*dataset.Set, error) {
 }
 
 // runSimulation runs it, shows progress on errs and writes the result.
-func runSimulation(ctx context.Context, config simulate.Config, path string, out, errs io.Writer) error {
+func runSimulation(ctx context.Context, config simulate.Config, start time.Time, path string, out, errs io.Writer) error {
 	// An output that cannot be written is found out before the work, not after.
 	var file *os.File
 	if path != "" && path != "-" {
@@ -99,6 +101,7 @@ func runSimulation(ctx context.Context, config simulate.Config, path string, out
 	if err != nil {
 		return err
 	}
+	result.Seconds = time.Since(start).Seconds() // reading the data included
 	switch path {
 	case "":
 		printSimulation(out, result)
