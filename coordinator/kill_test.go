@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"crypto/ed25519"
@@ -15,6 +16,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +36,7 @@ import (
 const (
 	childFolder  = "DISCREET_TEST_FOLDER"  // makes the test binary a coordinator on that folder
 	childAddress = "DISCREET_TEST_ADDRESS" // where it listens
-	childKill    = "DISCREET_TEST_KILL"    // the log message at which it kills itself
+	childKill    = "DISCREET_TEST_KILL"    // the log message at which it kills itself, or "#7" for the seventh record
 )
 
 func TestMain(m *testing.M) {
@@ -61,23 +63,27 @@ func child(dir string) error {
 	if err != nil {
 		return err
 	}
-	c, err := Open(dir, Options{Grace: 200 * time.Millisecond, Logger: slog.New(killer{os.Getenv(childKill)})})
+	c, err := Open(dir, Options{Grace: 200 * time.Millisecond, Logger: slog.New(&killer{at: os.Getenv(childKill)})})
 	if err != nil {
 		return err
 	}
+	fmt.Println("ready")
 	return c.Serve(ctx, listener)
 }
 
 // killer is a log whose reader kills the coordinator at a certain record, before
 // anything that comes after it.
-type killer struct{ message string }
+type killer struct {
+	at      string
+	records atomic.Int64
+}
 
-func (killer) Enabled(context.Context, slog.Level) bool { return true }
-func (k killer) WithAttrs([]slog.Attr) slog.Handler     { return k }
-func (k killer) WithGroup(string) slog.Handler          { return k }
+func (*killer) Enabled(context.Context, slog.Level) bool { return true }
+func (k *killer) WithAttrs([]slog.Attr) slog.Handler     { return k }
+func (k *killer) WithGroup(string) slog.Handler          { return k }
 
-func (k killer) Handle(_ context.Context, r slog.Record) error {
-	if r.Message != k.message {
+func (k *killer) Handle(_ context.Context, r slog.Record) error {
+	if n := k.records.Add(1); r.Message != k.at && fmt.Sprintf("#%d", n) != k.at {
 		return nil
 	}
 	self, err := os.FindProcess(os.Getpid())
@@ -117,18 +123,27 @@ func newProcess(t *testing.T) *process {
 	return p
 }
 
-// start runs the coordinator; it kills itself at that record, if one is named.
-func (p *process) start(message string) {
+// start runs the coordinator and returns when it has opened its folder. It kills
+// itself at that record, if one is named.
+func (p *process) start(at string) {
 	p.t.Helper()
 	p.command = exec.Command(os.Args[0])
-	p.command.Env = append(os.Environ(), childFolder+"="+p.dir, childAddress+"="+p.address, childKill+"="+message)
+	p.command.Env = append(os.Environ(), childFolder+"="+p.dir, childAddress+"="+p.address, childKill+"="+at)
 	p.command.Stderr = testWriter{p.t}
 	var err error
 	if p.stdin, err = p.command.StdinPipe(); err != nil {
 		p.t.Fatal(err)
 	}
+	stdout, err := p.command.StdoutPipe()
+	if err != nil {
+		p.t.Fatal(err)
+	}
 	if err := p.command.Start(); err != nil {
 		p.t.Fatal(err)
+	}
+	// Nothing comes where it killed itself before.
+	if line, err := bufio.NewReader(stdout).ReadString('\n'); line != "ready\n" && err != io.EOF {
+		p.t.Fatalf("the coordinator said %q, %v", line, err)
 	}
 }
 
@@ -203,15 +218,10 @@ func (p *process) dial(config *tls.Config) *grpc.ClientConn {
 	return conn
 }
 
-// populate creates the task and lets n devices join, once the coordinator is up.
+// populate creates the task and lets n devices join.
 func (p *process) populate(n int) []*device {
 	p.t.Helper()
-	path := filepath.Join(p.dir, "operator.pem")
-	config, err := ca.LoadOperator(path)
-	for tries := 0; err != nil && tries < 2000; tries++ {
-		<-time.After(5 * time.Millisecond)
-		config, err = ca.LoadOperator(path)
-	}
+	config, err := ca.LoadOperator(filepath.Join(p.dir, "operator.pem"))
 	if err != nil {
 		p.t.Fatal(err)
 	}
@@ -325,29 +335,23 @@ func TestKillInEveryPhase(t *testing.T) {
 	}
 }
 
-// TestKillAtAnyMoment kills the coordinator again and again while rounds run, and
-// holds that every receipt that a device got names a checkpoint that was committed.
+// TestKillAtAnyMoment kills the coordinator again and again while rounds run, at
+// records that a seed chooses, and holds that every receipt that a device got names
+// a checkpoint that was committed.
 func TestKillAtAnyMoment(t *testing.T) {
-	const seed, kills = 11, 6
+	const seed, kills = 11, 8
 	source := rand.New(rand.NewPCG(seed, 5))
 	p := newProcess(t)
-	p.start("")
+	p.start("#30") // the task and the devices take four
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	receipts := make(chan *walk, 1000)
+	receipts := make(chan *walk, 10_000)
 	for _, d := range p.populate(3) {
 		go d.live(ctx, receipts)
 	}
 	var all []*walk
 	for range kills {
-		select {
-		case k := <-receipts:
-			all = append(all, k)
-		case <-ctx.Done():
-			t.Fatalf("seed %d: no round is committed any more", seed)
-		}
-		<-time.After(time.Duration(source.IntN(200)) * time.Millisecond)
-		p.kill()
+		p.wait()
 		for len(receipts) > 0 {
 			all = append(all, <-receipts)
 		}
@@ -366,6 +370,16 @@ func TestKillAtAnyMoment(t *testing.T) {
 				t.Errorf("seed %d: round %d was acknowledged with %x, the store has %x", seed, k.at.GetRound(), k.receipt.GetCheckpointSha256(), committed[k.at.GetRound()])
 			}
 		}
-		p.start("")
+		p.start(fmt.Sprintf("#%d", 1+source.IntN(40)))
+	}
+	p.wait()
+	p.start("")
+	select {
+	case <-receipts:
+	case <-ctx.Done():
+		t.Errorf("seed %d: no round is committed any more", seed)
+	}
+	if len(all) == 0 {
+		t.Errorf("seed %d: no round was committed between the kills; the test wants some", seed)
 	}
 }
