@@ -8,6 +8,7 @@ import (
 	crand "crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -99,6 +100,7 @@ func (k *killer) Handle(_ context.Context, r slog.Record) error {
 // process is a coordinator in a process of its own.
 type process struct {
 	t       *testing.T
+	ctx     context.Context // bounds the whole test
 	dir     string
 	address string
 	command *exec.Cmd
@@ -111,11 +113,13 @@ func newProcess(t *testing.T) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &process{t: t, dir: t.TempDir(), address: listener.Addr().String()}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	p := &process{t: t, ctx: ctx, dir: t.TempDir(), address: listener.Addr().String()}
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
+		cancel()
 		if p.command != nil {
 			p.kill()
 		}
@@ -127,7 +131,7 @@ func newProcess(t *testing.T) *process {
 // itself at that record, if one is named.
 func (p *process) start(at string) {
 	p.t.Helper()
-	p.command = exec.Command(os.Args[0])
+	p.command = exec.CommandContext(p.ctx, os.Args[0])
 	p.command.Env = append(os.Environ(), childFolder+"="+p.dir, childAddress+"="+p.address, childKill+"="+at)
 	p.command.Stderr = testWriter{p.t}
 	var err error
@@ -152,6 +156,9 @@ func (p *process) wait() {
 	p.t.Helper()
 	err := p.command.Wait()
 	p.command = nil
+	if p.t.Context().Err() == nil && p.ctx.Err() != nil {
+		p.t.Fatal("the coordinator was not killed within a minute")
+	}
 	if exit, ok := err.(*exec.ExitError); !ok || exit.Exited() {
 		p.t.Fatalf("the coordinator ended with %v, want it killed", err)
 	}
@@ -159,7 +166,7 @@ func (p *process) wait() {
 
 func (p *process) kill() {
 	p.t.Helper()
-	if err := p.command.Process.Kill(); err != nil {
+	if err := p.command.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		p.t.Error(err)
 	}
 	p.wait()
@@ -297,11 +304,9 @@ func TestKillInEveryPhase(t *testing.T) {
 			p := newProcess(t)
 			p.start(phase.message)
 			devices := p.populate(3)
-			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-			defer cancel()
 			receipts := make(chan *walk)
 			for _, d := range devices {
-				go d.live(ctx, receipts)
+				go d.live(p.ctx, receipts)
 			}
 			p.wait()
 			before, _ := p.stored()
@@ -322,7 +327,7 @@ func TestKillInEveryPhase(t *testing.T) {
 					case !first:
 						next++
 					}
-				case <-ctx.Done():
+				case <-p.ctx.Done():
 					t.Fatal("no round was committed after the restart")
 				}
 			}
@@ -343,11 +348,9 @@ func TestKillAtAnyMoment(t *testing.T) {
 	source := rand.New(rand.NewPCG(seed, 5))
 	p := newProcess(t)
 	p.start("#30") // the task and the devices take four
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-	defer cancel()
 	receipts := make(chan *walk, 10_000)
 	for _, d := range p.populate(3) {
-		go d.live(ctx, receipts)
+		go d.live(p.ctx, receipts)
 	}
 	var all []*walk
 	for range kills {
@@ -376,7 +379,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 	p.start("")
 	select {
 	case <-receipts:
-	case <-ctx.Done():
+	case <-p.ctx.Done():
 		t.Errorf("seed %d: no round is committed any more", seed)
 	}
 	if len(all) == 0 {
