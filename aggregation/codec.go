@@ -101,7 +101,7 @@ func (c Codec) Encode(dst []uint32, update []float32, weight int, seed [32]byte)
 	}
 	weight = min(weight, c.MaxWeight)
 	factor := c.scale() * float64(weight) / float64(c.MaxWeight)
-	clip, source := float64(c.Clip), rand.NewChaCha8(seed)
+	clip, largest, source := float64(c.Clip), c.largest(), rand.NewChaCha8(seed)
 	var drawn uint64
 	for i, u := range update {
 		if i&1 == 0 {
@@ -113,25 +113,23 @@ func (c Codec) Encode(dst []uint32, update []float32, weight int, seed [32]byte)
 		if x-x != 0 { // NaN and ±Inf
 			return fmt.Errorf("aggregation: coordinate %d of the update is %v: %w; train again at a lower rate", i, u, ErrNotFinite)
 		}
-		dst[i] = uint32(stochasticRound(float64(factor*min(max(x, -clip), clip)), uint32(drawn)))
+		if x > clip {
+			x = clip
+		} else if x < -clip {
+			x = -clip
+		}
+		z := stochasticRound(float64(factor*x), uint32(drawn))
+		dst[i] = uint32(min(max(z, -largest), largest)) // the product may exceed it by a last bit
 	}
 	dst[len(update)] = uint32(weight)
 	return nil
 }
 
-// stochasticRound rounds v up with probability equal to its distance from its
-// floor, using 32 uniform bits.
-func stochasticRound(v float64, uniform uint32) int32 {
-	z := int32(v)
-	if float64(z) > v {
-		z--
-	}
-	// The fraction is exact: v and its floor are close (Sterbenz), and the
-	// product only moves the exponent.
-	if float64((v-float64(z))*(1<<32)) > float64(uniform) {
-		z++
-	}
-	return z
+// stochasticRound rounds v, below 2^23 in magnitude, up with probability equal to its
+// distance from its floor, to 32 bits, by adding as many uniform bits behind the
+// point and taking the floor. There is no branch to mispredict.
+func stochasticRound(v float64, uniform uint32) int64 {
+	return (int64(v*(1<<32)) + int64(uniform)) >> 32
 }
 
 // Decode turns a sum of encodings into the weighted mean update, written to mean,
