@@ -82,6 +82,9 @@ func (u *upload) put(index uint32, data []byte) (complete bool) {
 
 // lacks says for its sender which chunks have not come.
 func (u *upload) lacks() string {
+	if u.missing == 0 { // the hash was still being computed
+		return "its last chunk came too late"
+	}
 	first := 0
 	for u.got[first] {
 		first++

@@ -190,3 +190,24 @@ func TestMemoryReturnsWithAnAbort(t *testing.T) {
 		}
 	})
 }
+
+// TestStepClosesWhileAVectorIsHashed closes Submit in the moment between a vector's
+// last chunk and its hash, which is computed beside the task's goroutine.
+func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, walks := atSubmit(t, Options{})
+		k := walks[0]
+		last := len(k.chunks) - 1
+		for _, c := range k.chunks[:last] {
+			if _, err := k.brief(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		task := w.task(k.at.GetTask())
+		task.mail.post(func(time.Time) { task.running.uploads[k.id].put(uint32(last), k.chunks[last].GetData()) })
+		<-time.After(time.Minute)
+		if used := w.memory.used.Load(); used != 0 || w.log.count("attempt aborted") != 1 {
+			t.Errorf("%d bytes in flight after the step, want 0 and an abort", used)
+		}
+	})
+}
