@@ -1,6 +1,7 @@
 package round
 
 import (
+	"errors"
 	"fmt"
 	"runtime"
 	"sync"
@@ -150,6 +151,9 @@ func (r *Round) closeSubmit() (func(secagg.ID) []byte, error) {
 
 func (r *Round) closeReveal() Effect {
 	unmasking, err := r.reveals.Close()
+	if peer := (*secagg.PeerError)(nil); errors.As(err, &peer) {
+		err = peer.Err // the reason is logged and told to all members: it names none of them
+	}
 	if err != nil {
 		return r.abort(err.Error())
 	}
