@@ -32,6 +32,9 @@ type attempt struct {
 	aborted  string // why, once it is
 }
 
+// errReplaced answers a held call whose device has called again.
+var errReplaced = status.Error(codes.Aborted, "a newer call of this device took the place of this one")
+
 // stepCall is a call of one step.
 type stepCall struct {
 	from secagg.ID
@@ -121,7 +124,7 @@ func (r *attempt) hold(step round.Step, c *stepCall) {
 		r.held[step] = make(map[secagg.ID]*stepCall)
 	}
 	if earlier := r.held[step][c.from]; earlier != nil {
-		earlier.done <- reply{err: status.Error(codes.Aborted, "a newer call of this device took the place of this one")}
+		earlier.done <- reply{err: errReplaced}
 	}
 	r.held[step][c.from] = c
 }

@@ -192,6 +192,8 @@ func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upl
 		delete(r.uploads, c.from)
 		c.done <- reply{err: refusal(err)}
 		r.answer(round.Submit, c.from, reply{err: refusal(err)})
+	} else if last := request.GetIndex() == request.GetChunks()-1; last && r.held[round.Submit][c.from] != nil {
+		c.done <- reply{err: errReplaced} // its device has called again while the vector was hashed
 	} else {
 		t.acknowledge(c, request)
 	}

@@ -211,3 +211,33 @@ func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
 		}
 	})
 }
+
+// TestCallRepeatedWhileAVectorIsHashed lets a device send its last chunk again, over
+// a new connection, before the vector it completed is in the sum: the newer call is
+// the one that waits.
+func TestCallRepeatedWhileAVectorIsHashed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, walks := atSubmit(t, Options{})
+		k := walks[0]
+		last := len(k.chunks) - 1
+		for _, c := range k.chunks[:last] {
+			if _, err := k.brief(c); err != nil {
+				t.Fatal(err)
+			}
+		}
+		task := w.task(k.at.GetTask())
+		older := &stepCall{from: k.id, done: make(chan reply, 1)}
+		newer := &stepCall{from: k.id, done: make(chan reply, 1)}
+		task.mail.post(func(now time.Time) {
+			u := task.running.uploads[k.id]
+			u.put(uint32(last), k.chunks[last].GetData())
+			task.chunk(now, newer, k.chunks[last])
+			task.add(now, older, k.chunks[last], u, true)
+		})
+		wants(t, "the older call", (<-older.done).err, codes.Aborted, "newer call")
+		each(t, 2, func(i int) error { return walks[i+1].submit(t.Context()) })
+		if a := <-newer.done; a.err != nil || len(a.payload) == 0 {
+			t.Errorf("the newer call: %d bytes, %v", len(a.payload), a.err)
+		}
+	})
+}
