@@ -63,7 +63,8 @@ func (a *attempt) walk(ctx context.Context, began time.Time, planBytes []byte, v
 		Task: a.plan.GetTask(), Round: a.plan.GetRound(), Attempt: a.plan.GetAttempt(),
 		Plan: planBytes, CA: a.p.CA,
 		Length: int(aggregate.GetLength()), RingBits: int(a.plan.GetCodec().GetRingBits()),
-		Cohort: int(aggregate.GetCohort()), MinSurvivors: a.p.MinSurvivors,
+		// The plan's minimum is no lower than this device's own; the coordinator is held to it.
+		Cohort: int(aggregate.GetCohort()), MinSurvivors: int(aggregate.GetMinSurvivors()),
 	}, a.p.Signer, a.p.random())
 	if err != nil {
 		return a.failed("advertise", err)

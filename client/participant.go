@@ -76,6 +76,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 		return nil, fmt.Errorf("client: gathering examples: %w", err)
 	}
 	params := make([]float32, len(c.Params))
+	defer clear(params) // in the end they are the update in clear
 	copy(params, c.Params)
 	if len(examples) > 0 {
 		seed, err := p.seed(plan, "training")

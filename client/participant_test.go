@@ -316,6 +316,35 @@ func TestPlansRefused(t *testing.T) {
 	})
 }
 
+// TestPlansMinimumHolds has a coordinator go on with fewer devices than its own plan
+// says, though as many as each device asks for.
+func TestPlansMinimumHolds(t *testing.T) {
+	r := newRig(t, 4, map[pb.Step]int{pb.Step_STEP_ADVERTISE: 3})
+	r.plan.SecureAggregation.MinSurvivors = 4
+	r.setPlan(r.plan)
+	lower := secagg.Params{
+		Task: r.plan.Task, Round: r.plan.Round, Attempt: r.plan.Attempt, Plan: r.planBytes, CA: r.authority(),
+		Length: int(r.plan.SecureAggregation.Length), RingBits: int(r.plan.Codec.RingBits), Cohort: 4, MinSurvivors: 3,
+	}
+	var err error
+	if r.adverts, err = secagg.NewServer(lower); err != nil {
+		t.Fatal(err)
+	}
+	errs := make(chan error)
+	for i := range 3 {
+		p := r.participant(i, 1)
+		go func() {
+			_, err := p.TakePart(t.Context(), &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}, r.planBytes, r.checkpoint)
+			errs <- err
+		}()
+	}
+	for range 3 {
+		if err := <-errs; !errors.Is(err, secagg.ErrTooFew) {
+			t.Errorf("got %v, want a refusal of a roster below the plan's minimum", err)
+		}
+	}
+}
+
 // TestDeviceWithoutExamples holds that it sends zeros and weight zero.
 func TestDeviceWithoutExamples(t *testing.T) {
 	r := newRig(t, 3, nil)
