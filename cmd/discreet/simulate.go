@@ -51,6 +51,9 @@ Without --data the embedded phrases of a small shop are used.`,
 				return err
 			}
 			config.Test, config.Intents = set.Test, set.Intents
+			if !c.Flags().Changed("per-round") {
+				config.PerRound = min(config.PerRound, devices)
+			}
 			return runSimulation(c.Context(), config, start, out, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -58,7 +61,7 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.StringVar(&data, "data", "", "file or folder of phrases (default: the embedded shop)")
 	f.StringVar(&test, "test", "", "file of test phrases")
 	f.IntVar(&devices, "devices", 60, "devices that the training phrases are dealt to")
-	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 100")
+	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 100 and at most all of them")
 	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
 	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&config.Model, "model", "small", "model size: small or base")
