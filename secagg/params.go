@@ -42,7 +42,8 @@ type Params struct {
 }
 
 // Threshold is the number of shares, of n, that give a secret back: n − ⌊n/3⌋.
-// So ⌊n/3⌋ devices may vanish, and that many may collude with the server.
+// So ⌊n/3⌋ devices may vanish. A server that keeps to the protocol learns nothing more
+// from t−1 members; docs/threat-model.md says what one does that lies.
 func Threshold(n int) int { return n - n/3 }
 
 func (p *Params) check() error {
