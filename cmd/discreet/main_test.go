@@ -4,12 +4,14 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 )
@@ -29,7 +31,17 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	os.Exit(m.Run())
+	os.Exit(runTests(m))
+}
+
+// runTests runs the tests with a folder for the built program.
+func runTests(m *testing.M) int {
+	var err error
+	if buildDir, err = os.MkdirTemp("", "discreet-test-"); err != nil {
+		panic(err)
+	}
+	defer os.RemoveAll(buildDir)
+	return m.Run()
 }
 
 // mortal kills its own process, as kill -9 does, when a message is logged.
@@ -70,16 +82,26 @@ func newBench(t *testing.T) *bench {
 		"DISCREET_OPERATOR="+filepath.Join("server", "operator.pem"))}
 }
 
-// command prepares `discreet args...`.
-func (b *bench) command(args ...string) *exec.Cmd {
-	b.t.Helper()
-	self, err := os.Executable()
+// program builds `discreet` as a user would, once, and returns its path: without the
+// race detector, under which training takes minutes.
+var program = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(buildDir, "discreet")
+	out, err := exec.Command("go", "build", "-o", path, ".").CombinedOutput()
 	if err != nil {
-		b.t.Fatal(err)
+		return "", fmt.Errorf("building discreet: %w\n%s", err, out)
 	}
+	return path, nil
+})
+
+// buildDir is where program builds.
+var buildDir string
+
+// command prepares `path args...`.
+func (b *bench) command(path string, args ...string) *exec.Cmd {
+	b.t.Helper()
 	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
 	b.t.Cleanup(cancel)
-	c := exec.CommandContext(ctx, self, args...)
+	c := exec.CommandContext(ctx, path, args...)
 	c.Dir, c.Env = b.dir, b.env
 	return c
 }
@@ -87,7 +109,11 @@ func (b *bench) command(args ...string) *exec.Cmd {
 // run runs a command and returns its output and exit code.
 func (b *bench) run(args ...string) (stdout, stderr string, code int) {
 	b.t.Helper()
-	c := b.command(args...)
+	path, err := program()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c := b.command(path, args...)
 	var out, errs bytes.Buffer
 	c.Stdout, c.Stderr = &out, &errs
 	if err := c.Run(); err != nil {
@@ -114,11 +140,15 @@ type daemon struct {
 	done chan struct{}
 }
 
-// start starts a daemon and waits for its first line, which it returns. log gets all
+// start starts a daemon, which is the test binary itself, and waits for its first line, which it returns. log gets all
 // that it prints, for a failing test to show.
 func (b *bench) start(extra []string, args ...string) (*daemon, string) {
 	b.t.Helper()
-	c := b.command(args...)
+	self, err := os.Executable()
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	c := b.command(self, args...)
 	c.Env = append(c.Env, extra...)
 	out, err := c.StdoutPipe()
 	if err != nil {
