@@ -5,7 +5,6 @@ import (
 	"os"
 	"runtime"
 	"strings"
-	"syscall"
 	"time"
 )
 
@@ -24,17 +23,7 @@ func machine() string {
 	return fmt.Sprintf("%s, %d cores, %s/%s, %s", cpu, runtime.GOMAXPROCS(0), runtime.GOOS, runtime.GOARCH, runtime.Version())
 }
 
-// cpuTime is the processor time of all threads of this process so far, in user and
-// system mode.
-func cpuTime() time.Duration {
-	var u syscall.Rusage
-	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
-		panic(err) // RUSAGE_SELF is always there
-	}
-	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
-}
-
-// cpuOf is the processor time that f takes, garbage collection during it included.
+// cpuOf is the processor time, of all threads, that f takes, garbage collection during it included.
 func cpuOf(f func() error) (time.Duration, error) {
 	before := cpuTime()
 	err := f()

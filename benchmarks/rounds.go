@@ -11,9 +11,8 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"os/signal"
+	"path/filepath"
 	"strings"
-	"syscall"
 
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
@@ -36,7 +35,8 @@ type roundFigures struct {
 	Attempts      int     `json:"attempts"`
 	Seconds       float64 `json:"seconds"`
 	RoundsPerHour float64 `json:"rounds_per_hour"`
-	// The coordinator's processor time a round, and its peak resident memory.
+	// The coordinator's processor time a round, and its peak resident memory, 0 where
+	// the system does not say.
 	CoordinatorSeconds   float64 `json:"coordinator_cpu_seconds_per_round"`
 	CoordinatorPeakBytes int64   `json:"coordinator_peak_bytes"`
 	BytesUp              int64   `json:"bytes_up_per_device"`
@@ -96,24 +96,36 @@ func (f *roundFigures) run() (err error) {
 		return nil
 	})
 	f.DevicesSeconds = (cpuTime() - before).Seconds() / float64(f.Rounds)
-	if err := errors.Join(err, daemon.Process.Signal(os.Interrupt), daemon.Wait()); err != nil {
+	if err := errors.Join(err, daemon.stop()); err != nil {
 		return err
 	}
-	usage := daemon.ProcessState.SysUsage().(*syscall.Rusage)
-	f.CoordinatorPeakBytes = usage.Maxrss * maxrssUnit
+	f.CoordinatorPeakBytes = peakMemory(daemon.ProcessState)
 	f.CoordinatorSeconds = (daemon.ProcessState.UserTime() + daemon.ProcessState.SystemTime()).Seconds() / float64(f.Rounds)
 	return nil
 }
 
+// process is a coordinator in a process of its own. It ends with its standard input,
+// and so never outlives this process.
+type process struct {
+	*exec.Cmd
+	input io.Closer
+}
+
+// stop ends the coordinator and waits for it.
+func (p *process) stop() error { return errors.Join(p.input.Close(), p.Wait()) }
+
 // startCoordinator runs this program again as a coordinator and reads where it
 // listens and its operator's credential.
-func startCoordinator(dir string) (daemon *exec.Cmd, address, operator string, err error) {
+func startCoordinator(dir string) (daemon *process, address, operator string, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, "", "", err
 	}
-	daemon = exec.Command(self, daemonArgument, dir+"/coordinator")
+	daemon = &process{Cmd: exec.Command(self, daemonArgument, filepath.Join(dir, "coordinator"))}
 	daemon.Stderr = os.Stderr
+	if daemon.input, err = daemon.StdinPipe(); err != nil {
+		return nil, "", "", err
+	}
 	output, err := daemon.StdoutPipe()
 	if err != nil {
 		return nil, "", "", err
@@ -122,16 +134,20 @@ func startCoordinator(dir string) (daemon *exec.Cmd, address, operator string, e
 		return nil, "", "", err
 	}
 	if _, err := fmt.Fscanln(bufio.NewReader(output), &address, &operator); err != nil {
-		return nil, "", "", errors.Join(fmt.Errorf("the coordinator did not start: %w", err), daemon.Process.Kill(), daemon.Wait())
+		return nil, "", "", errors.Join(fmt.Errorf("the coordinator did not start: %w", err), daemon.stop())
 	}
 	return daemon, address, operator, nil
 }
 
-// serveRounds is the coordinator's process: it runs until it is interrupted.
+// serveRounds is the coordinator's process: it runs until its standard input ends.
 func serveRounds(args []string) error {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	server, err := coordinator.Open(args[0], coordinator.Options{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))})
+	go func() {
+		defer stop()
+		_, _ = io.Copy(io.Discard, os.Stdin) // nothing is read, only the end awaited
+	}()
+	server, err := coordinator.Open(args[0], coordinator.Options{Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return err
 	}
@@ -140,12 +156,5 @@ func serveRounds(args []string) error {
 		return errors.Join(err, server.Close())
 	}
 	fmt.Println(listener.Addr(), server.OperatorCredential())
-	err = server.Serve(ctx, listener)
-	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-		err = nil
-	}
-	return errors.Join(err, server.Close())
+	return errors.Join(server.Serve(ctx, listener), server.Close())
 }
-
-// maxrssUnit is the unit of Rusage.Maxrss in bytes on Linux.
-const maxrssUnit = 1024

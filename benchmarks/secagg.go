@@ -14,11 +14,11 @@ import (
 	"os"
 	"runtime"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -303,22 +303,11 @@ func (b *secaggBench) reveal(reveals *secagg.Reveals, survivors []byte) error {
 			return err
 		}
 		b.figures.Expansions, b.figures.Survivors = unmasking.Expansions(), len(unmasking.Survivors())
-		unmaskAll(unmasking, b.sum)
-		unmasking.Wipe()
+		round.Summed{Unmasking: unmasking, Sum: b.sum}.Unmask(0)
 		return nil
 	})
 	b.figures.ServerUnmaskSeconds = (b.server - before).Seconds()
 	return err
-}
-
-// unmaskAll takes the masks off, one range for each core.
-func unmaskAll(u *secagg.Unmasking, sum []uint32) {
-	workers := runtime.GOMAXPROCS(0)
-	var wait sync.WaitGroup
-	for k := range workers {
-		wait.Go(func() { u.Range(sum, len(sum)*k/workers, len(sum)*(k+1)/workers) })
-	}
-	wait.Wait()
 }
 
 // compare holds the unmasked sum to the plain one in the ring.
