@@ -68,10 +68,11 @@ type Client struct {
 	store   *store.Store
 	model   atomic.Pointer[loadedModel] // nil before the first checkpoint
 
-	life   context.Context // ends with Close
-	end    context.CancelCauseFunc
-	users  sync.WaitGroup // calls that Close waits for
-	taking sync.Mutex     // held while taking part or fetching a checkpoint
+	life    context.Context // ends with Close
+	end     context.CancelCauseFunc
+	users   sync.WaitGroup // calls that Close waits for
+	taking  sync.Mutex     // held while taking part or fetching a checkpoint
+	joining sync.Mutex     // held while enrolling: a folder gets one key
 
 	mu        sync.Mutex              // guards what follows
 	closed    bool                    // no new users

@@ -112,6 +112,8 @@ func (c *Client) Enrol(ctx context.Context, addr, tokenLine string) error {
 		return fmt.Errorf("client: enrolling: %w", err)
 	}
 	defer leave()
+	c.joining.Lock()
+	defer c.joining.Unlock()
 	ctx, cancel := context.WithTimeout(ctx, enrolTime)
 	defer cancel()
 	if err := c.enrol(ctx, addr, tokenLine); err != nil {

@@ -166,6 +166,26 @@ func TestEnrolAgain(t *testing.T) {
 	})
 }
 
+// TestEnrolConcurrently holds that calls that overlap make one key between them.
+func TestEnrolConcurrently(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		c := openClient(t, t.TempDir(), d, Options{})
+		errs := make(chan error)
+		for range 4 {
+			go func() { errs <- c.Enrol(t.Context(), testHost+":7443", d.token()) }()
+		}
+		for range 4 {
+			if err := <-errs; err != nil {
+				t.Error(err)
+			}
+		}
+		if len(d.enrolled) != 1 {
+			t.Errorf("%d enrolments, want 1: %x", len(d.enrolled), d.enrolled)
+		}
+	})
+}
+
 // TestAnotherCoordinatorLater puts another federation's coordinator at the address
 // of an enrolled device. It must not be spoken to, and the reason must be readable.
 func TestAnotherCoordinatorLater(t *testing.T) {
