@@ -139,7 +139,7 @@ func (r *run) baseline(ctx context.Context, own []model.Example, s model.Trainin
 	}
 	params := r.layout.Init(r.Seed)
 	s.Epochs = epochsFor(len(own), s.Batch)
-	if err := r.trainers.run(ctx, params, r.layout, own, s, seed64(seed)); err != nil {
+	if err := r.trainers.run(ctx, params, own, s, seed64(seed)); err != nil {
 		return 0, err
 	}
 	c, err := model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)

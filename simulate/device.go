@@ -42,8 +42,8 @@ func (r *run) participant(ctx context.Context, d *device) *client.Participant {
 		CA:           r.ca.Public().(ed25519.PublicKey),
 		MinSurvivors: r.MinSurvivors,
 		Examples:     func(*model.Manifest) ([]model.Example, error) { return d.examples, nil },
-		Train: func(params []float32, l model.Layout, own []model.Example, s model.Training, seed uint64) error {
-			return r.trainers.run(ctx, params, l, own, s, seed)
+		Train: func(params []float32, _ model.Layout, own []model.Example, s model.Training, seed uint64) error {
+			return r.trainers.run(ctx, params, own, s, seed)
 		},
 		Rand: rand.Reader,
 		Seed: func(plan *pb.Plan, purpose string) [32]byte {
@@ -68,7 +68,7 @@ func newTrainers(l model.Layout, batch, workers int) (*trainers, error) {
 }
 
 // run trains params in place on the next idle trainer.
-func (t *trainers) run(ctx context.Context, params []float32, _ model.Layout, own []model.Example, s model.Training, seed uint64) error {
+func (t *trainers) run(ctx context.Context, params []float32, own []model.Example, s model.Training, seed uint64) error {
 	select {
 	case trainer := <-t.idle:
 		defer func() { t.idle <- trainer }()

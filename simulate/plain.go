@@ -12,8 +12,7 @@ import (
 // plain sums the survivors' vectors in clear, by the same schedule, codec and
 // retry rule as secure. It returns nil when too few are left.
 func (r *run) plain(ctx context.Context, plan *pb.Plan, _ []byte, members []member) (*total, error) {
-	o := outcomeOf(members, r.MinSurvivors)
-	if !o.ok {
+	if !survives(members, r.MinSurvivors) {
 		return nil, nil
 	}
 	var survivors []*device

@@ -51,25 +51,15 @@ func (s schedule) cohort(round uint64, attempt uint32) []member {
 	return members
 }
 
-// outcome is what the protocol makes of a cohort, by its rules alone.
-type outcome struct {
-	roster, sharers, survivors, revealers int
-	ok                                    bool
-}
-
-// outcomeOf applies the protocol's thresholds to a cohort's fate: the roster is who
-// advertised; at least the threshold of it must share, submit and reveal, and no
-// fewer than minSurvivors may stand in the roster and in the sum.
-func outcomeOf(members []member, minSurvivors int) outcome {
+// survives tells what the protocol makes of a cohort, by its thresholds alone: the
+// roster is who advertised; at least the threshold of it must share, submit and
+// reveal, and no fewer than minSurvivors may stand in the sum.
+func survives(members []member, minSurvivors int) bool {
 	lost := dropsOf(members)
-	var o outcome
-	o.roster = len(members) - lost.BeforeAdvertise
-	o.sharers = o.roster - lost.AfterAdvertise
-	o.survivors = o.sharers - lost.AfterShare
-	o.revealers = o.survivors - lost.AfterSubmit
-	threshold := secagg.Threshold(o.roster)
-	o.ok = o.roster >= minSurvivors && o.survivors >= minSurvivors && o.revealers >= threshold
-	return o
+	roster := len(members) - lost.BeforeAdvertise
+	survivors := roster - lost.AfterAdvertise - lost.AfterShare
+	revealers := survivors - lost.AfterSubmit
+	return survivors >= minSurvivors && revealers >= secagg.Threshold(roster)
 }
 
 // dropsOf counts a cohort's vanishings by step.

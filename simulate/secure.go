@@ -5,7 +5,7 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
-	"fmt"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -64,7 +64,7 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 		return nil, err
 	}
 	for _, link := range links {
-		if sum.has(link.id) {
+		if slices.Contains(sum.ids, link.id) {
 			sum.bytesUp += link.sent
 		}
 	}
@@ -103,15 +103,6 @@ type summed struct {
 	ids []secagg.ID
 }
 
-func (s *summed) has(id secagg.ID) bool {
-	for _, other := range s.ids {
-		if id == other {
-			return true
-		}
-	}
-	return false
-}
-
 // drive receives each step's messages, lets the step's deadline pass for those who
 // vanished, and unmasks the sum. The sum is nil when the round was aborted.
 func (a *attempt) drive(ctx context.Context, members []member) (*summed, error) {
@@ -145,16 +136,19 @@ func (a *attempt) drive(ctx context.Context, members []member) (*summed, error) 
 			a.apply(a.round.Tick(a.now))
 		}
 		if a.aborted != "" {
-			return nil, a.answerAll(nil, status.Error(codes.Aborted, a.aborted))
+			a.answerAll(answer{err: status.Error(codes.Aborted, a.aborted)})
+			return nil, nil
 		}
 	}
 	if a.sum == nil {
-		return nil, fmt.Errorf("the round neither ended nor was aborted after its last step")
+		return nil, errors.New("the round neither ended nor was aborted after its last step")
 	}
 	if err := a.step(a.plan, &a.sum.total); err != nil {
-		return nil, errors.Join(err, a.answerAll(nil, status.Error(codes.Aborted, err.Error())))
+		a.answerAll(answer{err: status.Error(codes.Aborted, err.Error())})
+		return nil, err
 	}
-	return a.sum, a.answerAll(a.encoded, nil)
+	a.answerAll(answer{payload: a.encoded})
+	return a.sum, nil
 }
 
 // apply carries out what the round asks for and reports whether a step closed.
@@ -181,12 +175,11 @@ func (a *attempt) apply(effects []round.Effect) (moved bool) {
 }
 
 // answerAll answers every call that is still held.
-func (a *attempt) answerAll(payload []byte, err error) error {
-	for id, to := range a.waiting {
-		to <- answer{payload: payload, err: err}
-		delete(a.waiting, id)
+func (a *attempt) answerAll(same answer) {
+	for _, to := range a.waiting {
+		to <- same
 	}
-	return nil
+	clear(a.waiting)
 }
 
 // direct is a device's transport without a network. It vanishes where the schedule

@@ -34,19 +34,19 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field is set.
+// Config says what to simulate. Every field but Progress is set.
 type Config struct {
 	Train        [][]dataset.Phrase // each device's chats; a device may have none
 	Test         []dataset.Phrase
 	Intents      []string
-	PerRound     int     // devices in a cohort
-	MinSurvivors int     // survivors below which an attempt is aborted
-	Rounds       int     // rounds to run
-	Model        string  // "small" or "base"
-	Drop         float64 // probability that a selected device vanishes, 0 to 1
-	Secure       bool    // whether sums are taken under masks
-	Seed         uint64  // of everything but keys
-	Progress     func(Round)
+	PerRound     int         // devices in a cohort
+	MinSurvivors int         // survivors below which an attempt is aborted
+	Rounds       int         // rounds to run
+	Model        string      // "small" or "base"
+	Drop         float64     // probability that a selected device vanishes, 0 to 1
+	Secure       bool        // whether sums are taken under masks
+	Seed         uint64      // of everything but keys
+	Progress     func(Round) // is told of each round
 }
 
 // Result is what a simulation found.

@@ -190,8 +190,8 @@ func TestOutcomeFollowsTheThresholds(t *testing.T) {
 		for i, v := range tc.fates {
 			members = append(members, member{i, v})
 		}
-		if got := outcomeOf(members, tc.min); got.ok != tc.want {
-			t.Errorf("%s: %+v, want ok %v", tc.name, got, tc.want)
+		if got := survives(members, tc.min); got != tc.want {
+			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
 		}
 	}
 }

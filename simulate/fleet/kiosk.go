@@ -34,11 +34,12 @@ type kiosk struct {
 	// options are added to those it dials with.
 	options []grpc.DialOption
 
-	mu    sync.Mutex
+	mu    sync.Mutex // guards conns, to which gRPC adds
 	conns []net.Conn // those it has opened and not cut
-	up    int64      // bytes of the attempt it is in
-	at    attempt
-	back  time.Time // when it comes back after it vanished
+
+	up   int64 // bytes of the attempt it is in
+	at   attempt
+	back time.Time // when it comes back after it vanished
 }
 
 // attempt names an attempt at a round.
