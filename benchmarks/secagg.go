@@ -303,7 +303,7 @@ func (b *secaggBench) reveal(reveals *secagg.Reveals, survivors []byte) error {
 			return err
 		}
 		b.figures.Expansions, b.figures.Survivors = unmasking.Expansions(), len(unmasking.Survivors())
-		round.Summed{Unmasking: unmasking, Sum: b.sum}.Unmask(0)
+		round.Summed{Unmasking: unmasking, Sum: b.sum}.Unmask()
 		return nil
 	})
 	b.figures.ServerUnmaskSeconds = (b.server - before).Seconds()

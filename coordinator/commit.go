@@ -20,7 +20,7 @@ type outcome struct {
 func (t *task) commit(r *attempt, s round.Summed) outcome {
 	log := t.log.With("round", r.plan.GetRound(), "attempt", r.plan.GetAttempt())
 	began, expansions := time.Now(), s.Unmasking.Expansions()
-	s.Unmask(0)
+	s.Unmask()
 	log.Info("sum unmasked", "survivors", len(s.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
 	moved, velocity, err := Apply(t.current.Checkpoint, t.current.velocity, r.plan, s.Sum, len(s.Survivors))
 	if err != nil {

@@ -168,7 +168,7 @@ func (a *attempt) apply(effects []round.Effect) (moved bool) {
 				total: total{words: e.Sum, survivors: len(e.Survivors), expansions: e.Unmasking.Expansions()},
 				ids:   e.Survivors,
 			}
-			e.Unmask(0)
+			e.Unmask()
 		}
 	}
 	return moved

@@ -163,16 +163,13 @@ func (r *Round) closeReveal() Effect {
 	return s
 }
 
-// Unmask takes the masks off the sum, in place, on so many workers at once, 0 for
-// one on each core, and then forgets the masks. It is called once.
-func (s Summed) Unmask(workers int) {
+// Unmask takes the masks off the sum, in place, on all cores, and then forgets the
+// masks. It is called once.
+func (s Summed) Unmask() {
 	const block = 1 << 15 // words: a range that fits a core's cache, and few enough to share out
-	if workers <= 0 {
-		workers = runtime.GOMAXPROCS(0)
-	}
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range workers {
+	for range runtime.GOMAXPROCS(0) {
 		group.Go(func() {
 			for {
 				hi := int(next.Add(block))

@@ -272,7 +272,7 @@ func (p *player) print(effects []Effect) {
 
 // verify unmasks and compares with the plain sum of the survivors' vectors.
 func (p *player) verify(s Summed) string {
-	s.Unmask(2)
+	s.Unmask()
 	for j := range s.Sum {
 		var want uint32
 		for _, id := range s.Survivors {
