@@ -8,7 +8,6 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -16,9 +15,6 @@ import (
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/client/agent"
 )
-
-// joinTimeout bounds enrolment.
-const joinTimeout = 30 * time.Second
 
 // dirFlag adds --dir, the device's folder, to a command.
 func dirFlag(c *cobra.Command, dir *string) {
@@ -123,9 +119,7 @@ that "discreet token create" printed there, and enrols. It may be repeated.`,
 			if err != nil {
 				return err
 			}
-			ctx, cancel := context.WithTimeout(c.Context(), joinTimeout)
-			defer cancel()
-			err = device.Enrol(ctx, args[0], args[1])
+			err = device.Enrol(c.Context(), args[0], args[1])
 			if err == nil {
 				var status client.Status
 				if status, err = device.Status(); err == nil {

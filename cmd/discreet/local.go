@@ -116,7 +116,7 @@ func classifyWith(path, text string, top int) ([]client.Guess, error) {
 		return nil, err
 	}
 	if strings.TrimSpace(text) == "" {
-		return nil, fmt.Errorf("the text is empty")
+		return nil, errors.New("the text is empty")
 	}
 	var guesses []client.Guess
 	for _, g := range model.NewClassifier(checkpoint).Top(model.Featurise(text), top) {

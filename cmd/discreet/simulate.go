@@ -11,12 +11,13 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/secagg"
 	"github.com/discreet-fl/discreet/simulate"
 )
 
 // minSurvivors is the fewest devices whose sum may be looked at, unless an operator
 // asks for more.
-const minSurvivors = 3
+const minSurvivors = secagg.MinCohort
 
 func newSimulate() *cobra.Command {
 	var (
