@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -15,13 +14,11 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
-
-// maxCheckpoint bounds a checkpoint file that is read or fetched, in bytes.
-const maxCheckpoint = 256 << 20
 
 func newCheckpoint() *cobra.Command {
 	return parent("checkpoint", "operate", "List, fetch and verify checkpoints",
@@ -66,7 +63,7 @@ it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
 				if err != nil {
 					return err
 				}
-				raw, err := fetchCheckpoint(ctx, rpc.NewCheckpointServiceClient(connection), record)
+				raw, err := rpc.FetchCheckpoint(ctx, rpc.NewCheckpointServiceClient(connection), record.Sha256, uint64(client.MaxCheckpointBytes))
 				if err != nil {
 					return err
 				}
@@ -95,28 +92,6 @@ func findCheckpoint(ctx context.Context, service rpc.OperatorServiceClient, task
 		}
 	}
 	return nil, fmt.Errorf("task %q keeps no checkpoint of round %d; see %q", task, round, "discreet checkpoint list "+task)
-}
-
-// fetchCheckpoint gets a checkpoint in chunks and checks its hash.
-func fetchCheckpoint(ctx context.Context, service rpc.CheckpointServiceClient, record *pb.CheckpointRecord) ([]byte, error) {
-	if record.Bytes > maxCheckpoint {
-		return nil, fmt.Errorf("the checkpoint has %d bytes, want at most %d", record.Bytes, maxCheckpoint)
-	}
-	var raw bytes.Buffer
-	for uint64(raw.Len()) < record.Bytes {
-		chunk, err := service.GetCheckpoint(ctx, &pb.GetCheckpointRequest{Sha256: record.Sha256, Offset: uint64(raw.Len())})
-		if err != nil {
-			return nil, err
-		}
-		if len(chunk.Data) == 0 {
-			return nil, fmt.Errorf("the checkpoint ends after %d bytes of %d: %w", raw.Len(), record.Bytes, io.ErrUnexpectedEOF)
-		}
-		raw.Write(chunk.Data)
-	}
-	if digest := sha256.Sum256(raw.Bytes()); !bytes.Equal(digest[:], record.Sha256) {
-		return nil, fmt.Errorf("the checkpoint's sha256 is %x, want %x: fetch it again", digest, record.Sha256)
-	}
-	return raw.Bytes(), nil
 }
 
 // writeFile replaces a file in one step, so that a failure leaves the old one.
@@ -168,12 +143,12 @@ func readCheckpoint(path string) (*model.Checkpoint, []byte, error) {
 		return nil, nil, err
 	}
 	defer file.Close()
-	raw, err := io.ReadAll(io.LimitReader(file, maxCheckpoint+1))
+	raw, err := io.ReadAll(io.LimitReader(file, client.MaxCheckpointBytes+1))
 	if err != nil {
 		return nil, nil, err
 	}
-	if len(raw) > maxCheckpoint {
-		return nil, nil, fmt.Errorf("%s has more than %d bytes: it is no checkpoint", path, maxCheckpoint)
+	if int64(len(raw)) > client.MaxCheckpointBytes {
+		return nil, nil, fmt.Errorf("%s has more than %d bytes: it is no checkpoint", path, client.MaxCheckpointBytes)
 	}
 	checkpoint, err := model.DecodeCheckpoint(raw)
 	if err != nil {

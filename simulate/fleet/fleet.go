@@ -4,9 +4,7 @@
 package fleet
 
 import (
-	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -29,7 +27,8 @@ import (
 	"github.com/discreet-fl/discreet/simulate"
 )
 
-// Config describes a fleet. Every field but Progress is set.
+// Config describes a fleet. Progress may be nil; Grace and Logger are of the
+// coordinator that [Run] starts, and not used by [Drive].
 type Config struct {
 	Dir      string             // an empty folder for all their folders
 	Chats    [][]dataset.Phrase // of each kiosk
@@ -232,21 +231,11 @@ func (d *driver) report(ctx context.Context, record *pb.RoundRecord, task *pb.Ta
 	if record != nil {
 		sum, number = record.CheckpointSha256, record.Round
 	}
-	var file bytes.Buffer
-	for {
-		chunk, err := d.checkpoints.GetCheckpoint(ctx, &pb.GetCheckpointRequest{Sha256: sum, Offset: uint64(file.Len())})
-		if err != nil {
-			return err
-		}
-		file.Write(chunk.Data)
-		if uint64(file.Len()) >= chunk.TotalBytes || len(chunk.Data) == 0 {
-			break
-		}
+	file, err := rpc.FetchCheckpoint(ctx, d.checkpoints, sum, uint64(client.MaxCheckpointBytes))
+	if err != nil {
+		return err
 	}
-	if got := sha256.Sum256(file.Bytes()); !bytes.Equal(got[:], sum) {
-		return fmt.Errorf("the coordinator gave a checkpoint with SHA-256 %x, want %x", got, sum)
-	}
-	checkpoint, err := model.DecodeCheckpoint(file.Bytes())
+	checkpoint, err := model.DecodeCheckpoint(file)
 	if err != nil {
 		return err
 	}
