@@ -19,7 +19,7 @@ import (
 
 const (
 	// chunkSize is the bytes of a masked vector in one call.
-	chunkSize = 256 << 10
+	chunkSize = pb.SubmitChunkBytes
 
 	// A reply may still be on its way when the coordinator's own deadline for the
 	// step is over; the last one also takes the summing and the commit.

@@ -187,7 +187,7 @@ func openClient(t *testing.T, dir string, d *daemon, o Options) *Client {
 func (d *daemon) Enrol(_ context.Context, q *pb.EnrolRequest) (*pb.EnrolResponse, error) {
 	public := ed25519.PublicKey(q.PublicKey)
 	sum := sha256.Sum256(d.caCert.Raw)
-	proof := bytes.Join([][]byte{[]byte(enrolLabel), sum[:], q.TokenSecret, q.PublicKey}, nil)
+	proof := bytes.Join([][]byte{[]byte("discreet/enrol/v1"), sum[:], q.TokenSecret, q.PublicKey}, nil)
 	if !bytes.Equal(q.TokenSecret, d.secret[:]) || !ed25519.Verify(public, proof, q.Proof) {
 		return nil, status.Error(codes.PermissionDenied, "the token is unknown")
 	}

@@ -40,7 +40,6 @@ const (
 	tokenPrefix = "discreet1."
 	secretSize  = 16
 	enrolTime   = 30 * time.Second
-	enrolLabel  = "discreet/enrol/v1"
 	oldestMinor = 0 // of the protocol's major version, that this device works with
 )
 
@@ -199,7 +198,7 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 	}
 	defer conn.Close()
 	public := key.Public().(ed25519.PublicKey)
-	proof := bytes.Join([][]byte{[]byte(enrolLabel), t.fingerprint[:], t.secret[:], public}, nil)
+	proof := pb.EnrolProof(t.fingerprint, t.secret[:], public)
 	reply, err := rpc.NewEnrolmentServiceClient(conn).Enrol(ctx, &pb.EnrolRequest{
 		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public, Proof: ed25519.Sign(key, proof),
 	})

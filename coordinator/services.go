@@ -46,7 +46,7 @@ func (s enrolmentService) Enrol(ctx context.Context, request *pb.EnrolRequest) (
 			len(secret), len(public), len(request.GetProof()), ca.SecretSize, ed25519.PublicKeySize, ed25519.SignatureSize)
 	}
 	fingerprint := s.authority.Fingerprint()
-	if !ed25519.Verify(public, enrolProof(fingerprint, secret, public), request.GetProof()) {
+	if !ed25519.Verify(public, pb.EnrolProof(fingerprint, secret, public), request.GetProof()) {
 		return nil, status.Error(codes.InvalidArgument, "the proof is not the key's signature over this coordinator's fingerprint, the secret and the key")
 	}
 	id, now := secagg.DeviceID(public), time.Now()
@@ -63,12 +63,6 @@ func (s enrolmentService) Enrol(ctx context.Context, request *pb.EnrolRequest) (
 	return &pb.EnrolResponse{
 		Version: pb.Current(), DeviceId: id[:], Certificate: certificate, CaCertificate: s.authority.Certificate(), Credential: credential,
 	}, nil
-}
-
-// enrolProof is what a joining device signs.
-func enrolProof(fingerprint [32]byte, secret, public []byte) []byte {
-	message := append([]byte("discreet/enrol/v1"), fingerprint[:]...)
-	return append(append(message, secret...), public...)
 }
 
 // checkpointService serves checkpoint files.

@@ -16,7 +16,7 @@ import (
 )
 
 // chunkSize is the length of every chunk of a masked vector but the last.
-const chunkSize = 256 << 10
+const chunkSize = pb.SubmitChunkBytes
 
 // budget bounds the memory that incomplete vectors take, over all tasks.
 type budget struct {
