@@ -59,8 +59,8 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	}
 	seen := make(map[string]int, len(spec.GetIntents()))
 	for i, intent := range spec.GetIntents() {
-		if n := len(intent); n < 1 || n > 128 {
-			return fmt.Errorf("intent %d has %d bytes, want 1 to 128", i+1, n)
+		if n := len(intent); n < 1 || n > model.MaxLabelBytes {
+			return fmt.Errorf("intent %d has %d bytes, want 1 to %d", i+1, n, model.MaxLabelBytes)
 		}
 		if first, ok := seen[intent]; ok {
 			return fmt.Errorf("intent %q stands in the list twice, as %d and %d; remove one", intent, first, i+1)
@@ -144,10 +144,10 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, members []seca
 	}
 }
 
-// Apply moves a model by an unmasked sum of so many devices' encoded updates: it decodes the sum,
-// steps the strategy and returns the next checkpoint with the strategy's state that
-// goes with it. The checkpoint and the velocity it starts from stay as they are. An
-// update that would make a parameter NaN or infinite is an error.
+// Apply moves a model by an unmasked sum of so many devices' encoded updates: it
+// decodes the sum, steps the strategy and returns the next checkpoint with the
+// strategy's state that goes with it. The checkpoint and the velocity it starts from
+// stay as they are. An update that would make a parameter NaN or infinite is an error.
 func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, sum []uint32, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
