@@ -24,7 +24,11 @@
 // error that names the file and the line.
 package dataset
 
-import "sort"
+import (
+	"sort"
+
+	"github.com/discreet-fl/discreet/model"
+)
 
 // Bounds on what is read. They are far above any real set of phrases and keep
 // a wrong path, a device file or a crafted import from taking the memory.
@@ -35,8 +39,9 @@ const (
 	MaxPhrases = 1_000_000
 	// MaxTextBytes bounds the text of one phrase.
 	MaxTextBytes = 16 << 10
-	// MaxNameBytes bounds the name of an intent or of a user.
-	MaxNameBytes = 128
+	// MaxNameBytes bounds the name of an intent, which becomes a model's label, or of
+	// a user.
+	MaxNameBytes = model.MaxLabelBytes
 	// MaxIntents bounds the distinct intents of a set.
 	MaxIntents = 10_000
 )
