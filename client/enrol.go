@@ -253,3 +253,16 @@ func (c *Client) enrolled() *enrolment {
 	defer c.mu.Unlock()
 	return c.enrolment
 }
+
+// credentials returns the enrolment and the device's key.
+func (c *Client) credentials() (*enrolment, ed25519.PrivateKey, error) {
+	e := c.enrolled()
+	if e == nil {
+		return nil, nil, fmt.Errorf("client: %w", ErrNotEnrolled)
+	}
+	key, err := c.identity()
+	if err != nil {
+		return nil, nil, fmt.Errorf("client: %w", err)
+	}
+	return e, key, nil
+}

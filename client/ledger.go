@@ -1,7 +1,6 @@
 package client
 
 import (
-	"crypto/ed25519"
 	"fmt"
 
 	pb "github.com/discreet-fl/discreet/proto"
@@ -75,17 +74,4 @@ func (c *Client) counted(r *Result) error {
 		return fmt.Errorf("client: noting round %d: %w", r.Round, err)
 	}
 	return nil
-}
-
-// credentials returns the enrolment and the device's key.
-func (c *Client) credentials() (*enrolment, ed25519.PrivateKey, error) {
-	e := c.enrolled()
-	if e == nil {
-		return nil, nil, fmt.Errorf("client: %w", ErrNotEnrolled)
-	}
-	key, err := c.identity()
-	if err != nil {
-		return nil, nil, fmt.Errorf("client: %w", err)
-	}
-	return e, key, nil
 }
