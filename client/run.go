@@ -18,9 +18,9 @@ const (
 )
 
 // Run takes part in one round after another until ctx ends or the client is
-// closed, and returns the reason. Every other trouble is waited out: after a failure it waits
-// with exponential back-off and full jitter, at most five minutes; after an attempt
-// that ended without this device, at most a second. While the device is not
+// closed, and returns the reason. Every other trouble is waited out: after a failure
+// it waits with exponential back-off and full jitter, at most five minutes; after an
+// attempt that ended without this device, at most a second. While the device is not
 // enrolled, or participation is switched off, it waits for that to change; in the
 // second case it still fetches newer checkpoints.
 func (c *Client) Run(ctx context.Context) error {
