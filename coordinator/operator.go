@@ -72,8 +72,8 @@ func (c *Coordinator) CreateTask(ctx context.Context, spec *pb.TaskSpec) (*pb.Ta
 // started because its creator was cut off, is taken as it is.
 func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, error) {
 	first, err := firstCheckpoint(spec)
-	if err != nil {
-		return nil, err
+	if err != nil { // the model knows more than CheckSpec of what a name may hold
+		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	codec := Codec()
 	need := aggregation.PackedSize(codec.Length(len(first.Params)), codec.RingBits(int(spec.GetPerRound())))
@@ -110,9 +110,7 @@ func firstCheckpoint(spec *pb.TaskSpec) (*model.Checkpoint, error) {
 	seed := spec.GetSeed()
 	if seed == 0 {
 		var b [8]byte
-		if _, err := rand.Read(b[:]); err != nil {
-			return nil, fmt.Errorf("coordinator: drawing a seed: %w", err)
-		}
+		rand.Read(b[:]) // never fails
 		seed = binary.LittleEndian.Uint64(b[:])
 	}
 	return model.NewCheckpoint(spec.GetName(), spec.GetModel(), 0, spec.GetIntents(), layout.Init(seed))

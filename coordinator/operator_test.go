@@ -82,6 +82,10 @@ func TestOperatorCalls(t *testing.T) {
 		large.Name, large.Model = "large", "base"
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: large})
 		wants(t, "a vector above the memory", err, codes.InvalidArgument, "--memory")
+		padded := spec(3, 3)
+		padded.Name, padded.Intents = "padded", []string{"balance", " transfer"}
+		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: padded})
+		wants(t, "an intent with a space before it", err, codes.InvalidArgument, "transfer")
 		walks := gather(t, devices...)
 		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
 		list, err := op.ListTasks(t.Context(), &pb.ListTasksRequest{})
