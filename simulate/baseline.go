@@ -95,12 +95,18 @@ func Baselines(ctx context.Context, c Config) (central, alone float64, err error
 	return central, alone, errors.Join(err, r.trainers.close())
 }
 
-// baselines is Baselines on the run's trainers.
+// baselines is Baselines of a run. It trains on trainers of its own, so that rounds
+// need not wait for one and baselines fill the cores while rounds do not.
 func (r *run) baselines(ctx context.Context) (central, alone float64, err error) {
 	settings, err := model.DefaultTraining(r.Model)
 	if err != nil {
 		return 0, 0, err
 	}
+	trainers, err := newTrainers(r.layout, settings.Batch, runtime.GOMAXPROCS(0))
+	if err != nil {
+		return 0, 0, err
+	}
+	defer func() { err = errors.Join(err, trainers.close()) }()
 	var all []model.Example
 	for _, d := range r.devices {
 		all = append(all, d.examples...)
@@ -113,13 +119,13 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	group.Go(func() error {
 		var err error
-		central, err = r.baseline(ctx, all, settings, derive(r.Seed, "central"))
+		central, err = r.baseline(ctx, trainers, all, settings, derive(r.Seed, "central"))
 		return err
 	})
 	for i, n := range drawn {
 		group.Go(func() error {
 			var err error
-			scores[i], err = r.baseline(ctx, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
+			scores[i], err = r.baseline(ctx, trainers, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
 			return err
 		})
 	}
@@ -133,13 +139,13 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 }
 
 // baseline trains a fresh model on examples and returns its accuracy.
-func (r *run) baseline(ctx context.Context, own []model.Example, s model.Training, seed [32]byte) (float64, error) {
+func (r *run) baseline(ctx context.Context, t *trainers, own []model.Example, s model.Training, seed [32]byte) (float64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
 	}
 	params := r.layout.Init(r.Seed)
 	s.Epochs = epochsFor(len(own), s.Batch)
-	if err := r.trainers.run(ctx, params, own, s, seed64(seed)); err != nil {
+	if err := t.run(ctx, params, own, s, seed64(seed)); err != nil {
 		return 0, err
 	}
 	c, err := model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
