@@ -11,6 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -91,7 +92,7 @@ func TestHeldCheckInIsToldToComeAgain(t *testing.T) {
 		request := &pb.CheckInRequest{Version: pb.Current(), Task: "desk"}
 		start := time.Now()
 		reply, err := devices[0].rounds.CheckIn(t.Context(), request)
-		if err != nil || len(reply.GetPlan()) != 0 || reply.GetRetryAfterMs() != 1000 || reply.GetReason() != "waiting for devices (0 of 3)" {
+		if err != nil || len(reply.GetPlan()) != 0 || reply.GetRetryAfterMs() != 1000 || reply.GetReason() != "waiting for devices (1 of 3)" {
 			t.Errorf("reply %v, %v", reply, err)
 		}
 		if took := time.Since(start); took != holdTime {
@@ -237,6 +238,25 @@ func TestRoundsKeepTheirDistance(t *testing.T) {
 		}
 		_, err = devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: "other"})
 		wants(t, "unknown task", err, codes.NotFound, `"other"`)
+	})
+}
+
+// What an operator is shown when the time of a round has come and nobody is there for it.
+func TestStateLeavesAStartThatHasPassed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.EveryMs = 60_000
+		w, devices := fleet(t, 3, s, Options{})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		op := rpc.NewOperatorServiceClient(w.operator(t))
+		for _, want := range []string{"round 2 starts at 2000-01-01T00:01:00Z", "waiting for devices (0 of 3)"} {
+			reply, err := op.ListTasks(t.Context(), &pb.ListTasksRequest{})
+			if err != nil || len(reply.GetTasks()) != 1 || reply.GetTasks()[0].GetState() != want {
+				t.Errorf("tasks %v, %v; want the state %q", reply, err, want)
+			}
+			<-time.After(61 * time.Second)
+		}
 	})
 }
 

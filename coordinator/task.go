@@ -112,7 +112,7 @@ func (t *task) run(ctx context.Context) {
 		now := time.Now()
 		t.advance(now)
 		t.publish()
-		if due := t.due(); due.IsZero() {
+		if due := t.due(now); due.IsZero() {
 			timer.Stop()
 		} else {
 			timer.Reset(due.Sub(now))
@@ -167,13 +167,14 @@ func (t *task) advance(now time.Time) {
 	if t.running == nil {
 		pause = max(pause, t.notBefore.Sub(now))
 	}
+	state := t.state() // before its own check-in is taken out
 	for _, w := range t.gathering.expire(now) {
-		w.done <- later(pause, t.state())
+		w.done <- later(pause, state)
 	}
 }
 
 // due returns when advance has something to do, zero for never.
-func (t *task) due() time.Time {
+func (t *task) due(now time.Time) time.Time {
 	forms, next := t.gathering.due()
 	earlier := func(at time.Time) {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
@@ -183,8 +184,8 @@ func (t *task) due() time.Time {
 	switch {
 	case t.running != nil:
 		earlier(t.running.round.Deadline())
-	case !forms.IsZero() && forms.Before(t.notBefore):
-		earlier(t.notBefore)
+	case now.Before(t.notBefore):
+		earlier(t.notBefore) // enough devices or not: the published state changes then
 	default:
 		earlier(forms)
 	}
