@@ -189,7 +189,7 @@ func (d *daemon) Enrol(_ context.Context, q *pb.EnrolRequest) (*pb.EnrolResponse
 	sum := sha256.Sum256(d.caCert.Raw)
 	proof := bytes.Join([][]byte{[]byte("discreet/enrol/v1"), sum[:], q.TokenSecret, q.PublicKey}, nil)
 	if !bytes.Equal(q.TokenSecret, d.secret[:]) || !ed25519.Verify(public, proof, q.Proof) {
-		return nil, status.Error(codes.PermissionDenied, "the token is unknown")
+		return nil, status.Error(codes.PermissionDenied, "the token is unknown; ask the operator for a new one")
 	}
 	leaf := d.issue(&x509.Certificate{Subject: pkix.Name{CommonName: "device"}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}}, d.caCert, public)
 	d.mu.Lock()

@@ -203,7 +203,7 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public, Proof: ed25519.Sign(key, proof),
 	})
 	if status.Code(err) == codes.PermissionDenied {
-		return nil, fmt.Errorf("%w: %s; ask the operator for a new one", ErrToken, status.Convert(err).Message())
+		return nil, fmt.Errorf("%w: %s", ErrToken, status.Convert(err).Message())
 	}
 	if err != nil {
 		return nil, check.explain(err)

@@ -148,10 +148,17 @@ func (s *serverCheck) explain(err error) error {
 		return err
 	}
 	if failure := s.failure.Load(); failure != nil {
-		return fmt.Errorf("%w (%w)", *failure, err)
+		return &unreached{reason: *failure, status: err}
 	}
-	return fmt.Errorf("%w: %w", ErrUnreachable, err)
+	return &unreached{reason: fmt.Errorf("%w: %s", ErrUnreachable, status.Convert(err).Message()), status: err}
 }
+
+// unreached is a call's failure before the coordinator saw it. Only the reason is
+// shown: the status says the same again in gRPC's words.
+type unreached struct{ reason, status error }
+
+func (u *unreached) Error() string   { return u.reason.Error() }
+func (u *unreached) Unwrap() []error { return []error{u.reason, u.status} }
 
 // call makes one call and explains its failure.
 func call[Request, Reply any](ctx context.Context, l *link, method func(context.Context, Request, ...grpc.CallOption) (Reply, error), request Request) (Reply, error) {
