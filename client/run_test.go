@@ -176,8 +176,8 @@ func TestConsent(t *testing.T) {
 		}
 		c.Close()
 		c = openClient(t, dir, d, Options{})
-		if s, err := c.Status(); s.Participation || err != nil {
-			t.Errorf("the choice was not kept: %+v, %v", s, err)
+		if s, err := c.Status(); s.Participation || s.LastError != "" || err != nil {
+			t.Errorf("the choice was not kept, or as an error: %+v, %v", s, err)
 		}
 		before := len(d.when("CheckIn"))
 		stop := run(t, c)

@@ -2,6 +2,7 @@ package client
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 )
 
@@ -78,9 +79,10 @@ func (c *Client) participation() (bool, error) {
 }
 
 // note keeps the error of the last attempt to take part, nil for none, for Status.
+// That a person has switched participation off is not one.
 func (c *Client) note(err error) {
 	text, before := "", ""
-	if err != nil {
+	if err != nil && !errors.Is(err, ErrDeclined) {
 		text = err.Error()
 	}
 	if _, err := c.readRecord(errorRecord, &before); err == nil && before == text {
