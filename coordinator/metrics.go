@@ -32,7 +32,7 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_cohort_devices", Help: "Devices in the cohorts that formed.", Buckets: []float64{3, 5, 10, 20, 50, 75, 100},
 		}),
 		step: prometheus.NewHistogramVec(prometheus.HistogramOpts{
-			Name: "discreet_step_seconds", Help: "How long each step of a round was open.", Buckets: prometheus.ExponentialBuckets(0.01, 3, 12),
+			Name: "discreet_step_seconds", Help: "How long each step of a round was open.", Buckets: []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000},
 		}, []string{"step"}),
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
