@@ -158,7 +158,7 @@ func newAgentForget() *cobra.Command {
 	)
 	c := &cobra.Command{
 		Use: "forget [CONVERSATION]", Short: "Remove the chats of a conversation, or --all, for good",
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("CONVERSATION"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if all == (len(args) == 1) {
 				return usagef("name one conversation, or say --all")
@@ -172,7 +172,7 @@ func newAgentForget() *cobra.Command {
 					n, err = d.Forget(c.Context(), args[0])
 				}
 				if err == nil {
-					fmt.Fprintf(c.OutOrStdout(), "forgot %d chats\n", n)
+					fmt.Fprintf(c.OutOrStdout(), "forgot %s\n", count(n, "chat"))
 				}
 				return err
 			})

@@ -126,7 +126,8 @@ func newCheckpointVerify() *cobra.Command {
 			m, digest := checkpoint.Manifest, sha256.Sum256(raw)
 			table(c.OutOrStdout(), [][2]string{
 				{"checkpoint", hex.EncodeToString(digest[:])},
-				{"task and round", fmt.Sprintf("%s, round %d", m.Task, m.Round)},
+				{"task", m.Task},
+				{"rounds behind it", fmt.Sprint(m.Round)},
 				{"model", fmt.Sprintf("%s, %d parameters, %d intents", m.Size, len(checkpoint.Params), len(m.Labels))},
 				{"tokeniser", fmt.Sprintf("version %d", m.TokeniserVersion)},
 			})

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 )
@@ -31,11 +32,11 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"frobnicate", exitUsage, `"frobnicate" is not a command`},
 		{"task frobnicate", exitUsage, `"frobnicate" is not a command of "discreet task"`},
 		{"serve --prot 1", exitUsage, "unknown flag: --prot"},
-		{"serve extra", exitUsage, "takes 0 arguments"},
+		{"serve extra", exitUsage, "takes no arguments, got 1"},
 		{"serve --listen 127.0.0.1:99999", exitFailed, "choose another address with --listen"},
 		{"serve --log-level loud", exitUsage, `--log-level "loud", want debug, info, warn or error`},
 		{"serve --memory 0", exitUsage, "--memory 0 MiB, want 1 or more"},
-		{"demo extra", exitUsage, "takes 0 arguments"},
+		{"demo extra", exitUsage, "takes no arguments"},
 		{"simulate --data missing.json", exitFailed, "missing.json"},
 		{"simulate --data truncated.json", exitFailed, "truncated.json:1"},
 		{"simulate --data noheader.csv", exitFailed, "noheader.csv:1"},
@@ -51,7 +52,9 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"task list", exitFailed, "name the operator.pem of the coordinator's folder with --operator"},
 		{"token create --expires -1h", exitUsage, "want a positive duration"},
 		{"agent --min-survivors 2", exitUsage, "--min-survivors 2, want at least 3"},
-		{"agent join localhost:1", exitUsage, "takes 2 arguments [HOST:PORT TOKEN], got 1"},
+		{"agent join localhost:1", exitUsage, "takes 2 arguments (HOST:PORT TOKEN), got 1"},
+		{"agent forget two words", exitUsage, "takes one CONVERSATION at most, got 2"},
+		{"completion tcsh", exitUsage, `"tcsh" is not a command of "discreet completion"`},
 		{"agent join --dir k localhost:1 nonsense", exitFailed, "discreet token create"},
 		{"agent forget", exitUsage, "name one conversation, or say --all"},
 		{"agent participation maybe", exitUsage, "want on or off"},
@@ -66,6 +69,24 @@ func TestWrongUseIsExplained(t *testing.T) {
 		if code != tc.code || !strings.Contains(errs, tc.want) {
 			t.Errorf("discreet %s: exit %d with %q, want exit %d with %q", tc.args, code, errs, tc.code, tc.want)
 		}
+	}
+}
+
+func TestInterruptedDemoLeavesNothingBehind(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("an interrupt cannot be sent to another process on Windows")
+	}
+	b := newBench(t)
+	demo, _ := b.start([]string{"TMPDIR=" + b.dir}, "demo")
+	if err := demo.cmd.Process.Signal(os.Interrupt); err != nil {
+		t.Fatal(err)
+	}
+	<-demo.done
+	if code, log := demo.cmd.ProcessState.ExitCode(), b.logged(); code != exitInterrupted || !strings.HasSuffix(log, "discreet: interrupted\n") {
+		t.Errorf("exit %d with %q, want exit %d and a word about it", code, log, exitInterrupted)
+	}
+	if left, err := filepath.Glob(filepath.Join(b.dir, "discreet-demo-*")); len(left) > 0 || err != nil {
+		t.Errorf("the demo left %v behind, %v", left, err)
 	}
 }
 

@@ -69,6 +69,7 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 	fmt.Fprintf(out, "%d kiosks of a small shop, %d to %d chats each, %d intents; one coordinator; TLS over loopback\n",
 		len(chats), len(chats[len(chats)-1]), len(chats[0]), len(set.Intents))
 	show := newProgress(errs, demoRounds)
+	defer show.end()
 	var before, after float64
 	config := fleet.Config{
 		Dir: dir, Chats: chats, Drop: demoDrop, Grace: 100 * time.Millisecond, Seed: demoSeed, Logger: slog.New(slog.DiscardHandler),

@@ -135,7 +135,7 @@ example for the rounds to come. FILE is CSV, JSON lines or Rasa's nlu.yml. The t
 never leaves the folder.`,
 		Example: `  discreet learn "wheres my stuff" --intent order_status
   discreet learn --file chats.csv`,
-		Args: cobra.MaximumNArgs(1),
+		Args: atMostOne("TEXT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var chats []client.Chat
 			switch {
@@ -185,9 +185,12 @@ func readChats(path, conversation string) ([]client.Chat, error) {
 func learn(ctx context.Context, w io.Writer, d device, chats []client.Chat) error {
 	for i, chat := range chats {
 		if err := d.Learn(ctx, chat); err != nil {
+			if len(chats) == 1 {
+				return err
+			}
 			return fmt.Errorf("chat %d of %d (those before it are kept): %w", i+1, len(chats), err)
 		}
 	}
-	fmt.Fprintf(w, "learned %d chats\n", len(chats))
+	fmt.Fprintf(w, "learned %s\n", count(len(chats), "chat"))
 	return nil
 }

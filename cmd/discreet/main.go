@@ -11,17 +11,21 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
 // Exit codes. They are listed in `discreet --help`.
 const (
-	exitFailed = 1 // the command could not do its work
-	exitUsage  = 2 // its flags or arguments make no sense
+	exitFailed      = 1   // the command could not do its work
+	exitUsage       = 2   // its flags or arguments make no sense
+	exitInterrupted = 130 // it was stopped before its work was done
 )
 
 // usageError marks an error of flags or arguments.
@@ -35,15 +39,25 @@ func usagef(format string, args ...any) error { return usageError{fmt.Errorf(for
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	err := newRoot().ExecuteContext(ctx)
+	interrupted := ctx.Err() != nil
 	stop()
 	if err == nil {
 		return
+	}
+	if interrupted && isCanceled(err) {
+		fmt.Fprintln(os.Stderr, "discreet: interrupted")
+		os.Exit(exitInterrupted)
 	}
 	fmt.Fprintln(os.Stderr, "discreet:", err)
 	if usage := (usageError{}); errors.As(err, &usage) {
 		os.Exit(exitUsage)
 	}
 	os.Exit(exitFailed)
+}
+
+// isCanceled tells whether an error is but the end of the command's context.
+func isCanceled(err error) bool {
+	return errors.Is(err, context.Canceled) || status.Code(err) == codes.Canceled
 }
 
 // newRoot is the command tree.
@@ -56,7 +70,8 @@ func newRoot() *cobra.Command {
 they say stays on the device. Devices train a small model on their own confirmed
 chats and send masked updates; the coordinator sees only their sum.
 
-Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or arguments.`,
+Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or arguments,
+130 interrupted.`,
 		SilenceErrors: true,
 		SilenceUsage:  true,
 		Args:          subcommandsOnly,
@@ -75,6 +90,12 @@ Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or argum
 		newServe(), newToken(), newTask(), newDevice(), newCheckpoint(),
 		newAgent(), newClassify(), newLearn(),
 	)
+	// As it comes, it answers an unknown shell with help and success.
+	root.InitDefaultCompletionCmd()
+	if completion, _, err := root.Find([]string{"completion"}); err == nil && completion != root {
+		completion.Args = subcommandsOnly
+		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
+	}
 	return root
 }
 
@@ -101,7 +122,21 @@ func arguments(names ...string) cobra.PositionalArgs {
 		if len(args) == len(names) {
 			return nil
 		}
-		return usagef("%q takes %d arguments %v, got %d", c.CommandPath(), len(names), names, len(args))
+		want := "no arguments"
+		if len(names) > 0 {
+			want = fmt.Sprintf("%s (%s)", count(len(names), "argument"), strings.Join(names, " "))
+		}
+		return usagef("%q takes %s, got %d\nrun %q for its usage", c.CommandPath(), want, len(args), c.CommandPath()+" --help")
+	}
+}
+
+// atMostOne checks that a command has its argument once, or not at all.
+func atMostOne(name string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) <= 1 {
+			return nil
+		}
+		return usagef("%q takes one %s at most, got %d; put quotation marks around words that belong together", c.CommandPath(), name, len(args))
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
@@ -44,13 +45,17 @@ func (o *operator) run(c *cobra.Command, calls func(context.Context, *grpc.Clien
 	defer connection.Close()
 	ctx, cancel := context.WithTimeout(c.Context(), operatorTimeout)
 	defer cancel()
-	return plainError(calls(ctx, connection))
+	return plainError(o.server, calls(ctx, connection))
 }
 
-// plainError takes gRPC's wrapping off an error.
-func plainError(err error) error {
-	if s, ok := status.FromError(err); ok && err != nil {
-		return fmt.Errorf("the coordinator answers %s: %s", s.Code(), s.Message())
+// plainError takes gRPC's wrapping off an error of a call to a server.
+func plainError(server string, err error) error {
+	s, ok := status.FromError(err)
+	switch {
+	case err == nil || !ok || s.Code() == codes.Canceled:
+		return err
+	case s.Code() == codes.Unavailable:
+		return fmt.Errorf("no coordinator of this credential answers at %s: %s\nname its address with --server, its credential with --operator", server, s.Message())
 	}
-	return err
+	return fmt.Errorf("the coordinator answers %s: %s", s.Code(), s.Message())
 }

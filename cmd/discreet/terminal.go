@@ -15,6 +15,7 @@ import (
 type progress struct {
 	w        io.Writer
 	live     bool
+	drawn    bool // the live line is on the terminal
 	total    int
 	nextTold int
 }
@@ -27,6 +28,7 @@ func newProgress(w io.Writer, total int) *progress {
 // line shows the state after done steps.
 func (p *progress) line(done int, text string) {
 	if p.live {
+		p.drawn = true
 		fmt.Fprintf(p.w, "\r\x1b[K%s %s", bar(done, p.total), text)
 		return
 	}
@@ -38,8 +40,9 @@ func (p *progress) line(done int, text string) {
 
 // end leaves the live line.
 func (p *progress) end() {
-	if p.live {
+	if p.live && p.drawn {
 		fmt.Fprint(p.w, "\r\x1b[K")
+		p.drawn = false
 	}
 }
 
@@ -58,6 +61,14 @@ func table(w io.Writer, rows [][2]string) {
 	for _, row := range rows {
 		fmt.Fprintf(w, "%s%s  %s\n", row[0], strings.Repeat(" ", width-utf8.RuneCountInString(row[0])), row[1])
 	}
+}
+
+// count prints a number of things.
+func count(n int, thing string) string {
+	if n == 1 {
+		return "1 " + thing
+	}
+	return fmt.Sprintf("%d %ss", n, thing)
 }
 
 // percent prints a share of one.
