@@ -293,6 +293,10 @@ func TestMinimumOfSurvivors(t *testing.T) {
 		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "3, this device's own is 5") {
 			t.Errorf("got %v, want both numbers", err)
 		}
+		// It has a place in a cohort that it will not use: it must not be waited for.
+		if c.link != nil {
+			t.Error("the device refused the plan and kept its connection")
+		}
 	})
 }
 

@@ -68,6 +68,11 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 	}
 	result, err := c.takePart(ctx, l, planBytes)
 	if err != nil {
+		if !errors.Is(err, ErrAttemptEnded) {
+			// This device leaves a place in a cohort by its own decision. Without a
+			// connection it is waited for no longer than the coordinator's grace.
+			err = errors.Join(err, c.hangUp())
+		}
 		return nil, declined(ctx, err)
 	}
 	if _, err := c.adopt(ctx, l, result.Checkpoint, uint64(result.CheckpointBytes)); err != nil {

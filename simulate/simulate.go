@@ -102,8 +102,11 @@ func (d Drops) Total() int {
 	return d.BeforeAdvertise + d.AfterAdvertise + d.AfterShare + d.AfterSubmit
 }
 
-// check returns an error for a configuration that cannot run.
-func (c *Config) check() error {
+// Check returns an error for a configuration that cannot run.
+func (c *Config) Check() error {
+	if _, err := model.NewLayout(c.Model, len(c.Intents)); err != nil {
+		return err
+	}
 	switch {
 	case len(c.Train) < c.PerRound:
 		return fmt.Errorf("%d devices a round of %d devices: lower --per-round or raise --devices", c.PerRound, len(c.Train))
@@ -176,7 +179,7 @@ func (r *run) digest() string {
 
 // newRun makes the devices and the first checkpoint.
 func newRun(c Config) (*run, error) {
-	if err := c.check(); err != nil {
+	if err := c.Check(); err != nil {
 		return nil, err
 	}
 	layout, err := model.NewLayout(c.Model, len(c.Intents))

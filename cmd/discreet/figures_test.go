@@ -19,6 +19,8 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 		t.Skip("left out: the demo's thirty rounds take half a minute")
 	}
 	b := newBench(t)
+	temporary := t.TempDir()
+	b.env = append(b.env, "TMPDIR="+temporary, "TMP="+temporary)
 	out := b.must("demo")
 	figure := func(row string) float64 {
 		found := regexp.MustCompile(`(?m)^` + row + ` +([0-9.]+)`).FindStringSubmatch(out)
@@ -38,7 +40,7 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +30 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
 		t.Errorf("want thirty rounds committed, some of which survived a loss:\n%s", out)
 	}
-	if left, err := filepath.Glob(filepath.Join(os.TempDir(), "discreet-demo-*")); err != nil || len(left) > 0 {
+	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("the demo left %v behind, %v", left, err)
 	}
 }

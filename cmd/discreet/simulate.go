@@ -55,6 +55,9 @@ Without --data the embedded phrases of a small shop are used.`,
 			if !c.Flags().Changed("per-round") {
 				config.PerRound = min(config.PerRound, devices)
 			}
+			if err := config.Check(); err != nil {
+				return usageError{err}
+			}
 			return runSimulation(c.Context(), config, start, out, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
@@ -86,11 +89,12 @@ func openSet(data, test string, seed uint64) (*dataset.Set, error) {
 
 // runSimulation runs it, shows progress on errs and writes the result.
 func runSimulation(ctx context.Context, config simulate.Config, start time.Time, path string, out, errs io.Writer) error {
-	// An output that cannot be written is found out before the work, not after.
+	// An output that cannot be written is found out before the work, not after; what
+	// it holds stays until there is something better.
 	var file *os.File
 	if path != "" && path != "-" {
 		var err error
-		if file, err = os.Create(path); err != nil {
+		if file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
 			return err
 		}
 		defer file.Close()
@@ -112,6 +116,11 @@ func runSimulation(ctx context.Context, config simulate.Config, start time.Time,
 		return nil
 	case "-":
 		return writeJSON(out, result)
+	}
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		if err := file.Truncate(0); err != nil {
+			return err
+		}
 	}
 	if err := writeJSON(file, result); err != nil {
 		return err
