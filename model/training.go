@@ -34,7 +34,7 @@ const (
 func DefaultTraining(size string) (Training, error) {
 	switch size {
 	case "small":
-		return Training{Epochs: 5, Batch: 8, LearningRate: 0.2, FeatureDropout: 0.3, LabelSmoothing: 0.1}, nil
+		return Training{Epochs: 5, Batch: 8, LearningRate: 0.3, FeatureDropout: 0.3, LabelSmoothing: 0.1}, nil
 	case "base":
 		return Training{Epochs: 5, Batch: 8, LearningRate: 0.3, FeatureDropout: 0.5, LabelSmoothing: 0.1}, nil
 	}

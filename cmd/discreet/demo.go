@@ -25,7 +25,7 @@ import (
 // What the demo runs: every customer of the embedded shop has a kiosk.
 const (
 	demoPerRound = 20
-	demoRounds   = 30
+	demoRounds   = 40
 	demoDrop     = 0.1
 	demoSeed     = 1
 	demoPhrase   = "wheres my parcel its been a week"

@@ -16,7 +16,7 @@ import (
 // survive kiosks that vanish.
 func TestDemoShowsWhatItPromises(t *testing.T) {
 	if testing.Short() {
-		t.Skip("left out: the demo's thirty rounds take half a minute")
+		t.Skip("left out: the demo's forty rounds take half a minute")
 	}
 	b := newBench(t)
 	temporary := t.TempDir()
@@ -37,8 +37,8 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	if together < alone+10 || together < central-5 {
 		t.Errorf("together %v%%, alone %v%%, centrally %v%%: want ten points above alone and within five of central", together, alone, central)
 	}
-	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +30 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
-		t.Errorf("want thirty rounds committed, some of which survived a loss:\n%s", out)
+	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +40 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
+		t.Errorf("want forty rounds committed, some of which survived a loss:\n%s", out)
 	}
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("the demo left %v behind, %v", left, err)
