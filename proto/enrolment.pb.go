@@ -116,7 +116,16 @@ type EnrolResponse struct {
 	CaCertificate []byte `protobuf:"bytes,4,opt,name=ca_certificate,json=caCertificate,proto3" json:"ca_certificate,omitempty"`
 	// The CA's Ed25519 signature, 64 bytes, over the device's public key (see
 	// docs/protocol.md, "Credential"). Other devices check it in the roster.
-	Credential    []byte `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
+	Credential []byte `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
+	// Ed25519 public key, 32 bytes, of the coordinator's checkpoint log.
+	LogKey []byte `protobuf:"bytes,6,opt,name=log_key,json=logKey,proto3" json:"log_key,omitempty"`
+	// The CA's Ed25519 signature, 64 bytes, over that key (docs/protocol.md, "The
+	// checkpoint log").
+	LogCredential []byte `protobuf:"bytes,7,opt,name=log_credential,json=logCredential,proto3" json:"log_credential,omitempty"`
+	// Not zero when the CA is kept elsewhere and has not certified this device yet:
+	// milliseconds after which to send the same request again. The certificate and the
+	// credential are empty then.
+	RetryAfterMs  uint32 `protobuf:"varint,8,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -186,6 +195,111 @@ func (x *EnrolResponse) GetCredential() []byte {
 	return nil
 }
 
+func (x *EnrolResponse) GetLogKey() []byte {
+	if x != nil {
+		return x.LogKey
+	}
+	return nil
+}
+
+func (x *EnrolResponse) GetLogCredential() []byte {
+	if x != nil {
+		return x.LogCredential
+	}
+	return nil
+}
+
+func (x *EnrolResponse) GetRetryAfterMs() uint32 {
+	if x != nil {
+		return x.RetryAfterMs
+	}
+	return 0
+}
+
+// GetRevocationsRequest asks for the list of devices that are members no more.
+type GetRevocationsRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevocationsRequest) Reset() {
+	*x = GetRevocationsRequest{}
+	mi := &file_discreet_v1_enrolment_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevocationsRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevocationsRequest) ProtoMessage() {}
+
+func (x *GetRevocationsRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_enrolment_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevocationsRequest.ProtoReflect.Descriptor instead.
+func (*GetRevocationsRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_enrolment_proto_rawDescGZIP(), []int{2}
+}
+
+// GetRevocationsResponse brings the newest list.
+type GetRevocationsResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The CA's signed list (docs/protocol.md, "Revocation"), at most 4 MiB less 1 KiB;
+	// empty when nothing was ever revoked.
+	List          []byte `protobuf:"bytes,1,opt,name=list,proto3" json:"list,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *GetRevocationsResponse) Reset() {
+	*x = GetRevocationsResponse{}
+	mi := &file_discreet_v1_enrolment_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *GetRevocationsResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*GetRevocationsResponse) ProtoMessage() {}
+
+func (x *GetRevocationsResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_enrolment_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use GetRevocationsResponse.ProtoReflect.Descriptor instead.
+func (*GetRevocationsResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_enrolment_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *GetRevocationsResponse) GetList() []byte {
+	if x != nil {
+		return x.List
+	}
+	return nil
+}
+
 var File_discreet_v1_enrolment_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_enrolment_proto_rawDesc = "" +
@@ -196,7 +310,7 @@ const file_discreet_v1_enrolment_proto_rawDesc = "" +
 	"\ftoken_secret\x18\x02 \x01(\fR\vtokenSecret\x12\x1d\n" +
 	"\n" +
 	"public_key\x18\x03 \x01(\fR\tpublicKey\x12\x14\n" +
-	"\x05proof\x18\x04 \x01(\fR\x05proof\"\xc5\x01\n" +
+	"\x05proof\x18\x04 \x01(\fR\x05proof\"\xab\x02\n" +
 	"\rEnrolResponse\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12\x1b\n" +
 	"\tdevice_id\x18\x02 \x01(\fR\bdeviceId\x12 \n" +
@@ -204,7 +318,13 @@ const file_discreet_v1_enrolment_proto_rawDesc = "" +
 	"\x0eca_certificate\x18\x04 \x01(\fR\rcaCertificate\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x05 \x01(\fR\n" +
-	"credentialB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
+	"credential\x12\x17\n" +
+	"\alog_key\x18\x06 \x01(\fR\x06logKey\x12%\n" +
+	"\x0elog_credential\x18\a \x01(\fR\rlogCredential\x12$\n" +
+	"\x0eretry_after_ms\x18\b \x01(\rR\fretryAfterMs\"\x17\n" +
+	"\x15GetRevocationsRequest\",\n" +
+	"\x16GetRevocationsResponse\x12\x12\n" +
+	"\x04list\x18\x01 \x01(\fR\x04listB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
 var (
 	file_discreet_v1_enrolment_proto_rawDescOnce sync.Once
@@ -218,15 +338,17 @@ func file_discreet_v1_enrolment_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_enrolment_proto_rawDescData
 }
 
-var file_discreet_v1_enrolment_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_discreet_v1_enrolment_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_discreet_v1_enrolment_proto_goTypes = []any{
-	(*EnrolRequest)(nil),  // 0: discreet.v1.EnrolRequest
-	(*EnrolResponse)(nil), // 1: discreet.v1.EnrolResponse
-	(*Version)(nil),       // 2: discreet.v1.Version
+	(*EnrolRequest)(nil),           // 0: discreet.v1.EnrolRequest
+	(*EnrolResponse)(nil),          // 1: discreet.v1.EnrolResponse
+	(*GetRevocationsRequest)(nil),  // 2: discreet.v1.GetRevocationsRequest
+	(*GetRevocationsResponse)(nil), // 3: discreet.v1.GetRevocationsResponse
+	(*Version)(nil),                // 4: discreet.v1.Version
 }
 var file_discreet_v1_enrolment_proto_depIdxs = []int32{
-	2, // 0: discreet.v1.EnrolRequest.version:type_name -> discreet.v1.Version
-	2, // 1: discreet.v1.EnrolResponse.version:type_name -> discreet.v1.Version
+	4, // 0: discreet.v1.EnrolRequest.version:type_name -> discreet.v1.Version
+	4, // 1: discreet.v1.EnrolResponse.version:type_name -> discreet.v1.Version
 	2, // [2:2] is the sub-list for method output_type
 	2, // [2:2] is the sub-list for method input_type
 	2, // [2:2] is the sub-list for extension type_name
@@ -246,7 +368,7 @@ func file_discreet_v1_enrolment_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_enrolment_proto_rawDesc), len(file_discreet_v1_enrolment_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

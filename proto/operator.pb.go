@@ -31,7 +31,7 @@ type TaskSpec struct {
 	Intents []string `protobuf:"bytes,2,rep,name=intents,proto3" json:"intents,omitempty"`
 	// "small" or "base".
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
-	// Devices in a cohort at most, 3 to 100.
+	// Devices in a round at most, 3 to 20,000.
 	PerRound uint32 `protobuf:"varint,4,opt,name=per_round,json=perRound,proto3" json:"per_round,omitempty"`
 	// Survivors below which a round is aborted, at least 3.
 	MinSurvivors uint32 `protobuf:"varint,5,opt,name=min_survivors,json=minSurvivors,proto3" json:"min_survivors,omitempty"`
@@ -43,7 +43,16 @@ type TaskSpec struct {
 	// Rounds to run; 0 runs until the task is stopped.
 	Rounds uint64 `protobuf:"varint,8,opt,name=rounds,proto3" json:"rounds,omitempty"`
 	// Seed of the first checkpoint's parameters; 0 draws one.
-	Seed          uint64 `protobuf:"varint,9,opt,name=seed,proto3" json:"seed,omitempty"`
+	Seed uint64 `protobuf:"varint,9,opt,name=seed,proto3" json:"seed,omitempty"`
+	// Devices in a cohort at most, 3 to 2,000; 0 is per_round, at most 1,000. A round of
+	// more devices is split into cohorts by lot.
+	Cohort uint32 `protobuf:"varint,10,opt,name=cohort,proto3" json:"cohort,omitempty"`
+	// As in SecureAggregation; 0 is 1,000, a tenth.
+	Corrupt uint32 `protobuf:"varint,11,opt,name=corrupt,proto3" json:"corrupt,omitempty"`
+	// As in SecureAggregation; 0 is 1,000, a tenth.
+	Dropout uint32 `protobuf:"varint,12,opt,name=dropout,proto3" json:"dropout,omitempty"`
+	// Unspecified is hybrid.
+	Keys          KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -139,6 +148,34 @@ func (x *TaskSpec) GetSeed() uint64 {
 		return x.Seed
 	}
 	return 0
+}
+
+func (x *TaskSpec) GetCohort() uint32 {
+	if x != nil {
+		return x.Cohort
+	}
+	return 0
+}
+
+func (x *TaskSpec) GetCorrupt() uint32 {
+	if x != nil {
+		return x.Corrupt
+	}
+	return 0
+}
+
+func (x *TaskSpec) GetDropout() uint32 {
+	if x != nil {
+		return x.Dropout
+	}
+	return 0
+}
+
+func (x *TaskSpec) GetKeys() KeyExchange {
+	if x != nil {
+		return x.Keys
+	}
+	return KeyExchange_KEY_EXCHANGE_UNSPECIFIED
 }
 
 // Task is a task as the coordinator keeps it.
@@ -253,8 +290,12 @@ type RoundRecord struct {
 	Aborted string `protobuf:"bytes,8,opt,name=aborted,proto3" json:"aborted,omitempty"`
 	// SHA-256 of the checkpoint it made, 32 bytes; empty when aborted.
 	CheckpointSha256 []byte `protobuf:"bytes,9,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// Cohorts that the round was split into.
+	Cohorts uint32 `protobuf:"varint,10,opt,name=cohorts,proto3" json:"cohorts,omitempty"`
+	// Those of them that were left out of the sum.
+	CohortsLost   uint32 `protobuf:"varint,11,opt,name=cohorts_lost,json=cohortsLost,proto3" json:"cohorts_lost,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoundRecord) Reset() {
@@ -348,6 +389,20 @@ func (x *RoundRecord) GetCheckpointSha256() []byte {
 		return x.CheckpointSha256
 	}
 	return nil
+}
+
+func (x *RoundRecord) GetCohorts() uint32 {
+	if x != nil {
+		return x.Cohorts
+	}
+	return 0
+}
+
+func (x *RoundRecord) GetCohortsLost() uint32 {
+	if x != nil {
+		return x.CohortsLost
+	}
+	return 0
 }
 
 // CreateTaskRequest starts a task.
@@ -1067,11 +1122,250 @@ func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointRecord {
 	return nil
 }
 
+// ListWaitingRequest asks for the devices that wait for a CA that is kept elsewhere.
+type ListWaitingRequest struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWaitingRequest) Reset() {
+	*x = ListWaitingRequest{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWaitingRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWaitingRequest) ProtoMessage() {}
+
+func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWaitingRequest.ProtoReflect.Descriptor instead.
+func (*ListWaitingRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
+}
+
+// ListWaitingResponse lists them.
+type ListWaitingResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Ed25519 public keys of 32 bytes, at most 10,000, the oldest first.
+	PublicKeys    [][]byte `protobuf:"bytes,1,rep,name=public_keys,json=publicKeys,proto3" json:"public_keys,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ListWaitingResponse) Reset() {
+	*x = ListWaitingResponse{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ListWaitingResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ListWaitingResponse) ProtoMessage() {}
+
+func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ListWaitingResponse.ProtoReflect.Descriptor instead.
+func (*ListWaitingResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ListWaitingResponse) GetPublicKeys() [][]byte {
+	if x != nil {
+		return x.PublicKeys
+	}
+	return nil
+}
+
+// Issued is what a CA issued for a device.
+type Issued struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The device's Ed25519 public key, 32 bytes.
+	PublicKey []byte `protobuf:"bytes,1,opt,name=public_key,json=publicKey,proto3" json:"public_key,omitempty"`
+	// X.509 client certificate, DER, at most 4 KiB.
+	Certificate []byte `protobuf:"bytes,2,opt,name=certificate,proto3" json:"certificate,omitempty"`
+	// The CA's Ed25519 signature, 64 bytes, over the public key.
+	Credential    []byte `protobuf:"bytes,3,opt,name=credential,proto3" json:"credential,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Issued) Reset() {
+	*x = Issued{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Issued) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Issued) ProtoMessage() {}
+
+func (x *Issued) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Issued.ProtoReflect.Descriptor instead.
+func (*Issued) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *Issued) GetPublicKey() []byte {
+	if x != nil {
+		return x.PublicKey
+	}
+	return nil
+}
+
+func (x *Issued) GetCertificate() []byte {
+	if x != nil {
+		return x.Certificate
+	}
+	return nil
+}
+
+func (x *Issued) GetCredential() []byte {
+	if x != nil {
+		return x.Credential
+	}
+	return nil
+}
+
+// AdmitRequest brings what a CA that is kept elsewhere issued.
+type AdmitRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// At most 1,000.
+	Issued        []*Issued `protobuf:"bytes,1,rep,name=issued,proto3" json:"issued,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitRequest) Reset() {
+	*x = AdmitRequest{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitRequest) ProtoMessage() {}
+
+func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
+func (*AdmitRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
+}
+
+func (x *AdmitRequest) GetIssued() []*Issued {
+	if x != nil {
+		return x.Issued
+	}
+	return nil
+}
+
+// AdmitResponse says how many devices were admitted.
+type AdmitResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Those that were waiting.
+	Admitted      uint32 `protobuf:"varint,1,opt,name=admitted,proto3" json:"admitted,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *AdmitResponse) Reset() {
+	*x = AdmitResponse{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *AdmitResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*AdmitResponse) ProtoMessage() {}
+
+func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
+func (*AdmitResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
+}
+
+func (x *AdmitResponse) GetAdmitted() uint32 {
+	if x != nil {
+		return x.Admitted
+	}
+	return 0
+}
+
 var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\"\xf8\x01\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xf2\x02\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1082,7 +1376,12 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\vdeadline_ms\x18\a \x01(\x04R\n" +
 	"deadlineMs\x12\x16\n" +
 	"\x06rounds\x18\b \x01(\x04R\x06rounds\x12\x12\n" +
-	"\x04seed\x18\t \x01(\x04R\x04seed\"\xdf\x01\n" +
+	"\x04seed\x18\t \x01(\x04R\x04seed\x12\x16\n" +
+	"\x06cohort\x18\n" +
+	" \x01(\rR\x06cohort\x12\x18\n" +
+	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
+	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
+	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\"\xdf\x01\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +
@@ -1091,7 +1390,7 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"roundsDone\x12+\n" +
 	"\x11checkpoint_sha256\x18\x04 \x01(\fR\x10checkpointSha256\x12)\n" +
 	"\x10checkpoint_bytes\x18\x05 \x01(\x04R\x0fcheckpointBytes\x12\x14\n" +
-	"\x05state\x18\x06 \x01(\tR\x05state\"\x8c\x02\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\"\xc9\x02\n" +
 	"\vRoundRecord\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
@@ -1102,7 +1401,10 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"started_ms\x18\x06 \x01(\x03R\tstartedMs\x12\x19\n" +
 	"\bended_ms\x18\a \x01(\x03R\aendedMs\x12\x18\n" +
 	"\aaborted\x18\b \x01(\tR\aaborted\x12+\n" +
-	"\x11checkpoint_sha256\x18\t \x01(\fR\x10checkpointSha256\">\n" +
+	"\x11checkpoint_sha256\x18\t \x01(\fR\x10checkpointSha256\x12\x18\n" +
+	"\acohorts\x18\n" +
+	" \x01(\rR\acohorts\x12!\n" +
+	"\fcohorts_lost\x18\v \x01(\rR\vcohortsLost\">\n" +
 	"\x11CreateTaskRequest\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\";\n" +
 	"\x12CreateTaskResponse\x12%\n" +
@@ -1140,7 +1442,22 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x05bytes\x18\x03 \x01(\x04R\x05bytes\x12!\n" +
 	"\fcommitted_ms\x18\x04 \x01(\x03R\vcommittedMs\"Z\n" +
 	"\x17ListCheckpointsResponse\x12?\n" +
-	"\vcheckpoints\x18\x01 \x03(\v2\x1d.discreet.v1.CheckpointRecordR\vcheckpointsB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
+	"\vcheckpoints\x18\x01 \x03(\v2\x1d.discreet.v1.CheckpointRecordR\vcheckpoints\"\x14\n" +
+	"\x12ListWaitingRequest\"6\n" +
+	"\x13ListWaitingResponse\x12\x1f\n" +
+	"\vpublic_keys\x18\x01 \x03(\fR\n" +
+	"publicKeys\"i\n" +
+	"\x06Issued\x12\x1d\n" +
+	"\n" +
+	"public_key\x18\x01 \x01(\fR\tpublicKey\x12 \n" +
+	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1e\n" +
+	"\n" +
+	"credential\x18\x03 \x01(\fR\n" +
+	"credential\";\n" +
+	"\fAdmitRequest\x12+\n" +
+	"\x06issued\x18\x01 \x03(\v2\x13.discreet.v1.IssuedR\x06issued\"+\n" +
+	"\rAdmitResponse\x12\x1a\n" +
+	"\badmitted\x18\x01 \x01(\rR\badmittedB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
 var (
 	file_discreet_v1_operator_proto_rawDescOnce sync.Once
@@ -1154,7 +1471,7 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
 	(*Task)(nil),                    // 1: discreet.v1.Task
@@ -1173,21 +1490,29 @@ var file_discreet_v1_operator_proto_goTypes = []any{
 	(*ListCheckpointsRequest)(nil),  // 14: discreet.v1.ListCheckpointsRequest
 	(*CheckpointRecord)(nil),        // 15: discreet.v1.CheckpointRecord
 	(*ListCheckpointsResponse)(nil), // 16: discreet.v1.ListCheckpointsResponse
+	(*ListWaitingRequest)(nil),      // 17: discreet.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),     // 18: discreet.v1.ListWaitingResponse
+	(*Issued)(nil),                  // 19: discreet.v1.Issued
+	(*AdmitRequest)(nil),            // 20: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 21: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 22: discreet.v1.KeyExchange
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	0,  // 0: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	0,  // 1: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	1,  // 2: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	1,  // 3: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	1,  // 4: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	2,  // 5: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	9,  // 6: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	15, // 7: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	8,  // [8:8] is the sub-list for method output_type
-	8,  // [8:8] is the sub-list for method input_type
-	8,  // [8:8] is the sub-list for extension type_name
-	8,  // [8:8] is the sub-list for extension extendee
-	0,  // [0:8] is the sub-list for field type_name
+	22, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	0,  // 1: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	0,  // 2: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	1,  // 3: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	1,  // 4: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	1,  // 5: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	2,  // 6: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	9,  // 7: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	15, // 8: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	19, // 9: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	10, // [10:10] is the sub-list for method output_type
+	10, // [10:10] is the sub-list for method input_type
+	10, // [10:10] is the sub-list for extension type_name
+	10, // [10:10] is the sub-list for extension extendee
+	0,  // [0:10] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -1195,13 +1520,14 @@ func file_discreet_v1_operator_proto_init() {
 	if File_discreet_v1_operator_proto != nil {
 		return
 	}
+	file_discreet_v1_round_proto_init()
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   17,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

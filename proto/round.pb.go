@@ -21,6 +21,59 @@ const (
 	_ = protoimpl.EnforceVersion(protoimpl.MaxVersion - 20)
 )
 
+// KeyExchange says how keys are agreed on.
+type KeyExchange int32
+
+const (
+	// None.
+	KeyExchange_KEY_EXCHANGE_UNSPECIFIED KeyExchange = 0
+	// X-Wing: X25519 with ML-KEM-768, safe as long as one of them is.
+	KeyExchange_KEY_EXCHANGE_HYBRID KeyExchange = 1
+	// X25519 alone, for small models, where the keys of X-Wing outweigh the vector.
+	KeyExchange_KEY_EXCHANGE_CLASSICAL KeyExchange = 2
+)
+
+// Enum value maps for KeyExchange.
+var (
+	KeyExchange_name = map[int32]string{
+		0: "KEY_EXCHANGE_UNSPECIFIED",
+		1: "KEY_EXCHANGE_HYBRID",
+		2: "KEY_EXCHANGE_CLASSICAL",
+	}
+	KeyExchange_value = map[string]int32{
+		"KEY_EXCHANGE_UNSPECIFIED": 0,
+		"KEY_EXCHANGE_HYBRID":      1,
+		"KEY_EXCHANGE_CLASSICAL":   2,
+	}
+)
+
+func (x KeyExchange) Enum() *KeyExchange {
+	p := new(KeyExchange)
+	*p = x
+	return p
+}
+
+func (x KeyExchange) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (KeyExchange) Descriptor() protoreflect.EnumDescriptor {
+	return file_discreet_v1_round_proto_enumTypes[0].Descriptor()
+}
+
+func (KeyExchange) Type() protoreflect.EnumType {
+	return &file_discreet_v1_round_proto_enumTypes[0]
+}
+
+func (x KeyExchange) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use KeyExchange.Descriptor instead.
+func (KeyExchange) EnumDescriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{0}
+}
+
 // Step numbers the steps of secure aggregation, each one more than its number in
 // docs/protocol.md.
 type Step int32
@@ -34,6 +87,8 @@ const (
 	Step_STEP_SHARE Step = 2
 	// Step 2, the masked vector.
 	Step_STEP_SUBMIT Step = 3
+	// Step 3, the signed agreement on the survivors.
+	Step_STEP_CONFIRM Step = 4
 	// Step 4, the shares that unmask the sum.
 	Step_STEP_REVEAL Step = 5
 )
@@ -45,6 +100,7 @@ var (
 		1: "STEP_ADVERTISE",
 		2: "STEP_SHARE",
 		3: "STEP_SUBMIT",
+		4: "STEP_CONFIRM",
 		5: "STEP_REVEAL",
 	}
 	Step_value = map[string]int32{
@@ -52,6 +108,7 @@ var (
 		"STEP_ADVERTISE":   1,
 		"STEP_SHARE":       2,
 		"STEP_SUBMIT":      3,
+		"STEP_CONFIRM":     4,
 		"STEP_REVEAL":      5,
 	}
 )
@@ -67,11 +124,11 @@ func (x Step) String() string {
 }
 
 func (Step) Descriptor() protoreflect.EnumDescriptor {
-	return file_discreet_v1_round_proto_enumTypes[0].Descriptor()
+	return file_discreet_v1_round_proto_enumTypes[1].Descriptor()
 }
 
 func (Step) Type() protoreflect.EnumType {
-	return &file_discreet_v1_round_proto_enumTypes[0]
+	return &file_discreet_v1_round_proto_enumTypes[1]
 }
 
 func (x Step) Number() protoreflect.EnumNumber {
@@ -80,7 +137,7 @@ func (x Step) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Step.Descriptor instead.
 func (Step) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{1}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -195,8 +252,11 @@ type TaskState struct {
 	CheckpointSha256 []byte `protobuf:"bytes,3,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
 	// Its size in bytes.
 	CheckpointBytes uint64 `protobuf:"varint,4,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
-	unknownFields   protoimpl.UnknownFields
-	sizeCache       protoimpl.SizeCache
+	// What a round of the task asks of its devices, so that one whose own bounds are
+	// stricter does not check in.
+	SecureAggregation *SecureAggregation `protobuf:"bytes,5,opt,name=secure_aggregation,json=secureAggregation,proto3" json:"secure_aggregation,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *TaskState) Reset() {
@@ -257,6 +317,13 @@ func (x *TaskState) GetCheckpointBytes() uint64 {
 	return 0
 }
 
+func (x *TaskState) GetSecureAggregation() *SecureAggregation {
+	if x != nil {
+		return x.SecureAggregation
+	}
+	return nil
+}
+
 // CheckInRequest is sent by an enrolled device that is ready to take part in a
 // round. The call is held until a cohort fills or the coordinator asks the
 // device to come back later.
@@ -265,9 +332,12 @@ type CheckInRequest struct {
 	// The version that the device speaks.
 	Version *Version `protobuf:"bytes,1,opt,name=version,proto3" json:"version,omitempty"`
 	// The task to take part in; empty lets the coordinator choose one.
-	Task          string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	Task string `protobuf:"bytes,2,opt,name=task,proto3" json:"task,omitempty"`
+	// secagg commitment to a fresh nonce, 32 bytes (docs/protocol.md, "Check-in").
+	// The nonce is shown in Advertise. A repeated check-in has a fresh one or the same.
+	NonceCommitment []byte `protobuf:"bytes,3,opt,name=nonce_commitment,json=nonceCommitment,proto3" json:"nonce_commitment,omitempty"`
+	unknownFields   protoimpl.UnknownFields
+	sizeCache       protoimpl.SizeCache
 }
 
 func (x *CheckInRequest) Reset() {
@@ -314,6 +384,13 @@ func (x *CheckInRequest) GetTask() string {
 	return ""
 }
 
+func (x *CheckInRequest) GetNonceCommitment() []byte {
+	if x != nil {
+		return x.NonceCommitment
+	}
+	return nil
+}
+
 // CheckInResponse either starts a round for the device or tells it to come back.
 type CheckInResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -327,7 +404,10 @@ type CheckInResponse struct {
 	// When plan is empty: milliseconds to wait before the next check-in.
 	RetryAfterMs uint32 `protobuf:"varint,3,opt,name=retry_after_ms,json=retryAfterMs,proto3" json:"retry_after_ms,omitempty"`
 	// When plan is empty: why, in words for a log.
-	Reason        string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	Reason string `protobuf:"bytes,4,opt,name=reason,proto3" json:"reason,omitempty"`
+	// secagg committed: the root of everybody's nonce commitments and this
+	// device's path to it; at most 4 KiB. Set when plan is.
+	Committed     []byte `protobuf:"bytes,5,opt,name=committed,proto3" json:"committed,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -390,6 +470,13 @@ func (x *CheckInResponse) GetReason() string {
 	return ""
 }
 
+func (x *CheckInResponse) GetCommitted() []byte {
+	if x != nil {
+		return x.Committed
+	}
+	return nil
+}
+
 // Plan is everything that a device is told about one attempt at a round.
 type Plan struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -414,9 +501,16 @@ type Plan struct {
 	// step; training happens inside it.
 	AdvertiseMs uint32 `protobuf:"varint,9,opt,name=advertise_ms,json=advertiseMs,proto3" json:"advertise_ms,omitempty"`
 	// Milliseconds that each later step may take.
-	StepMs        uint32 `protobuf:"varint,10,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	StepMs uint32 `protobuf:"varint,10,opt,name=step_ms,json=stepMs,proto3" json:"step_ms,omitempty"`
+	// The checkpoint log's signed head, a note whose log holds the checkpoint
+	// (docs/protocol.md, "The checkpoint log"); at most 1 KiB. As it is in the plan,
+	// all members of a round have been shown the same log.
+	LogHead []byte `protobuf:"bytes,11,opt,name=log_head,json=logHead,proto3" json:"log_head,omitempty"`
+	// SHA-256 of the enrolment authority's revocation list, 32 bytes, or empty when
+	// nothing was ever revoked. A device refuses an older list than it has seen.
+	RevocationsSha256 []byte `protobuf:"bytes,12,opt,name=revocations_sha256,json=revocationsSha256,proto3" json:"revocations_sha256,omitempty"`
+	unknownFields     protoimpl.UnknownFields
+	sizeCache         protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
@@ -517,6 +611,20 @@ func (x *Plan) GetStepMs() uint32 {
 		return x.StepMs
 	}
 	return 0
+}
+
+func (x *Plan) GetLogHead() []byte {
+	if x != nil {
+		return x.LogHead
+	}
+	return nil
+}
+
+func (x *Plan) GetRevocationsSha256() []byte {
+	if x != nil {
+		return x.RevocationsSha256
+	}
+	return nil
 }
 
 // Training says how a device trains on its own examples.
@@ -679,11 +787,18 @@ type SecureAggregation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Words in the masked vector: parameters of the model plus one for the weight.
 	Length uint32 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
-	// Devices in the cohort at most.
+	// Devices in a cohort at most. A round of more is split into cohorts by lot.
 	Cohort uint32 `protobuf:"varint,2,opt,name=cohort,proto3" json:"cohort,omitempty"`
-	// Survivors below which the coordinator aborts the attempt. A device whose
-	// own minimum is higher refuses the plan.
-	MinSurvivors  uint32 `protobuf:"varint,3,opt,name=min_survivors,json=minSurvivors,proto3" json:"min_survivors,omitempty"`
+	// Survivors of a cohort below which it is given up. A device whose own minimum
+	// is higher refuses the plan.
+	MinSurvivors uint32 `protobuf:"varint,3,opt,name=min_survivors,json=minSurvivors,proto3" json:"min_survivors,omitempty"`
+	// Members in 10,000 that may work for the server without learning anything.
+	Corrupt uint32 `protobuf:"varint,4,opt,name=corrupt,proto3" json:"corrupt,omitempty"`
+	// Members in 10,000 that may vanish, where the cohort is too large for the
+	// complete graph.
+	Dropout uint32 `protobuf:"varint,5,opt,name=dropout,proto3" json:"dropout,omitempty"`
+	// How keys are agreed on.
+	Keys          KeyExchange `protobuf:"varint,6,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -737,6 +852,27 @@ func (x *SecureAggregation) GetMinSurvivors() uint32 {
 		return x.MinSurvivors
 	}
 	return 0
+}
+
+func (x *SecureAggregation) GetCorrupt() uint32 {
+	if x != nil {
+		return x.Corrupt
+	}
+	return 0
+}
+
+func (x *SecureAggregation) GetDropout() uint32 {
+	if x != nil {
+		return x.Dropout
+	}
+	return 0
+}
+
+func (x *SecureAggregation) GetKeys() KeyExchange {
+	if x != nil {
+		return x.Keys
+	}
+	return KeyExchange_KEY_EXCHANGE_UNSPECIFIED
 }
 
 // RoundStep names the attempt that a message belongs to. A message for an
@@ -1098,11 +1234,104 @@ func (x *SubmitRequest) GetData() []byte {
 	return nil
 }
 
+// ComplainRequest says, between Share and Submit, whose shares could not be used. It
+// is answered at once, costs the pair its mutual mask and nobody anything else.
+type ComplainRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// secagg complaint (docs/protocol.md, "Complaints"); at most 64 KiB.
+	Complaint     []byte `protobuf:"bytes,2,opt,name=complaint,proto3" json:"complaint,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComplainRequest) Reset() {
+	*x = ComplainRequest{}
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComplainRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComplainRequest) ProtoMessage() {}
+
+func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
+func (*ComplainRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+}
+
+func (x *ComplainRequest) GetStep() *RoundStep {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *ComplainRequest) GetComplaint() []byte {
+	if x != nil {
+		return x.Complaint
+	}
+	return nil
+}
+
+// ComplainResponse says that the complaint was noted.
+type ComplainResponse struct {
+	state         protoimpl.MessageState `protogen:"open.v1"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ComplainResponse) Reset() {
+	*x = ComplainResponse{}
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ComplainResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ComplainResponse) ProtoMessage() {}
+
+func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
+func (*ComplainResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+}
+
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
 // step closes.
 type SubmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg survivors: who submitted in time; at most 4 KiB.
+	// secagg survivors: who submitted in time, and the complaints about this device.
 	Survivors     []byte `protobuf:"bytes,1,opt,name=survivors,proto3" json:"survivors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1110,7 +1339,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1122,7 +1351,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1135,12 +1364,114 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
 	if x != nil {
 		return x.Survivors
+	}
+	return nil
+}
+
+// ConfirmRequest is step 3: a signature over the survivors, of whom a device agrees to
+// one set in an attempt.
+type ConfirmRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The attempt it belongs to.
+	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
+	// secagg confirm (docs/protocol.md, "Confirm"); at most 1 KiB.
+	Confirm       []byte `protobuf:"bytes,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmRequest) Reset() {
+	*x = ConfirmRequest{}
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmRequest) ProtoMessage() {}
+
+func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
+func (*ConfirmRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+}
+
+func (x *ConfirmRequest) GetStep() *RoundStep {
+	if x != nil {
+		return x.Step
+	}
+	return nil
+}
+
+func (x *ConfirmRequest) GetConfirm() []byte {
+	if x != nil {
+		return x.Confirm
+	}
+	return nil
+}
+
+// ConfirmResponse answers when enough of the roster have signed.
+type ConfirmResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// secagg quorum: the signatures; at most 128 bytes a member.
+	Quorum        []byte `protobuf:"bytes,1,opt,name=quorum,proto3" json:"quorum,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *ConfirmResponse) Reset() {
+	*x = ConfirmResponse{}
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *ConfirmResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*ConfirmResponse) ProtoMessage() {}
+
+func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
+func (*ConfirmResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+}
+
+func (x *ConfirmResponse) GetQuorum() []byte {
+	if x != nil {
+		return x.Quorum
 	}
 	return nil
 }
@@ -1159,7 +1490,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1171,7 +1502,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1184,7 +1515,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -1215,7 +1546,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1227,7 +1558,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1240,7 +1571,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -1266,21 +1597,24 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\"m\n" +
 	"\rTasksResponse\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12,\n" +
-	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\x98\x01\n" +
+	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\xe7\x01\n" +
 	"\tTaskState\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x1f\n" +
 	"\vrounds_done\x18\x02 \x01(\x04R\n" +
 	"roundsDone\x12+\n" +
 	"\x11checkpoint_sha256\x18\x03 \x01(\fR\x10checkpointSha256\x12)\n" +
-	"\x10checkpoint_bytes\x18\x04 \x01(\x04R\x0fcheckpointBytes\"T\n" +
+	"\x10checkpoint_bytes\x18\x04 \x01(\x04R\x0fcheckpointBytes\x12M\n" +
+	"\x12secure_aggregation\x18\x05 \x01(\v2\x1e.discreet.v1.SecureAggregationR\x11secureAggregation\"\x7f\n" +
 	"\x0eCheckInRequest\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12\x12\n" +
-	"\x04task\x18\x02 \x01(\tR\x04task\"\x93\x01\n" +
+	"\x04task\x18\x02 \x01(\tR\x04task\x12)\n" +
+	"\x10nonce_commitment\x18\x03 \x01(\fR\x0fnonceCommitment\"\xb1\x01\n" +
 	"\x0fCheckInResponse\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12\x12\n" +
 	"\x04plan\x18\x02 \x01(\fR\x04plan\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x16\n" +
-	"\x06reason\x18\x04 \x01(\tR\x06reason\"\x8a\x03\n" +
+	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1c\n" +
+	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\xd4\x03\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
@@ -1292,7 +1626,9 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x12secure_aggregation\x18\b \x01(\v2\x1e.discreet.v1.SecureAggregationR\x11secureAggregation\x12!\n" +
 	"\fadvertise_ms\x18\t \x01(\rR\vadvertiseMs\x12\x17\n" +
 	"\astep_ms\x18\n" +
-	" \x01(\rR\x06stepMs\"\xaf\x01\n" +
+	" \x01(\rR\x06stepMs\x12\x19\n" +
+	"\blog_head\x18\v \x01(\fR\alogHead\x12-\n" +
+	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\"\xaf\x01\n" +
 	"\bTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12#\n" +
@@ -1304,11 +1640,14 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x04bits\x18\x02 \x01(\rR\x04bits\x12\x1b\n" +
 	"\tring_bits\x18\x03 \x01(\rR\bringBits\x12\x1d\n" +
 	"\n" +
-	"max_weight\x18\x04 \x01(\rR\tmaxWeight\"h\n" +
+	"max_weight\x18\x04 \x01(\rR\tmaxWeight\"\xca\x01\n" +
 	"\x11SecureAggregation\x12\x16\n" +
 	"\x06length\x18\x01 \x01(\rR\x06length\x12\x16\n" +
 	"\x06cohort\x18\x02 \x01(\rR\x06cohort\x12#\n" +
-	"\rmin_survivors\x18\x03 \x01(\rR\fminSurvivors\"O\n" +
+	"\rmin_survivors\x18\x03 \x01(\rR\fminSurvivors\x12\x18\n" +
+	"\acorrupt\x18\x04 \x01(\rR\acorrupt\x12\x18\n" +
+	"\adropout\x18\x05 \x01(\rR\adropout\x12,\n" +
+	"\x04keys\x18\x06 \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\"O\n" +
 	"\tRoundStep\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
@@ -1328,22 +1667,36 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x06sha256\x18\x02 \x01(\fR\x06sha256\x12\x14\n" +
 	"\x05index\x18\x03 \x01(\rR\x05index\x12\x16\n" +
 	"\x06chunks\x18\x04 \x01(\rR\x06chunks\x12\x12\n" +
-	"\x04data\x18\x05 \x01(\fR\x04data\".\n" +
+	"\x04data\x18\x05 \x01(\fR\x04data\"[\n" +
+	"\x0fComplainRequest\x12*\n" +
+	"\x04step\x18\x01 \x01(\v2\x16.discreet.v1.RoundStepR\x04step\x12\x1c\n" +
+	"\tcomplaint\x18\x02 \x01(\fR\tcomplaint\"\x12\n" +
+	"\x10ComplainResponse\".\n" +
 	"\x0eSubmitResponse\x12\x1c\n" +
-	"\tsurvivors\x18\x01 \x01(\fR\tsurvivors\"a\n" +
+	"\tsurvivors\x18\x01 \x01(\fR\tsurvivors\"V\n" +
+	"\x0eConfirmRequest\x12*\n" +
+	"\x04step\x18\x01 \x01(\v2\x16.discreet.v1.RoundStepR\x04step\x12\x18\n" +
+	"\aconfirm\x18\x02 \x01(\fR\aconfirm\")\n" +
+	"\x0fConfirmResponse\x12\x16\n" +
+	"\x06quorum\x18\x01 \x01(\fR\x06quorum\"a\n" +
 	"\rRevealRequest\x12*\n" +
 	"\x04step\x18\x01 \x01(\v2\x16.discreet.v1.RoundStepR\x04step\x12\x16\n" +
 	"\x06reveal\x18\x02 \x01(\fR\x06revealJ\x04\b\x03\x10\x04R\x06quorum\"h\n" +
 	"\x0eRevealResponse\x12+\n" +
 	"\x11checkpoint_sha256\x18\x01 \x01(\fR\x10checkpointSha256\x12)\n" +
-	"\x10checkpoint_bytes\x18\x02 \x01(\x04R\x0fcheckpointBytes*v\n" +
+	"\x10checkpoint_bytes\x18\x02 \x01(\x04R\x0fcheckpointBytes*`\n" +
+	"\vKeyExchange\x12\x1c\n" +
+	"\x18KEY_EXCHANGE_UNSPECIFIED\x10\x00\x12\x17\n" +
+	"\x13KEY_EXCHANGE_HYBRID\x10\x01\x12\x1a\n" +
+	"\x16KEY_EXCHANGE_CLASSICAL\x10\x02*t\n" +
 	"\x04Step\x12\x14\n" +
 	"\x10STEP_UNSPECIFIED\x10\x00\x12\x12\n" +
 	"\x0eSTEP_ADVERTISE\x10\x01\x12\x0e\n" +
 	"\n" +
 	"STEP_SHARE\x10\x02\x12\x0f\n" +
-	"\vSTEP_SUBMIT\x10\x03\x12\x0f\n" +
-	"\vSTEP_REVEAL\x10\x05\"\x04\b\x04\x10\x04*\fSTEP_CONFIRMB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
+	"\vSTEP_SUBMIT\x10\x03\x12\x10\n" +
+	"\fSTEP_CONFIRM\x10\x04\x12\x0f\n" +
+	"\vSTEP_REVEAL\x10\x05B2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
 var (
 	file_discreet_v1_round_proto_rawDescOnce sync.Once
@@ -1357,48 +1710,57 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_round_proto_rawDescData
 }
 
-var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 1)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 18)
+var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
 var file_discreet_v1_round_proto_goTypes = []any{
-	(Step)(0),                 // 0: discreet.v1.Step
-	(*TasksRequest)(nil),      // 1: discreet.v1.TasksRequest
-	(*TasksResponse)(nil),     // 2: discreet.v1.TasksResponse
-	(*TaskState)(nil),         // 3: discreet.v1.TaskState
-	(*CheckInRequest)(nil),    // 4: discreet.v1.CheckInRequest
-	(*CheckInResponse)(nil),   // 5: discreet.v1.CheckInResponse
-	(*Plan)(nil),              // 6: discreet.v1.Plan
-	(*Training)(nil),          // 7: discreet.v1.Training
-	(*Codec)(nil),             // 8: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 9: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 10: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 11: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 12: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 13: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 14: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 15: discreet.v1.SubmitRequest
-	(*SubmitResponse)(nil),    // 16: discreet.v1.SubmitResponse
-	(*RevealRequest)(nil),     // 17: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 18: discreet.v1.RevealResponse
-	(*Version)(nil),           // 19: discreet.v1.Version
+	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
+	(Step)(0),                 // 1: discreet.v1.Step
+	(*TasksRequest)(nil),      // 2: discreet.v1.TasksRequest
+	(*TasksResponse)(nil),     // 3: discreet.v1.TasksResponse
+	(*TaskState)(nil),         // 4: discreet.v1.TaskState
+	(*CheckInRequest)(nil),    // 5: discreet.v1.CheckInRequest
+	(*CheckInResponse)(nil),   // 6: discreet.v1.CheckInResponse
+	(*Plan)(nil),              // 7: discreet.v1.Plan
+	(*Training)(nil),          // 8: discreet.v1.Training
+	(*Codec)(nil),             // 9: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 10: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 11: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 12: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 13: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 14: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 15: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 16: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 17: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 18: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 19: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 20: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 21: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 22: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 23: discreet.v1.RevealResponse
+	(*Version)(nil),           // 24: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	19, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	19, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
-	3,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	19, // 3: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	19, // 4: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
-	7,  // 5: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	8,  // 6: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	9,  // 7: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	10, // 8: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	10, // 9: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	10, // 10: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	10, // 11: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	24, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	24, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	4,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
+	10, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	24, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	24, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	8,  // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
+	9,  // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	10, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	0,  // 9: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	11, // 10: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	11, // 11: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	11, // 12: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	11, // 13: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	11, // 14: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	11, // 15: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	16, // [16:16] is the sub-list for method output_type
+	16, // [16:16] is the sub-list for method input_type
+	16, // [16:16] is the sub-list for extension type_name
+	16, // [16:16] is the sub-list for extension extendee
+	0,  // [0:16] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -1412,8 +1774,8 @@ func file_discreet_v1_round_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
-			NumEnums:      1,
-			NumMessages:   18,
+			NumEnums:      2,
+			NumMessages:   22,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

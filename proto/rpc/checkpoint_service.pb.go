@@ -25,19 +25,29 @@ var File_discreet_rpc_v1_checkpoint_service_proto protoreflect.FileDescriptor
 
 const file_discreet_rpc_v1_checkpoint_service_proto_rawDesc = "" +
 	"\n" +
-	"(discreet/rpc/v1/checkpoint_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1cdiscreet/v1/checkpoint.proto2k\n" +
+	"(discreet/rpc/v1/checkpoint_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1cdiscreet/v1/checkpoint.proto\x1a\x15discreet/v1/log.proto2\x83\x02\n" +
 	"\x11CheckpointService\x12V\n" +
-	"\rGetCheckpoint\x12!.discreet.v1.GetCheckpointRequest\x1a\".discreet.v1.GetCheckpointResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
+	"\rGetCheckpoint\x12!.discreet.v1.GetCheckpointRequest\x1a\".discreet.v1.GetCheckpointResponse\x12P\n" +
+	"\vGetLogProof\x12\x1f.discreet.v1.GetLogProofRequest\x1a .discreet.v1.GetLogProofResponse\x12D\n" +
+	"\aListLog\x12\x1b.discreet.v1.ListLogRequest\x1a\x1c.discreet.v1.ListLogResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
 
 var file_discreet_rpc_v1_checkpoint_service_proto_goTypes = []any{
 	(*proto.GetCheckpointRequest)(nil),  // 0: discreet.v1.GetCheckpointRequest
-	(*proto.GetCheckpointResponse)(nil), // 1: discreet.v1.GetCheckpointResponse
+	(*proto.GetLogProofRequest)(nil),    // 1: discreet.v1.GetLogProofRequest
+	(*proto.ListLogRequest)(nil),        // 2: discreet.v1.ListLogRequest
+	(*proto.GetCheckpointResponse)(nil), // 3: discreet.v1.GetCheckpointResponse
+	(*proto.GetLogProofResponse)(nil),   // 4: discreet.v1.GetLogProofResponse
+	(*proto.ListLogResponse)(nil),       // 5: discreet.v1.ListLogResponse
 }
 var file_discreet_rpc_v1_checkpoint_service_proto_depIdxs = []int32{
 	0, // 0: discreet.rpc.v1.CheckpointService.GetCheckpoint:input_type -> discreet.v1.GetCheckpointRequest
-	1, // 1: discreet.rpc.v1.CheckpointService.GetCheckpoint:output_type -> discreet.v1.GetCheckpointResponse
-	1, // [1:2] is the sub-list for method output_type
-	0, // [0:1] is the sub-list for method input_type
+	1, // 1: discreet.rpc.v1.CheckpointService.GetLogProof:input_type -> discreet.v1.GetLogProofRequest
+	2, // 2: discreet.rpc.v1.CheckpointService.ListLog:input_type -> discreet.v1.ListLogRequest
+	3, // 3: discreet.rpc.v1.CheckpointService.GetCheckpoint:output_type -> discreet.v1.GetCheckpointResponse
+	4, // 4: discreet.rpc.v1.CheckpointService.GetLogProof:output_type -> discreet.v1.GetLogProofResponse
+	5, // 5: discreet.rpc.v1.CheckpointService.ListLog:output_type -> discreet.v1.ListLogResponse
+	3, // [3:6] is the sub-list for method output_type
+	0, // [0:3] is the sub-list for method input_type
 	0, // [0:0] is the sub-list for extension type_name
 	0, // [0:0] is the sub-list for extension extendee
 	0, // [0:0] is the sub-list for field type_name

@@ -21,17 +21,25 @@ const _ = grpc.SupportPackageIsVersion9
 
 const (
 	CheckpointService_GetCheckpoint_FullMethodName = "/discreet.rpc.v1.CheckpointService/GetCheckpoint"
+	CheckpointService_GetLogProof_FullMethodName   = "/discreet.rpc.v1.CheckpointService/GetLogProof"
+	CheckpointService_ListLog_FullMethodName       = "/discreet.rpc.v1.CheckpointService/ListLog"
 )
 
 // CheckpointServiceClient is the client API for CheckpointService service.
 //
 // For semantics around ctx use and closing/ending streaming RPCs, please refer to https://pkg.go.dev/google.golang.org/grpc/?tab=doc#ClientConn.NewStream.
 //
-// CheckpointService serves checkpoint files to enrolled devices and operators.
+// CheckpointService serves checkpoint files, and the log that names them, to enrolled
+// devices and operators.
 type CheckpointServiceClient interface {
 	// GetCheckpoint fetches one chunk. NOT_FOUND for a hash that the coordinator
 	// does not keep.
 	GetCheckpoint(ctx context.Context, in *proto.GetCheckpointRequest, opts ...grpc.CallOption) (*proto.GetCheckpointResponse, error)
+	// GetLogProof proves that a checkpoint is in its task's log. NOT_FOUND for one that
+	// is not, FAILED_PRECONDITION for a log longer than there is.
+	GetLogProof(ctx context.Context, in *proto.GetLogProofRequest, opts ...grpc.CallOption) (*proto.GetLogProofResponse, error)
+	// ListLog shows a page of a task's log. NOT_FOUND for a name that no task has.
+	ListLog(ctx context.Context, in *proto.ListLogRequest, opts ...grpc.CallOption) (*proto.ListLogResponse, error)
 }
 
 type checkpointServiceClient struct {
@@ -52,15 +60,41 @@ func (c *checkpointServiceClient) GetCheckpoint(ctx context.Context, in *proto.G
 	return out, nil
 }
 
+func (c *checkpointServiceClient) GetLogProof(ctx context.Context, in *proto.GetLogProofRequest, opts ...grpc.CallOption) (*proto.GetLogProofResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.GetLogProofResponse)
+	err := c.cc.Invoke(ctx, CheckpointService_GetLogProof_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *checkpointServiceClient) ListLog(ctx context.Context, in *proto.ListLogRequest, opts ...grpc.CallOption) (*proto.ListLogResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.ListLogResponse)
+	err := c.cc.Invoke(ctx, CheckpointService_ListLog_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // CheckpointServiceServer is the server API for CheckpointService service.
 // All implementations must embed UnimplementedCheckpointServiceServer
 // for forward compatibility.
 //
-// CheckpointService serves checkpoint files to enrolled devices and operators.
+// CheckpointService serves checkpoint files, and the log that names them, to enrolled
+// devices and operators.
 type CheckpointServiceServer interface {
 	// GetCheckpoint fetches one chunk. NOT_FOUND for a hash that the coordinator
 	// does not keep.
 	GetCheckpoint(context.Context, *proto.GetCheckpointRequest) (*proto.GetCheckpointResponse, error)
+	// GetLogProof proves that a checkpoint is in its task's log. NOT_FOUND for one that
+	// is not, FAILED_PRECONDITION for a log longer than there is.
+	GetLogProof(context.Context, *proto.GetLogProofRequest) (*proto.GetLogProofResponse, error)
+	// ListLog shows a page of a task's log. NOT_FOUND for a name that no task has.
+	ListLog(context.Context, *proto.ListLogRequest) (*proto.ListLogResponse, error)
 	mustEmbedUnimplementedCheckpointServiceServer()
 }
 
@@ -73,6 +107,12 @@ type UnimplementedCheckpointServiceServer struct{}
 
 func (UnimplementedCheckpointServiceServer) GetCheckpoint(context.Context, *proto.GetCheckpointRequest) (*proto.GetCheckpointResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method GetCheckpoint not implemented")
+}
+func (UnimplementedCheckpointServiceServer) GetLogProof(context.Context, *proto.GetLogProofRequest) (*proto.GetLogProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetLogProof not implemented")
+}
+func (UnimplementedCheckpointServiceServer) ListLog(context.Context, *proto.ListLogRequest) (*proto.ListLogResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListLog not implemented")
 }
 func (UnimplementedCheckpointServiceServer) mustEmbedUnimplementedCheckpointServiceServer() {}
 func (UnimplementedCheckpointServiceServer) testEmbeddedByValue()                           {}
@@ -113,6 +153,42 @@ func _CheckpointService_GetCheckpoint_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _CheckpointService_GetLogProof_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.GetLogProofRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CheckpointServiceServer).GetLogProof(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CheckpointService_GetLogProof_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CheckpointServiceServer).GetLogProof(ctx, req.(*proto.GetLogProofRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _CheckpointService_ListLog_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.ListLogRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(CheckpointServiceServer).ListLog(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: CheckpointService_ListLog_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(CheckpointServiceServer).ListLog(ctx, req.(*proto.ListLogRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // CheckpointService_ServiceDesc is the grpc.ServiceDesc for CheckpointService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -123,6 +199,14 @@ var CheckpointService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "GetCheckpoint",
 			Handler:    _CheckpointService_GetCheckpoint_Handler,
+		},
+		{
+			MethodName: "GetLogProof",
+			Handler:    _CheckpointService_GetLogProof_Handler,
+		},
+		{
+			MethodName: "ListLog",
+			Handler:    _CheckpointService_ListLog_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

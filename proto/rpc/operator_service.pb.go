@@ -25,7 +25,7 @@ var File_discreet_rpc_v1_operator_service_proto protoreflect.FileDescriptor
 
 const file_discreet_rpc_v1_operator_service_proto_rawDesc = "" +
 	"\n" +
-	"&discreet/rpc/v1/operator_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1adiscreet/v1/operator.proto2\xf4\x03\n" +
+	"&discreet/rpc/v1/operator_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1adiscreet/v1/operator.proto2\x86\x05\n" +
 	"\x0fOperatorService\x12M\n" +
 	"\n" +
 	"CreateTask\x12\x1e.discreet.v1.CreateTaskRequest\x1a\x1f.discreet.v1.CreateTaskResponse\x12J\n" +
@@ -33,7 +33,9 @@ const file_discreet_rpc_v1_operator_service_proto_rawDesc = "" +
 	"\aGetTask\x12\x1b.discreet.v1.GetTaskRequest\x1a\x1c.discreet.v1.GetTaskResponse\x12P\n" +
 	"\vListDevices\x12\x1f.discreet.v1.ListDevicesRequest\x1a .discreet.v1.ListDevicesResponse\x12P\n" +
 	"\vCreateToken\x12\x1f.discreet.v1.CreateTokenRequest\x1a .discreet.v1.CreateTokenResponse\x12\\\n" +
-	"\x0fListCheckpoints\x12#.discreet.v1.ListCheckpointsRequest\x1a$.discreet.v1.ListCheckpointsResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
+	"\x0fListCheckpoints\x12#.discreet.v1.ListCheckpointsRequest\x1a$.discreet.v1.ListCheckpointsResponse\x12P\n" +
+	"\vListWaiting\x12\x1f.discreet.v1.ListWaitingRequest\x1a .discreet.v1.ListWaitingResponse\x12>\n" +
+	"\x05Admit\x12\x19.discreet.v1.AdmitRequest\x1a\x1a.discreet.v1.AdmitResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
 
 var file_discreet_rpc_v1_operator_service_proto_goTypes = []any{
 	(*proto.CreateTaskRequest)(nil),       // 0: discreet.v1.CreateTaskRequest
@@ -42,12 +44,16 @@ var file_discreet_rpc_v1_operator_service_proto_goTypes = []any{
 	(*proto.ListDevicesRequest)(nil),      // 3: discreet.v1.ListDevicesRequest
 	(*proto.CreateTokenRequest)(nil),      // 4: discreet.v1.CreateTokenRequest
 	(*proto.ListCheckpointsRequest)(nil),  // 5: discreet.v1.ListCheckpointsRequest
-	(*proto.CreateTaskResponse)(nil),      // 6: discreet.v1.CreateTaskResponse
-	(*proto.ListTasksResponse)(nil),       // 7: discreet.v1.ListTasksResponse
-	(*proto.GetTaskResponse)(nil),         // 8: discreet.v1.GetTaskResponse
-	(*proto.ListDevicesResponse)(nil),     // 9: discreet.v1.ListDevicesResponse
-	(*proto.CreateTokenResponse)(nil),     // 10: discreet.v1.CreateTokenResponse
-	(*proto.ListCheckpointsResponse)(nil), // 11: discreet.v1.ListCheckpointsResponse
+	(*proto.ListWaitingRequest)(nil),      // 6: discreet.v1.ListWaitingRequest
+	(*proto.AdmitRequest)(nil),            // 7: discreet.v1.AdmitRequest
+	(*proto.CreateTaskResponse)(nil),      // 8: discreet.v1.CreateTaskResponse
+	(*proto.ListTasksResponse)(nil),       // 9: discreet.v1.ListTasksResponse
+	(*proto.GetTaskResponse)(nil),         // 10: discreet.v1.GetTaskResponse
+	(*proto.ListDevicesResponse)(nil),     // 11: discreet.v1.ListDevicesResponse
+	(*proto.CreateTokenResponse)(nil),     // 12: discreet.v1.CreateTokenResponse
+	(*proto.ListCheckpointsResponse)(nil), // 13: discreet.v1.ListCheckpointsResponse
+	(*proto.ListWaitingResponse)(nil),     // 14: discreet.v1.ListWaitingResponse
+	(*proto.AdmitResponse)(nil),           // 15: discreet.v1.AdmitResponse
 }
 var file_discreet_rpc_v1_operator_service_proto_depIdxs = []int32{
 	0,  // 0: discreet.rpc.v1.OperatorService.CreateTask:input_type -> discreet.v1.CreateTaskRequest
@@ -56,14 +62,18 @@ var file_discreet_rpc_v1_operator_service_proto_depIdxs = []int32{
 	3,  // 3: discreet.rpc.v1.OperatorService.ListDevices:input_type -> discreet.v1.ListDevicesRequest
 	4,  // 4: discreet.rpc.v1.OperatorService.CreateToken:input_type -> discreet.v1.CreateTokenRequest
 	5,  // 5: discreet.rpc.v1.OperatorService.ListCheckpoints:input_type -> discreet.v1.ListCheckpointsRequest
-	6,  // 6: discreet.rpc.v1.OperatorService.CreateTask:output_type -> discreet.v1.CreateTaskResponse
-	7,  // 7: discreet.rpc.v1.OperatorService.ListTasks:output_type -> discreet.v1.ListTasksResponse
-	8,  // 8: discreet.rpc.v1.OperatorService.GetTask:output_type -> discreet.v1.GetTaskResponse
-	9,  // 9: discreet.rpc.v1.OperatorService.ListDevices:output_type -> discreet.v1.ListDevicesResponse
-	10, // 10: discreet.rpc.v1.OperatorService.CreateToken:output_type -> discreet.v1.CreateTokenResponse
-	11, // 11: discreet.rpc.v1.OperatorService.ListCheckpoints:output_type -> discreet.v1.ListCheckpointsResponse
-	6,  // [6:12] is the sub-list for method output_type
-	0,  // [0:6] is the sub-list for method input_type
+	6,  // 6: discreet.rpc.v1.OperatorService.ListWaiting:input_type -> discreet.v1.ListWaitingRequest
+	7,  // 7: discreet.rpc.v1.OperatorService.Admit:input_type -> discreet.v1.AdmitRequest
+	8,  // 8: discreet.rpc.v1.OperatorService.CreateTask:output_type -> discreet.v1.CreateTaskResponse
+	9,  // 9: discreet.rpc.v1.OperatorService.ListTasks:output_type -> discreet.v1.ListTasksResponse
+	10, // 10: discreet.rpc.v1.OperatorService.GetTask:output_type -> discreet.v1.GetTaskResponse
+	11, // 11: discreet.rpc.v1.OperatorService.ListDevices:output_type -> discreet.v1.ListDevicesResponse
+	12, // 12: discreet.rpc.v1.OperatorService.CreateToken:output_type -> discreet.v1.CreateTokenResponse
+	13, // 13: discreet.rpc.v1.OperatorService.ListCheckpoints:output_type -> discreet.v1.ListCheckpointsResponse
+	14, // 14: discreet.rpc.v1.OperatorService.ListWaiting:output_type -> discreet.v1.ListWaitingResponse
+	15, // 15: discreet.rpc.v1.OperatorService.Admit:output_type -> discreet.v1.AdmitResponse
+	8,  // [8:16] is the sub-list for method output_type
+	0,  // [0:8] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

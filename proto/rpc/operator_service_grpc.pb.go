@@ -26,6 +26,8 @@ const (
 	OperatorService_ListDevices_FullMethodName     = "/discreet.rpc.v1.OperatorService/ListDevices"
 	OperatorService_CreateToken_FullMethodName     = "/discreet.rpc.v1.OperatorService/CreateToken"
 	OperatorService_ListCheckpoints_FullMethodName = "/discreet.rpc.v1.OperatorService/ListCheckpoints"
+	OperatorService_ListWaiting_FullMethodName     = "/discreet.rpc.v1.OperatorService/ListWaiting"
+	OperatorService_Admit_FullMethodName           = "/discreet.rpc.v1.OperatorService/Admit"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -50,6 +52,10 @@ type OperatorServiceClient interface {
 	// ListCheckpoints lists a task's checkpoints. NOT_FOUND for a name that no
 	// task has.
 	ListCheckpoints(ctx context.Context, in *proto.ListCheckpointsRequest, opts ...grpc.CallOption) (*proto.ListCheckpointsResponse, error)
+	// ListWaiting shows the devices that wait for a CA that is kept elsewhere.
+	ListWaiting(ctx context.Context, in *proto.ListWaitingRequest, opts ...grpc.CallOption) (*proto.ListWaitingResponse, error)
+	// Admit brings what that CA issued for them.
+	Admit(ctx context.Context, in *proto.AdmitRequest, opts ...grpc.CallOption) (*proto.AdmitResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -120,6 +126,26 @@ func (c *operatorServiceClient) ListCheckpoints(ctx context.Context, in *proto.L
 	return out, nil
 }
 
+func (c *operatorServiceClient) ListWaiting(ctx context.Context, in *proto.ListWaitingRequest, opts ...grpc.CallOption) (*proto.ListWaitingResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.ListWaitingResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ListWaiting_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) Admit(ctx context.Context, in *proto.AdmitRequest, opts ...grpc.CallOption) (*proto.AdmitResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.AdmitResponse)
+	err := c.cc.Invoke(ctx, OperatorService_Admit_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -142,6 +168,10 @@ type OperatorServiceServer interface {
 	// ListCheckpoints lists a task's checkpoints. NOT_FOUND for a name that no
 	// task has.
 	ListCheckpoints(context.Context, *proto.ListCheckpointsRequest) (*proto.ListCheckpointsResponse, error)
+	// ListWaiting shows the devices that wait for a CA that is kept elsewhere.
+	ListWaiting(context.Context, *proto.ListWaitingRequest) (*proto.ListWaitingResponse, error)
+	// Admit brings what that CA issued for them.
+	Admit(context.Context, *proto.AdmitRequest) (*proto.AdmitResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -169,6 +199,12 @@ func (UnimplementedOperatorServiceServer) CreateToken(context.Context, *proto.Cr
 }
 func (UnimplementedOperatorServiceServer) ListCheckpoints(context.Context, *proto.ListCheckpointsRequest) (*proto.ListCheckpointsResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method ListCheckpoints not implemented")
+}
+func (UnimplementedOperatorServiceServer) ListWaiting(context.Context, *proto.ListWaitingRequest) (*proto.ListWaitingResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ListWaiting not implemented")
+}
+func (UnimplementedOperatorServiceServer) Admit(context.Context, *proto.AdmitRequest) (*proto.AdmitResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Admit not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -299,6 +335,42 @@ func _OperatorService_ListCheckpoints_Handler(srv interface{}, ctx context.Conte
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_ListWaiting_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.ListWaitingRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ListWaiting(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ListWaiting_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ListWaiting(ctx, req.(*proto.ListWaitingRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_Admit_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.AdmitRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).Admit(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_Admit_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).Admit(ctx, req.(*proto.AdmitRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -329,6 +401,14 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "ListCheckpoints",
 			Handler:    _OperatorService_ListCheckpoints_Handler,
+		},
+		{
+			MethodName: "ListWaiting",
+			Handler:    _OperatorService_ListWaiting_Handler,
+		},
+		{
+			MethodName: "Admit",
+			Handler:    _OperatorService_Admit_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},

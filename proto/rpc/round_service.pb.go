@@ -25,28 +25,37 @@ var File_discreet_rpc_v1_round_service_proto protoreflect.FileDescriptor
 
 const file_discreet_rpc_v1_round_service_proto_rawDesc = "" +
 	"\n" +
-	"#discreet/rpc/v1/round_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x17discreet/v1/round.proto2\xa6\x03\n" +
+	"#discreet/rpc/v1/round_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1bdiscreet/v1/enrolment.proto\x1a\x17discreet/v1/round.proto2\x90\x05\n" +
 	"\fRoundService\x12>\n" +
 	"\x05Tasks\x12\x19.discreet.v1.TasksRequest\x1a\x1a.discreet.v1.TasksResponse\x12D\n" +
 	"\aCheckIn\x12\x1b.discreet.v1.CheckInRequest\x1a\x1c.discreet.v1.CheckInResponse\x12J\n" +
 	"\tAdvertise\x12\x1d.discreet.v1.AdvertiseRequest\x1a\x1e.discreet.v1.AdvertiseResponse\x12>\n" +
 	"\x05Share\x12\x19.discreet.v1.ShareRequest\x1a\x1a.discreet.v1.ShareResponse\x12A\n" +
-	"\x06Submit\x12\x1a.discreet.v1.SubmitRequest\x1a\x1b.discreet.v1.SubmitResponse\x12A\n" +
-	"\x06Reveal\x12\x1a.discreet.v1.RevealRequest\x1a\x1b.discreet.v1.RevealResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
+	"\x06Submit\x12\x1a.discreet.v1.SubmitRequest\x1a\x1b.discreet.v1.SubmitResponse\x12G\n" +
+	"\bComplain\x12\x1c.discreet.v1.ComplainRequest\x1a\x1d.discreet.v1.ComplainResponse\x12D\n" +
+	"\aConfirm\x12\x1b.discreet.v1.ConfirmRequest\x1a\x1c.discreet.v1.ConfirmResponse\x12A\n" +
+	"\x06Reveal\x12\x1a.discreet.v1.RevealRequest\x1a\x1b.discreet.v1.RevealResponse\x12Y\n" +
+	"\x0eGetRevocations\x12\".discreet.v1.GetRevocationsRequest\x1a#.discreet.v1.GetRevocationsResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
 
 var file_discreet_rpc_v1_round_service_proto_goTypes = []any{
-	(*proto.TasksRequest)(nil),      // 0: discreet.v1.TasksRequest
-	(*proto.CheckInRequest)(nil),    // 1: discreet.v1.CheckInRequest
-	(*proto.AdvertiseRequest)(nil),  // 2: discreet.v1.AdvertiseRequest
-	(*proto.ShareRequest)(nil),      // 3: discreet.v1.ShareRequest
-	(*proto.SubmitRequest)(nil),     // 4: discreet.v1.SubmitRequest
-	(*proto.RevealRequest)(nil),     // 5: discreet.v1.RevealRequest
-	(*proto.TasksResponse)(nil),     // 6: discreet.v1.TasksResponse
-	(*proto.CheckInResponse)(nil),   // 7: discreet.v1.CheckInResponse
-	(*proto.AdvertiseResponse)(nil), // 8: discreet.v1.AdvertiseResponse
-	(*proto.ShareResponse)(nil),     // 9: discreet.v1.ShareResponse
-	(*proto.SubmitResponse)(nil),    // 10: discreet.v1.SubmitResponse
-	(*proto.RevealResponse)(nil),    // 11: discreet.v1.RevealResponse
+	(*proto.TasksRequest)(nil),           // 0: discreet.v1.TasksRequest
+	(*proto.CheckInRequest)(nil),         // 1: discreet.v1.CheckInRequest
+	(*proto.AdvertiseRequest)(nil),       // 2: discreet.v1.AdvertiseRequest
+	(*proto.ShareRequest)(nil),           // 3: discreet.v1.ShareRequest
+	(*proto.SubmitRequest)(nil),          // 4: discreet.v1.SubmitRequest
+	(*proto.ComplainRequest)(nil),        // 5: discreet.v1.ComplainRequest
+	(*proto.ConfirmRequest)(nil),         // 6: discreet.v1.ConfirmRequest
+	(*proto.RevealRequest)(nil),          // 7: discreet.v1.RevealRequest
+	(*proto.GetRevocationsRequest)(nil),  // 8: discreet.v1.GetRevocationsRequest
+	(*proto.TasksResponse)(nil),          // 9: discreet.v1.TasksResponse
+	(*proto.CheckInResponse)(nil),        // 10: discreet.v1.CheckInResponse
+	(*proto.AdvertiseResponse)(nil),      // 11: discreet.v1.AdvertiseResponse
+	(*proto.ShareResponse)(nil),          // 12: discreet.v1.ShareResponse
+	(*proto.SubmitResponse)(nil),         // 13: discreet.v1.SubmitResponse
+	(*proto.ComplainResponse)(nil),       // 14: discreet.v1.ComplainResponse
+	(*proto.ConfirmResponse)(nil),        // 15: discreet.v1.ConfirmResponse
+	(*proto.RevealResponse)(nil),         // 16: discreet.v1.RevealResponse
+	(*proto.GetRevocationsResponse)(nil), // 17: discreet.v1.GetRevocationsResponse
 }
 var file_discreet_rpc_v1_round_service_proto_depIdxs = []int32{
 	0,  // 0: discreet.rpc.v1.RoundService.Tasks:input_type -> discreet.v1.TasksRequest
@@ -54,15 +63,21 @@ var file_discreet_rpc_v1_round_service_proto_depIdxs = []int32{
 	2,  // 2: discreet.rpc.v1.RoundService.Advertise:input_type -> discreet.v1.AdvertiseRequest
 	3,  // 3: discreet.rpc.v1.RoundService.Share:input_type -> discreet.v1.ShareRequest
 	4,  // 4: discreet.rpc.v1.RoundService.Submit:input_type -> discreet.v1.SubmitRequest
-	5,  // 5: discreet.rpc.v1.RoundService.Reveal:input_type -> discreet.v1.RevealRequest
-	6,  // 6: discreet.rpc.v1.RoundService.Tasks:output_type -> discreet.v1.TasksResponse
-	7,  // 7: discreet.rpc.v1.RoundService.CheckIn:output_type -> discreet.v1.CheckInResponse
-	8,  // 8: discreet.rpc.v1.RoundService.Advertise:output_type -> discreet.v1.AdvertiseResponse
-	9,  // 9: discreet.rpc.v1.RoundService.Share:output_type -> discreet.v1.ShareResponse
-	10, // 10: discreet.rpc.v1.RoundService.Submit:output_type -> discreet.v1.SubmitResponse
-	11, // 11: discreet.rpc.v1.RoundService.Reveal:output_type -> discreet.v1.RevealResponse
-	6,  // [6:12] is the sub-list for method output_type
-	0,  // [0:6] is the sub-list for method input_type
+	5,  // 5: discreet.rpc.v1.RoundService.Complain:input_type -> discreet.v1.ComplainRequest
+	6,  // 6: discreet.rpc.v1.RoundService.Confirm:input_type -> discreet.v1.ConfirmRequest
+	7,  // 7: discreet.rpc.v1.RoundService.Reveal:input_type -> discreet.v1.RevealRequest
+	8,  // 8: discreet.rpc.v1.RoundService.GetRevocations:input_type -> discreet.v1.GetRevocationsRequest
+	9,  // 9: discreet.rpc.v1.RoundService.Tasks:output_type -> discreet.v1.TasksResponse
+	10, // 10: discreet.rpc.v1.RoundService.CheckIn:output_type -> discreet.v1.CheckInResponse
+	11, // 11: discreet.rpc.v1.RoundService.Advertise:output_type -> discreet.v1.AdvertiseResponse
+	12, // 12: discreet.rpc.v1.RoundService.Share:output_type -> discreet.v1.ShareResponse
+	13, // 13: discreet.rpc.v1.RoundService.Submit:output_type -> discreet.v1.SubmitResponse
+	14, // 14: discreet.rpc.v1.RoundService.Complain:output_type -> discreet.v1.ComplainResponse
+	15, // 15: discreet.rpc.v1.RoundService.Confirm:output_type -> discreet.v1.ConfirmResponse
+	16, // 16: discreet.rpc.v1.RoundService.Reveal:output_type -> discreet.v1.RevealResponse
+	17, // 17: discreet.rpc.v1.RoundService.GetRevocations:output_type -> discreet.v1.GetRevocationsResponse
+	9,  // [9:18] is the sub-list for method output_type
+	0,  // [0:9] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

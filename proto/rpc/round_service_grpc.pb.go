@@ -20,12 +20,15 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	RoundService_Tasks_FullMethodName     = "/discreet.rpc.v1.RoundService/Tasks"
-	RoundService_CheckIn_FullMethodName   = "/discreet.rpc.v1.RoundService/CheckIn"
-	RoundService_Advertise_FullMethodName = "/discreet.rpc.v1.RoundService/Advertise"
-	RoundService_Share_FullMethodName     = "/discreet.rpc.v1.RoundService/Share"
-	RoundService_Submit_FullMethodName    = "/discreet.rpc.v1.RoundService/Submit"
-	RoundService_Reveal_FullMethodName    = "/discreet.rpc.v1.RoundService/Reveal"
+	RoundService_Tasks_FullMethodName          = "/discreet.rpc.v1.RoundService/Tasks"
+	RoundService_CheckIn_FullMethodName        = "/discreet.rpc.v1.RoundService/CheckIn"
+	RoundService_Advertise_FullMethodName      = "/discreet.rpc.v1.RoundService/Advertise"
+	RoundService_Share_FullMethodName          = "/discreet.rpc.v1.RoundService/Share"
+	RoundService_Submit_FullMethodName         = "/discreet.rpc.v1.RoundService/Submit"
+	RoundService_Complain_FullMethodName       = "/discreet.rpc.v1.RoundService/Complain"
+	RoundService_Confirm_FullMethodName        = "/discreet.rpc.v1.RoundService/Confirm"
+	RoundService_Reveal_FullMethodName         = "/discreet.rpc.v1.RoundService/Reveal"
+	RoundService_GetRevocations_FullMethodName = "/discreet.rpc.v1.RoundService/GetRevocations"
 )
 
 // RoundServiceClient is the client API for RoundService service.
@@ -46,8 +49,14 @@ type RoundServiceClient interface {
 	Share(ctx context.Context, in *proto.ShareRequest, opts ...grpc.CallOption) (*proto.ShareResponse, error)
 	// Submit is the third step: the masked vector, in chunks, for the survivors.
 	Submit(ctx context.Context, in *proto.SubmitRequest, opts ...grpc.CallOption) (*proto.SubmitResponse, error)
+	// Complain names members whose shares could not be used. It is answered at once.
+	Complain(ctx context.Context, in *proto.ComplainRequest, opts ...grpc.CallOption) (*proto.ComplainResponse, error)
+	// Confirm is the fourth step: a signature over the survivors, for the quorum.
+	Confirm(ctx context.Context, in *proto.ConfirmRequest, opts ...grpc.CallOption) (*proto.ConfirmResponse, error)
 	// Reveal is the last step: the shares that unmask the sum, for the receipt.
 	Reveal(ctx context.Context, in *proto.RevealRequest, opts ...grpc.CallOption) (*proto.RevealResponse, error)
+	// GetRevocations fetches the list of devices that are members no more.
+	GetRevocations(ctx context.Context, in *proto.GetRevocationsRequest, opts ...grpc.CallOption) (*proto.GetRevocationsResponse, error)
 }
 
 type roundServiceClient struct {
@@ -108,10 +117,40 @@ func (c *roundServiceClient) Submit(ctx context.Context, in *proto.SubmitRequest
 	return out, nil
 }
 
+func (c *roundServiceClient) Complain(ctx context.Context, in *proto.ComplainRequest, opts ...grpc.CallOption) (*proto.ComplainResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.ComplainResponse)
+	err := c.cc.Invoke(ctx, RoundService_Complain_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *roundServiceClient) Confirm(ctx context.Context, in *proto.ConfirmRequest, opts ...grpc.CallOption) (*proto.ConfirmResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.ConfirmResponse)
+	err := c.cc.Invoke(ctx, RoundService_Confirm_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 func (c *roundServiceClient) Reveal(ctx context.Context, in *proto.RevealRequest, opts ...grpc.CallOption) (*proto.RevealResponse, error) {
 	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
 	out := new(proto.RevealResponse)
 	err := c.cc.Invoke(ctx, RoundService_Reveal_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *roundServiceClient) GetRevocations(ctx context.Context, in *proto.GetRevocationsRequest, opts ...grpc.CallOption) (*proto.GetRevocationsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.GetRevocationsResponse)
+	err := c.cc.Invoke(ctx, RoundService_GetRevocations_FullMethodName, in, out, cOpts...)
 	if err != nil {
 		return nil, err
 	}
@@ -136,8 +175,14 @@ type RoundServiceServer interface {
 	Share(context.Context, *proto.ShareRequest) (*proto.ShareResponse, error)
 	// Submit is the third step: the masked vector, in chunks, for the survivors.
 	Submit(context.Context, *proto.SubmitRequest) (*proto.SubmitResponse, error)
+	// Complain names members whose shares could not be used. It is answered at once.
+	Complain(context.Context, *proto.ComplainRequest) (*proto.ComplainResponse, error)
+	// Confirm is the fourth step: a signature over the survivors, for the quorum.
+	Confirm(context.Context, *proto.ConfirmRequest) (*proto.ConfirmResponse, error)
 	// Reveal is the last step: the shares that unmask the sum, for the receipt.
 	Reveal(context.Context, *proto.RevealRequest) (*proto.RevealResponse, error)
+	// GetRevocations fetches the list of devices that are members no more.
+	GetRevocations(context.Context, *proto.GetRevocationsRequest) (*proto.GetRevocationsResponse, error)
 	mustEmbedUnimplementedRoundServiceServer()
 }
 
@@ -163,8 +208,17 @@ func (UnimplementedRoundServiceServer) Share(context.Context, *proto.ShareReques
 func (UnimplementedRoundServiceServer) Submit(context.Context, *proto.SubmitRequest) (*proto.SubmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Submit not implemented")
 }
+func (UnimplementedRoundServiceServer) Complain(context.Context, *proto.ComplainRequest) (*proto.ComplainResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Complain not implemented")
+}
+func (UnimplementedRoundServiceServer) Confirm(context.Context, *proto.ConfirmRequest) (*proto.ConfirmResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method Confirm not implemented")
+}
 func (UnimplementedRoundServiceServer) Reveal(context.Context, *proto.RevealRequest) (*proto.RevealResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Reveal not implemented")
+}
+func (UnimplementedRoundServiceServer) GetRevocations(context.Context, *proto.GetRevocationsRequest) (*proto.GetRevocationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetRevocations not implemented")
 }
 func (UnimplementedRoundServiceServer) mustEmbedUnimplementedRoundServiceServer() {}
 func (UnimplementedRoundServiceServer) testEmbeddedByValue()                      {}
@@ -277,6 +331,42 @@ func _RoundService_Submit_Handler(srv interface{}, ctx context.Context, dec func
 	return interceptor(ctx, in, info, handler)
 }
 
+func _RoundService_Complain_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.ComplainRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RoundServiceServer).Complain(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RoundService_Complain_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RoundServiceServer).Complain(ctx, req.(*proto.ComplainRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RoundService_Confirm_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.ConfirmRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RoundServiceServer).Confirm(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RoundService_Confirm_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RoundServiceServer).Confirm(ctx, req.(*proto.ConfirmRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 func _RoundService_Reveal_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
 	in := new(proto.RevealRequest)
 	if err := dec(in); err != nil {
@@ -291,6 +381,24 @@ func _RoundService_Reveal_Handler(srv interface{}, ctx context.Context, dec func
 	}
 	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
 		return srv.(RoundServiceServer).Reveal(ctx, req.(*proto.RevealRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _RoundService_GetRevocations_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.GetRevocationsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(RoundServiceServer).GetRevocations(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: RoundService_GetRevocations_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(RoundServiceServer).GetRevocations(ctx, req.(*proto.GetRevocationsRequest))
 	}
 	return interceptor(ctx, in, info, handler)
 }
@@ -323,8 +431,20 @@ var RoundService_ServiceDesc = grpc.ServiceDesc{
 			Handler:    _RoundService_Submit_Handler,
 		},
 		{
+			MethodName: "Complain",
+			Handler:    _RoundService_Complain_Handler,
+		},
+		{
+			MethodName: "Confirm",
+			Handler:    _RoundService_Confirm_Handler,
+		},
+		{
 			MethodName: "Reveal",
 			Handler:    _RoundService_Reveal_Handler,
+		},
+		{
+			MethodName: "GetRevocations",
+			Handler:    _RoundService_GetRevocations_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
