@@ -4,7 +4,8 @@
 //
 // Begin with [Codec]: Encode runs on a device, Decode at the coordinator, and
 // Fits proves that nothing overflows in between. [Pack] and [AddPacked] are the
-// wire form of a vector. [FedAvg] is what is done with the mean update.
+// wire form of a vector. [Lift] takes a cohort's sum out of its ring and adds it to
+// those of the other cohorts. [FedAvg] is what is done with the mean update.
 //
 // The package does not know who sent what, how vectors are masked, or how they
 // travel.
@@ -75,8 +76,8 @@ func (c Codec) Fits(devices, ringBits int) error {
 	if devices < 1 || devices > 1<<20 {
 		return fmt.Errorf("aggregation: %d devices in a sum, want 1 to %d", devices, 1<<20)
 	}
-	if ringBits < 2 || ringBits > 32 {
-		return fmt.Errorf("aggregation: a ring of %d bits, want 2 to 32", ringBits)
+	if err := checkRing(ringBits); err != nil {
+		return err
 	}
 	if int64(devices)*c.largest() >= 1<<(ringBits-1) || int64(devices)*int64(c.MaxWeight) >= 1<<ringBits {
 		return fmt.Errorf("aggregation: %d devices at %d bits and weight %d overflow a ring of %d bits, want at least %d bits",
@@ -132,29 +133,31 @@ func stochasticRound(v float64, uniform uint32) int64 {
 	return (int64(v*(1<<32)) + int64(uniform)) >> 32
 }
 
-// Decode turns a sum of encodings into the weighted mean update, written to mean,
-// which has one coordinate fewer than sum has words. Only the low ringBits bits of
-// each word count. It returns the sum of the weights; where that is 0 (nobody had
-// data) the mean is zero. The caller has shown with Fits that the sum holds.
-func (c Codec) Decode(mean []float32, sum []uint32, ringBits int) (weight int, err error) {
+// Decode turns a total of encodings, as Lift makes it, into the weighted mean update,
+// written to mean, which has one coordinate fewer than total has words. It returns the
+// sum of the weights; where that is 0 (nobody had data) the mean is zero. A weight
+// below 0 is refused: no devices' encodings sum to it.
+func (c Codec) Decode(mean []float32, total []int64) (weight int, err error) {
 	if err := c.check(); err != nil {
 		return 0, err
 	}
-	if ringBits < 2 || ringBits > 32 {
-		return 0, fmt.Errorf("aggregation: a ring of %d bits, want 2 to 32", ringBits)
+	if len(total) != c.Length(len(mean)) {
+		return 0, fmt.Errorf("aggregation: decoding %d words into %d coordinates, want %d words", len(total), len(mean), c.Length(len(mean)))
 	}
-	if len(sum) != c.Length(len(mean)) {
-		return 0, fmt.Errorf("aggregation: decoding %d words into %d coordinates, want %d words", len(sum), len(mean), c.Length(len(mean)))
+	weight = int(total[len(mean)])
+	if weight < 0 || int64(weight) != total[len(mean)] {
+		return 0, fmt.Errorf("aggregation: the sum of the weights is %d, want 0 to %d; the total is not one of encodings", total[len(mean)], math.MaxInt)
 	}
-	shift := 32 - ringBits
-	weight = int(sum[len(mean)] << shift >> shift)
 	if weight == 0 {
 		clear(mean)
 		return 0, nil
 	}
 	factor := float64(c.MaxWeight) / float64(c.scale()*float64(weight))
-	for i := range mean {
-		mean[i] = float32(float64(int32(sum[i]<<shift)>>shift) * factor)
-	}
+	spread(len(mean), func(lo, hi int) {
+		words, into := total[lo:hi], mean[lo:hi]
+		for i, w := range words {
+			into[i] = float32(float64(w) * factor)
+		}
+	})
 	return weight, nil
 }

@@ -49,7 +49,7 @@ func TestDecodedMeanIsTheWeightedMeanOfClippedUpdates(t *testing.T) {
 	}
 	ring := standard.RingBits(n)
 	mean := make([]float32, dim)
-	weight, err := standard.Decode(mean, sumOf(t, standard, updates, weights), ring)
+	weight, err := standard.Decode(mean, lifted(ring, sumOf(t, standard, updates, weights)))
 	if err != nil || weight != total {
 		t.Fatalf("seed %d: decoded weight %d, %v; want %d", seed, weight, err, total)
 	}
@@ -112,7 +112,7 @@ func TestWorstSumKeepsItsValueWhereFitsSaysSo(t *testing.T) {
 				}
 			}
 			mean := make([]float32, 2)
-			weight, err := c.Decode(mean, sum, ring)
+			weight, err := c.Decode(mean, lifted(ring, sum))
 			if err != nil || weight != n*c.MaxWeight || mean[0] != c.Clip || mean[1] != -c.Clip {
 				t.Errorf("%+v: %d largest updates decode to %v, weight %d, %v; want ±%v, %d", c, n, mean, weight, err, c.Clip, n*c.MaxWeight)
 			}
@@ -122,7 +122,7 @@ func TestWorstSumKeepsItsValueWhereFitsSaysSo(t *testing.T) {
 
 func TestNobodyWithDataDecodesToZero(t *testing.T) {
 	mean := update(10, 1)
-	weight, err := standard.Decode(mean, sumOf(t, standard, [][]float32{make([]float32, 10), update(10, 2)}, []int{0, 0}), 17)
+	weight, err := standard.Decode(mean, lifted(17, sumOf(t, standard, [][]float32{make([]float32, 10), update(10, 2)}, []int{0, 0})))
 	if err != nil || weight != 0 {
 		t.Fatalf("weight %d, %v; want 0", weight, err)
 	}
@@ -135,6 +135,7 @@ func TestNobodyWithDataDecodesToZero(t *testing.T) {
 
 func TestCodecRefusesBadInput(t *testing.T) {
 	dst := make([]uint32, 3)
+	decodes := func(total []int64) error { _, err := standard.Decode(make([]float32, 2), total); return err }
 	for _, tc := range []struct {
 		name string
 		err  error
@@ -152,7 +153,8 @@ func TestCodecRefusesBadInput(t *testing.T) {
 		{"weights overflow", Codec{1, 16, 65535}.Fits(16, 17), "want at least 20 bits"},
 		{"nobody", standard.Fits(0, 20), "0 devices"},
 		{"wide ring", standard.Fits(3, 33), "33 bits"},
-		{"short sum", func() error { _, err := standard.Decode(make([]float32, 2), dst[:2], 20); return err }(), "want 3 words"},
+		{"short total", decodes(make([]int64, 2)), "want 3 words"},
+		{"negative weight of all", decodes([]int64{1, 2, -1}), "weights is -1"},
 	} {
 		if tc.err == nil || !strings.Contains(tc.err.Error(), tc.want) {
 			t.Errorf("%s: error %v, want one with %q", tc.name, tc.err, tc.want)
