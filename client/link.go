@@ -174,8 +174,16 @@ func (l *link) CheckIn(ctx context.Context, q *pb.CheckInRequest) (*pb.CheckInRe
 	return call(ctx, l, l.rounds.CheckIn, q)
 }
 
+func (l *link) GetRevocations(ctx context.Context, q *pb.GetRevocationsRequest) (*pb.GetRevocationsResponse, error) {
+	return call(ctx, l, l.rounds.GetRevocations, q)
+}
+
 func (l *link) GetCheckpoint(ctx context.Context, q *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
 	return call(ctx, l, l.checkpoints.GetCheckpoint, q)
+}
+
+func (l *link) GetLogProof(ctx context.Context, q *pb.GetLogProofRequest) (*pb.GetLogProofResponse, error) {
+	return call(ctx, l, l.checkpoints.GetLogProof, q)
 }
 
 func (l *link) Advertise(ctx context.Context, q *pb.AdvertiseRequest) (*pb.AdvertiseResponse, error) {
@@ -186,8 +194,16 @@ func (l *link) Share(ctx context.Context, q *pb.ShareRequest) (*pb.ShareResponse
 	return call(ctx, l, l.rounds.Share, q)
 }
 
+func (l *link) Complain(ctx context.Context, q *pb.ComplainRequest) (*pb.ComplainResponse, error) {
+	return call(ctx, l, l.rounds.Complain, q)
+}
+
 func (l *link) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitResponse, error) {
 	return call(ctx, l, l.rounds.Submit, q)
+}
+
+func (l *link) Confirm(ctx context.Context, q *pb.ConfirmRequest) (*pb.ConfirmResponse, error) {
+	return call(ctx, l, l.rounds.Confirm, q)
 }
 
 func (l *link) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {
