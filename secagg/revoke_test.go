@@ -129,9 +129,9 @@ func TestSignRevocationsRefuses(t *testing.T) {
 		list RevocationList
 		ca   ed25519.PrivateKey
 	}{
-		"version 0":  {RevocationList{}, revoker},
-		"short key":  {RevocationList{Version: 1}, revoker[:32]},
-		"too many":   {RevocationList{Version: 1, Revoked: many}, revoker},
+		"version 0": {RevocationList{}, revoker},
+		"short key": {RevocationList{Version: 1}, revoker[:32]},
+		"too many":  {RevocationList{Version: 1, Revoked: many}, revoker},
 	} {
 		if _, err := tc.list.Sign(tc.ca); !errors.Is(err, ErrParams) {
 			t.Errorf("%s: %v, want ErrParams", name, err)
