@@ -13,18 +13,21 @@ func TestPackedWordsComeBack(t *testing.T) {
 	const seed = 5
 	source := rand.New(rand.NewPCG(seed, 2))
 	for bits := 1; bits <= 32; bits++ {
-		for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 31, 64, 101} {
+		for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 31, 64, 101, 1000, 1003} {
 			words, sum, want := make([]uint32, n), make([]uint32, n), make([]uint32, n)
 			for i := range words {
 				words[i], sum[i] = source.Uint32(), source.Uint32()
-				want[i] = sum[i] + words[i]<<(32-bits)>>(32-bits)
+				want[i] = (sum[i] + words[i]) << (32 - bits)
 			}
-			packed := make([]byte, PackedSize(n, bits))
+			packed := bytes.Repeat([]byte{0xff}, PackedSize(n, bits))
 			if err := Pack(packed, words, bits); err != nil {
 				t.Fatal(err)
 			}
 			if err := AddPacked(sum, packed, bits); err != nil {
 				t.Fatal(err)
+			}
+			for i := range sum {
+				sum[i] <<= 32 - bits
 			}
 			if !slices.Equal(sum, want) {
 				t.Fatalf("seed %d: %d words of %d bits do not come back", seed, n, bits)
@@ -41,6 +44,29 @@ func TestPackedLayout(t *testing.T) {
 	// 30 bits: 5 in the first ten, all ones in the next, 1 in the last.
 	if want := []byte{0x05, 0xfc, 0x1f, 0x00}; !bytes.Equal(packed, want) {
 		t.Errorf("packed % x, want % x", packed, want)
+	}
+}
+
+// TestPackingIsBitByBit holds every width and length around the groups of eight to
+// the layout as Pack words it, a bit at a time.
+func TestPackingIsBitByBit(t *testing.T) {
+	const seed = 6
+	source := rand.New(rand.NewPCG(seed, 2))
+	for bits := 1; bits <= 32; bits++ {
+		for n := range 64 {
+			words, want := make([]uint32, n), make([]byte, PackedSize(n, bits))
+			for i := range words {
+				words[i] = source.Uint32()
+				for b := range bits {
+					bit := i*bits + b
+					want[bit/8] |= byte(words[i]>>b&1) << (bit % 8)
+				}
+			}
+			packed := make([]byte, len(want))
+			if err := Pack(packed, words, bits); err != nil || !bytes.Equal(packed, want) {
+				t.Fatalf("seed %d: %d words of %d bits pack to % x, %v; want % x", seed, n, bits, packed, err, want)
+			}
+		}
 	}
 }
 
@@ -66,6 +92,8 @@ func FuzzAddPacked(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, uint8(8), uint8(10))
 	f.Add([]byte{0, 4}, uint8(1), uint8(10))
 	f.Add([]byte{}, uint8(0), uint8(1))
+	f.Add(bytes.Repeat([]byte{0xa5, 0xff, 0x00}, 39), uint8(36), uint8(26))
+	f.Add(bytes.Repeat([]byte{0xff}, 128), uint8(32), uint8(32))
 	f.Fuzz(func(t *testing.T, packed []byte, words, bits uint8) {
 		sum := make([]uint32, words)
 		if AddPacked(sum, packed, int(bits)) != nil {
@@ -85,22 +113,24 @@ func BenchmarkPack(b *testing.B)      { benchmarkWire(b, true) }
 func BenchmarkAddPacked(b *testing.B) { benchmarkWire(b, false) }
 
 func benchmarkWire(b *testing.B, pack bool) {
-	const bits = 21
-	for _, n := range []int{10_000, 1_000_000} {
-		b.Run(fmt.Sprintf("%d", n), func(b *testing.B) {
-			words, packed := make([]uint32, n), make([]byte, PackedSize(n, bits))
-			b.SetBytes(int64(4 * n))
-			for b.Loop() {
-				var err error
-				if pack {
-					err = Pack(packed, words, bits)
-				} else {
-					err = AddPacked(words, packed, bits)
+	for _, bits := range []int{23, 26} {
+		for _, n := range []int{10_000, 1_000_000} {
+			b.Run(fmt.Sprintf("%d/bits=%d", n, bits), func(b *testing.B) {
+				words, packed := make([]uint32, n), make([]byte, PackedSize(n, bits))
+				b.SetBytes(int64(4 * n))
+				for b.Loop() {
+					var err error
+					if pack {
+						err = Pack(packed, words, bits)
+					} else {
+						err = AddPacked(words, packed, bits)
+					}
+					if err != nil {
+						b.Fatal(err)
+					}
 				}
-				if err != nil {
-					b.Fatal(err)
-				}
-			}
-		})
+				b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/word")
+			})
+		}
 	}
 }
