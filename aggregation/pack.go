@@ -7,11 +7,12 @@ import (
 
 // Eight words fill whole bytes at any width, so that where a word of a group of
 // eight lies is the same in every group. Words of up to pairBits bits are taken two
-// at a time: 7 bits before the pair and the pair fit 64 bits. A group is read and
-// written through a window of windowBytes, which a group and the bytes that the
-// last pair touches behind it never leave; what is left at the end goes word by word.
+// at a time: a pair begins at an even bit, so that 6 bits before it and the pair fit
+// 64 bits. A group is read and written through a window of windowBytes, which a group
+// and the bytes that the last pair touches behind it never leave; what is left at
+// the end goes word by word.
 const (
-	pairBits    = 28
+	pairBits    = 29
 	windowBytes = 40
 )
 
