@@ -16,6 +16,8 @@ import (
 
 // files serves one file in chunks of ten bytes; change, where set, lies about a chunk.
 type files struct {
+	CheckpointServiceClient // nil: nothing else is called
+
 	file   []byte
 	change func(*pb.GetCheckpointResponse)
 }
@@ -60,7 +62,7 @@ func TestFetchCheckpointRefuses(t *testing.T) {
 		{"a size that shrinks", sum[:], 45, func(r *pb.GetCheckpointResponse) { r.TotalBytes = 15 }, "got 10 bytes at 10 of the checkpoint's 15"},
 		{"other bytes", sum[:], 45, func(r *pb.GetCheckpointResponse) { r.Data[0]++ }, "fetch it again"},
 	} {
-		_, err := FetchCheckpoint(t.Context(), files{file, tc.change}, tc.sum, tc.most)
+		_, err := FetchCheckpoint(t.Context(), files{file: file, change: tc.change}, tc.sum, tc.most)
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: got error %v, want one with %q", tc.name, err, tc.want)
 		}
