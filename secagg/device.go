@@ -1,52 +1,62 @@
 package secagg
 
 import (
-	"bytes"
 	"fmt"
 	"io"
-	"sync"
 
 	"github.com/cloudflare/circl/group"
 )
 
 // Advertised is a device whose advert is on its way and that waits for the roster.
 type Advertised struct {
-	params  Params
-	signer  Signer
-	ctx0    digest
-	own     advert
-	channel keyPair
-	sigma   group.Scalar
-	spent   bool
+	params    Params
+	signer    Signer
+	committed *committed
+	ctx0      digest
+	own       advert
+	channel   *channelKey
+	sigma     group.Scalar
+	spent     bool
 }
 
-// Advertise begins an attempt on a device with fresh secrets and returns the
-// message for the server. rand is crypto/rand.Reader in earnest: whoever knows its
-// bytes knows the masks.
-func Advertise(p Params, s Signer, rand io.Reader) (*Advertised, []byte, error) {
+// Advertise begins an attempt on a device with fresh secrets and returns the message
+// for the server. msg is what the server answered the check-in with. rand is
+// crypto/rand.Reader in earnest: whoever knows its bytes knows the masks.
+func (c *CheckedIn) Advertise(p Params, s Signer, msg []byte, rand io.Reader) (*Advertised, []byte, error) {
+	if c.spent {
+		return nil, nil, ErrSpent
+	}
+	defer c.Wipe()
 	if err := p.check(); err != nil {
 		return nil, nil, err
 	}
 	if err := s.check(p.CA); err != nil {
 		return nil, nil, err
 	}
-	a := &Advertised{params: p, signer: s, ctx0: p.context()}
-	var err error
-	if a.channel, err = newChannelKey(rand); err != nil {
+	committed, err := decodeCommitted(msg)
+	if err != nil {
+		return nil, nil, err
+	}
+	if err := committed.check(DeviceID(s.public()), &c.commitment); err != nil {
+		return nil, nil, err
+	}
+	a := &Advertised{params: p, signer: s, committed: committed, ctx0: p.context()}
+	if a.channel, err = newChannelKey(p.Keys, rand); err != nil {
 		return nil, nil, err
 	}
 	if a.sigma, err = randomScalar(rand); err != nil {
 		a.Wipe()
 		return nil, nil, err
 	}
-	mask := maskKey(&a.ctx0, a.sigma)
+	mask := newMaskKey(p.Keys, &a.ctx0, a.sigma)
 	mask.wipe() // derived again when it is needed
 	copy(a.own.key[:], s.public())
 	copy(a.own.credential[:], s.Credential)
-	a.own.id = DeviceID(s.public())
+	a.own.id, a.own.nonce = DeviceID(s.public()), c.nonce
 	a.own.channel, a.own.mask = a.channel.public, mask.public
-	copy(a.own.signature[:], s.sign(a.own.signed(&a.ctx0)))
-	return a, a.own.append(message(kindAdvert, advertSize)), nil
+	root := committed.hash()
+	copy(a.own.signature[:], s.sign(a.own.signed(&a.ctx0, &root)))
+	return a, a.own.append(message(kindAdvert, p.Keys.advertSize())), nil
 }
 
 // Wipe forgets the secrets; the value answers ErrSpent from then on.
@@ -56,14 +66,14 @@ func (a *Advertised) Wipe() {
 	wipeScalars(a.sigma)
 }
 
-// Share checks the roster, deals shares of the device's two secrets, and returns
-// the message for the server. Any error ends the attempt for this device.
+// Share checks the roster, deals shares of the device's two secrets to its neighbours,
+// and returns the message for the server. Any error ends the attempt for this device.
 func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, error) {
 	if a.spent {
 		return nil, nil, ErrSpent
 	}
 	defer a.Wipe()
-	s, self, err := checkRoster(a.params, a.ctx0, &a.own, roster)
+	s, self, err := a.check(roster)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -72,56 +82,107 @@ func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, erro
 		return nil, nil, err
 	}
 	defer wipeScalars(b)
-	n := len(s.roster)
-	sharesSigma, err := deal(a.sigma, s.threshold, n, rand)
+	d := &dealer{session: s, self: self, mask: newMaskKey(a.params.Keys, &s.ctx0, a.sigma), rand: rand}
+	m, err := d.deal(a.sigma, b)
 	if err != nil {
+		d.wipe()
 		return nil, nil, err
-	}
-	defer wipeScalars(sharesSigma...)
-	sharesB, err := deal(b, s.threshold, n, rand)
-	if err != nil {
-		return nil, nil, err
-	}
-	defer wipeScalars(sharesB...)
-	m := &sharesMessage{commitment: commitment(&s.ctx1, b), sealed: make([][]byte, n)}
-	for to := range n {
-		if to == self {
-			continue
-		}
-		if m.sealed[to], err = s.sealShares(self, to, m, sharesSigma[to], sharesB[to], rand); err != nil {
-			return nil, nil, err
-		}
 	}
 	root := s.leaves(self, m).root()
-	copy(m.signature[:], a.signer.sign(s.sharesSigned(self, &m.commitment, &root)))
-	shared := &Shared{
-		session: s, self: self,
-		channel: a.channel, mask: maskKey(&s.ctx0, a.sigma),
-		seed: selfSeed(&s.ctx1, b), ownShare: sharesB[self].Copy(),
-	}
-	return shared, m.encode(), nil
+	copy(m.signature[:], a.signer.sign(s.sharesSigned(self, m, &root)))
+	return &Shared{
+		session: s, self: self, signer: a.signer, channel: a.channel.copy(), mask: d.mask,
+		seed: selfSeed(&s.ctx1, b), ownShare: d.ownShare, pairs: d.pairs,
+	}, m.encode(s, self), nil
 }
 
-func (s *session) sealShares(from, to int, m *sharesMessage, sigma, b group.Scalar, rand io.Reader) ([]byte, error) {
+// dealer makes a device's dealing.
+type dealer struct {
+	session  *session
+	self     int
+	mask     *maskKey
+	rand     io.Reader
+	ownShare [scalarSize]byte // of b; zero on a sparse graph
+	pairs    []digest         // by slot: seeds of the edges on which this end encapsulates
+}
+
+func (d *dealer) wipe() {
+	d.mask.wipe()
+	clear(d.ownShare[:])
+	clear(d.pairs)
+}
+
+func (d *dealer) deal(sigma, b group.Scalar) (*dealing, error) {
+	s := d.session
+	t, n := s.graph.threshold, s.shares()
+	sharesSigma, err := deal(sigma, t, n, d.rand)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeScalars(sharesSigma...)
+	sharesB, err := deal(b, t, n, d.rand)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeScalars(sharesB...)
+	m := &dealing{b: commitB(&s.ctx1, b)}
+	if s.own() == 1 {
+		d.ownShare = encodeScalar(sharesB[d.self])
+		m.ownShare = s.commitShare(d.self, d.self, shareOfB, &d.ownShare)
+	}
+	neighbours := s.graph.neighbours(d.self)
+	d.pairs = make([]digest, len(neighbours))
+	for slot, to := range neighbours {
+		i := s.shareIndex(d.self, to)
+		q, err := d.parcel(slot, to, &m.b, encodeScalar(sharesSigma[i]), encodeScalar(sharesB[i]))
+		if err != nil {
+			return nil, s.blame(to, err)
+		}
+		m.parcels = append(m.parcels, q)
+	}
+	return m, nil
+}
+
+// parcel makes what one neighbour gets.
+func (d *dealer) parcel(slot, to int, b *digest, sigma, share [scalarSize]byte) (*parcel, error) {
+	s := d.session
 	var plain [sharePair]byte
 	defer clear(plain[:])
-	*(*[scalarSize]byte)(plain[:]) = encodeScalar(sigma)
-	*(*[scalarSize]byte)(plain[scalarSize:]) = encodeScalar(b)
-	sealed, err := seal(&s.roster[to].channel, s.sealedContext(from, to, &m.commitment), plain[:], rand)
-	if err != nil {
-		return nil, &PeerError{s.roster[to].id, err}
+	copy(plain[:], sigma[:])
+	copy(plain[scalarSize:], share[:])
+	q := &parcel{
+		sigma: s.commitShare(d.self, to, shareOfSigma, &sigma),
+		b:     s.commitShare(d.self, to, shareOfB, &share),
 	}
-	return sealed, nil
+	clear(sigma[:])
+	clear(share[:])
+	var h *digest
+	if s.graph.encapsulates(d.self, to) {
+		secret, ciphertext, err := d.mask.encapsulate(s.members[to].id, s.adverts[to].mask)
+		if err != nil {
+			return nil, err
+		}
+		defer clear(secret[:])
+		sum := ciphertextHash(ciphertext)
+		h, q.ciphertext = &sum, ciphertext
+		d.pairs[slot] = s.pairSeed(d.self, to, h, &secret)
+		q.pair = s.commitPair(d.self, to, &d.pairs[slot])
+	}
+	var err error
+	q.sealed, err = s.params.Keys.seal(s.adverts[to].channel, s.sealedContext(d.self, to, b, h), plain[:], d.rand)
+	return q, err
 }
 
 // Shared is a device that has dealt its shares and waits for the others'.
 type Shared struct {
 	session  *session
 	self     int
-	channel  keyPair
-	mask     keyPair
-	seed     digest       // of the self mask
-	ownShare group.Scalar // of b
+	signer   Signer
+	channel  *channelKey
+	mask     *maskKey
+	seed     digest           // of the self mask
+	ownShare [scalarSize]byte // of b, on the complete graph
+	pairs    []digest         // by slot
 	spent    bool
 }
 
@@ -131,220 +192,119 @@ func (d *Shared) Wipe() {
 	d.channel.wipe()
 	d.mask.wipe()
 	clear(d.seed[:])
-	wipeScalars(d.ownShare)
+	clear(d.ownShare[:])
+	clear(d.pairs)
 }
 
-// Open checks and opens what the other members sealed for this device. A bad
-// entry is a PeerError that names its sender and, like every error, ends the
-// attempt for this device: nothing has been masked yet.
-func (d *Shared) Open(msg []byte) (*Masking, error) {
+// Open checks and opens what the neighbours sealed for this device. Who dealt badly,
+// by its own signature, is accused in the complaint, which is nil where nobody did and
+// else is to be sent before the masked vector; this device and that one then have no
+// mask in common. Every error ends the attempt for this device: nothing has been
+// masked yet.
+func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 	if d.spent {
-		return nil, ErrSpent
+		return nil, nil, ErrSpent
 	}
 	defer d.Wipe()
 	s := d.session
-	n := len(s.roster)
-	in, err := decodeInbox(msg, n, d.self)
+	shared, entries, err := s.decodeInbox(msg, d.self)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	sharers := in.shared.places()
-	if len(sharers) < s.needed() {
-		return nil, s.tooFew(len(sharers), "shared")
-	}
-	key, err := newOpener(&d.channel)
+	key, err := d.channel.opener()
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	k := &keeping{session: s, self: d.self, shared: in.shared, sigma: make([]group.Scalar, n), b: make([]group.Scalar, n)}
-	k.b[d.self] = d.ownShare.Copy()
-	masks := &maskSet{}
+	k := newKeeping(s, d.self, d.signer)
+	k.ownShare = d.ownShare
+	masks, complaint, accused, err := d.openAll(k, key, shared, entries)
+	if err == nil && k.opened.count()+s.own() < s.graph.threshold {
+		err = fmt.Errorf("%w: the shares of %d of %d neighbours are here and open, want %d", ErrTooFew, k.opened.count(), s.graph.k, s.graph.threshold-s.own())
+	}
+	if err != nil {
+		k.wipe()
+		masks.wipe()
+		return nil, nil, err
+	}
 	masks.add(&d.seed, false)
-	for _, from := range sharers {
-		if from == d.self {
+	return &Masking{keeping: k, masks: masks, accused: accused}, complaint, nil
+}
+
+// openAll opens the entries one by one and accuses whom it must.
+func (d *Shared) openAll(k *keeping, key *opener, shared bitmap, entries []*inboxEntry) (*maskSet, []byte, []*PeerError, error) {
+	s := d.session
+	neighbours := s.graph.neighbours(d.self)
+	masks := &maskSet{}
+	var accusations []accusation
+	var accused []*PeerError
+	for _, slot := range shared.places() {
+		from, e := neighbours[slot], entries[slot]
+		root := rootOf(s.leaf(from, d.self, e.parcel), s.graph.slot(from, d.self), e.path)
+		if err := s.verifyShares(from, &e.dealing, &root); err != nil {
+			return masks, nil, nil, err
+		}
+		r, err := d.open(k, key, slot, from, e)
+		if err != nil {
+			c := accusation{place: from, reason: r}
+			copy(c.signature[:], d.signer.sign(s.complaintSigned(d.self, from, r)))
+			accusations = append(accusations, c)
+			accused = append(accused, s.blame(from, fmt.Errorf("%v: %w", r, err)))
 			continue
 		}
-		if err := k.open(key, from, in.entries[from]); err != nil {
-			k.wipe()
-			return nil, err
-		}
-		seed, err := pairSeed(s, min(from, d.self), max(from, d.self), &d.mask.secret, &s.roster[from].mask)
-		if err != nil {
-			k.wipe()
-			return nil, &PeerError{s.roster[from].id, err}
-		}
-		masks.add(&seed, from < d.self)
-		clear(seed[:])
+		k.opened.set(slot)
+		masks.add(&k.pairs[slot], !s.graph.encapsulates(d.self, from))
 	}
-	return &Masking{keeping: k, masks: masks}, nil
-}
-
-// keeping is the shares a device keeps for the others until Reveal, by roster
-// place.
-type keeping struct {
-	session *session
-	self    int
-	shared  bitmap
-	sigma   []group.Scalar // nil at self
-	b       []group.Scalar
-}
-
-func (k *keeping) wipe() {
-	wipeScalars(k.sigma...)
-	wipeScalars(k.b...)
-}
-
-// open verifies the sender's signature, then opens the seal and keeps the shares.
-func (k *keeping) open(key *opener, from int, e *inboxEntry) error {
-	s := k.session
-	root := rootOf(s.leaf(from, k.self, e.sealed, &e.commitment), k.self, e.path)
-	if err := s.verifyShares(from, &e.commitment, &root, e.signature[:]); err != nil {
-		return err
+	if accusations == nil {
+		return masks, nil, nil, nil
 	}
-	plain, err := key.open(e.sealed, s.sealedContext(from, k.self, &e.commitment))
+	k.accused = make(map[int]bool)
+	for _, c := range accusations {
+		k.accused[c.place] = true
+	}
+	return masks, appendAccusations(message(kindComplaint, 2+len(accusations)*accusationSize), accusations), accused, nil
+}
+
+// open keeps a neighbour's shares and the seed of the mask in common.
+func (d *Shared) open(k *keeping, key *opener, slot, from int, e *inboxEntry) (reason, error) {
+	s, q := d.session, e.parcel
+	var h *digest
+	receives := s.graph.encapsulates(from, d.self)
+	if receives {
+		sum := ciphertextHash(q.ciphertext)
+		h = &sum
+	}
+	plain, err := key.open(q.sealed, s.sealedContext(from, d.self, &e.b, h))
 	if err != nil {
-		return &PeerError{s.roster[from].id, err}
+		return unopened, err
 	}
 	defer clear(plain)
-	if len(plain) != sharePair {
-		return &PeerError{s.roster[from].id, fmt.Errorf("%w: sealed shares of %d bytes, want %d", ErrMalformed, len(plain), sharePair)}
-	}
-	if k.sigma[from], err = decodeScalar(plain[:scalarSize]); err != nil {
-		return &PeerError{s.roster[from].id, err}
-	}
-	if k.b[from], err = decodeScalar(plain[scalarSize:]); err != nil {
-		return &PeerError{s.roster[from].id, err}
-	}
-	return nil
-}
-
-// Masking is a device that may mask one vector.
-type Masking struct {
-	keeping *keeping
-	masks   *maskSet
-	mu      sync.Mutex
-	covered spans
-	spent   bool
-}
-
-// Mask adds the device's masks to vector[lo:hi], modulo 2^32. The vector has
-// Params.Length words. Ranges that do not overlap may be masked at the same time.
-//
-// Masks hide one vector only once. Mask therefore panics when a word is masked a
-// second time, when the value is spent, and when a range or the vector's length is
-// wrong: a caller that went on would send words in clear.
-func (m *Masking) Mask(vector []uint32, lo, hi int) {
-	length := m.keeping.session.params.Length
-	if len(vector) != length || lo < 0 || hi < lo || hi > length {
-		panic(fmt.Sprintf("secagg: masking [%d,%d) of a vector of %d words, want a vector of %d", lo, hi, len(vector), length))
-	}
-	m.claim(lo, hi)
-	m.masks.apply(vector[lo:hi], lo)
-}
-
-func (m *Masking) claim(lo, hi int) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if m.spent {
-		panic("secagg: masking with a value that is spent")
-	}
-	if !m.covered.add(lo, hi) {
-		panic(fmt.Sprintf("secagg: masking [%d,%d) again; the masks hide one vector only", lo, hi))
-	}
-}
-
-// Done wipes the masks when the whole vector is masked, and panics when it is not.
-// No Mask may be running.
-func (m *Masking) Done() *Masked {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	length := m.keeping.session.params.Length
-	if m.spent || m.covered.words() != length {
-		panic(fmt.Sprintf("secagg: Done after %d of %d words were masked, or called twice", m.covered.words(), length))
-	}
-	m.spent = true
-	m.masks.wipe()
-	return &Masked{keeping: m.keeping}
-}
-
-// Wipe forgets the secrets; the value may not be used from then on. After Done it
-// does nothing.
-func (m *Masking) Wipe() {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	if !m.spent {
-		m.spent = true
-		m.masks.wipe()
-		m.keeping.wipe()
-	}
-}
-
-// Masked is a device whose masked vector is on its way and that will help to
-// remove the masks of one set of survivors.
-type Masked struct {
-	keeping *keeping
-	shown   []byte // the survivors that were answered
-	answer  []byte
-	spent   bool
-}
-
-// Wipe forgets the secrets and the answer; the value answers ErrSpent from then on.
-func (m *Masked) Wipe() {
-	m.spent = true
-	m.keeping.wipe()
-	m.answer = nil
-}
-
-// Reveal checks the survivors and returns the message for the server: for each
-// member that shared exactly one share, of b where it survived and of σ where it
-// did not. The same survivors get the same bytes again; after an answer any other
-// set is refused. A set that is refused leaves the value as it was.
-func (m *Masked) Reveal(survivors []byte) ([]byte, error) {
-	if m.spent {
-		return nil, ErrSpent
-	}
-	if m.answer != nil {
-		if !bytes.Equal(m.shown, survivors) {
-			return nil, fmt.Errorf("%w: this device has revealed for one set of survivors and is shown a second", ErrDiffers)
+	sigma, b := [scalarSize]byte(plain[:scalarSize]), [scalarSize]byte(plain[scalarSize:])
+	defer clear(sigma[:])
+	defer clear(b[:])
+	for _, share := range [][]byte{sigma[:], b[:]} {
+		x, err := decodeScalar(share)
+		if err != nil {
+			return notScalars, err
 		}
-		return bytes.Clone(m.answer), nil
+		wipeScalars(x)
 	}
-	k := m.keeping
-	s := k.session
-	alive, err := decodeSurvivors(survivors, len(s.roster))
-	if err != nil {
-		return nil, err
+	if s.commitShare(from, d.self, shareOfSigma, &sigma) != q.sigma || s.commitShare(from, d.self, shareOfB, &b) != q.b {
+		return uncommitted, ErrMismatch
 	}
-	if err := k.checkSurvivors(alive); err != nil {
-		return nil, err
-	}
-	shares := make([]group.Scalar, 0, len(s.roster))
-	for _, j := range k.shared.places() {
-		if alive.has(j) {
-			shares = append(shares, k.b[j])
-		} else {
-			shares = append(shares, k.sigma[j])
+	if receives {
+		secret, err := d.mask.decapsulate(s.adverts[from].mask, q.ciphertext)
+		if err != nil {
+			return badPair, err
 		}
-	}
-	h := s.survivorsHash(alive)
-	m.answer, m.shown = encodeReveal(&h, shares), bytes.Clone(survivors)
-	k.wipe()
-	return bytes.Clone(m.answer), nil
-}
-
-func (k *keeping) checkSurvivors(alive bitmap) error {
-	s := k.session
-	if !alive.has(k.self) {
-		return fmt.Errorf("%w: the survivors leave this device out, which would unmask what it sent", ErrRefused)
-	}
-	places := alive.places()
-	if len(places) < s.needed() {
-		return s.tooFew(len(places), "survived")
-	}
-	for _, j := range places {
-		if !k.shared.has(j) {
-			return &PeerError{s.roster[j].id, fmt.Errorf("%w: the survivors name a member whose shares never came", ErrRefused)}
+		defer clear(secret[:])
+		k.pairs[slot] = s.pairSeed(from, d.self, h, &secret)
+		if s.commitPair(from, d.self, &k.pairs[slot]) != q.pair {
+			clear(k.pairs[slot][:])
+			return badPair, ErrMismatch
 		}
+	} else {
+		k.pairs[slot] = d.pairs[slot]
 	}
-	return nil
+	k.sigma[slot], k.b[slot] = sigma, b
+	return 0, nil
 }

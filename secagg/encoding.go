@@ -1,28 +1,34 @@
 package secagg
 
-import "fmt"
+import (
+	"fmt"
+	"math/bits"
+)
 
 // Every message begins with its kind and the format's version, and has exactly one
 // length that follows from the step it belongs to.
 
-const formatVersion = 1
+const formatVersion = 2
 
 type kind byte
 
 const (
-	kindAdvert kind = iota + 1
+	kindCommitted kind = iota + 1
+	kindAdvert
 	kindRoster
 	kindShares
 	kindInbox
+	kindComplaint
 	kindSurvivors
-	_ // kept for Confirm, the signed agreement on the survivors
+	kindConfirm
+	kindQuorum
 	kindReveal
 )
 
 const headerSize = 2
 
 func (k kind) String() string {
-	return [...]string{"", "advert", "roster", "shares", "inbox", "survivors", "", "reveal"}[k]
+	return [...]string{"", "committed", "advert", "roster", "shares", "inbox", "complaint", "survivors", "confirm", "quorum", "reveal"}[k]
 }
 
 // message begins a message of the kind whose body has size bytes.
@@ -62,7 +68,26 @@ func (f *fields) next(n int) []byte {
 	return head
 }
 
-// bitmap has a bit for every roster place, place 0 in the lowest bit of the first
+func (f *fields) digest() digest { return digest(f.next(len(digest{}))) }
+
+// atLeast tells whether a body whose length depends on its beginning has that
+// beginning.
+func (f fields) atLeast(k kind, n int) error {
+	if len(f) < n {
+		return fmt.Errorf("%w: %v of %d bytes behind its header, want at least %d", ErrMalformed, k, len(f), n)
+	}
+	return nil
+}
+
+// exactly tells whether what is left of a body has n bytes.
+func (f fields) exactly(k kind, n int) error {
+	if len(f) != n {
+		return fmt.Errorf("%w: %v goes on for %d bytes, want %d", ErrMalformed, k, len(f), n)
+	}
+	return nil
+}
+
+// bitmap has a bit for every place of a list, place 0 in the lowest bit of the first
 // byte.
 type bitmap []byte
 
@@ -73,10 +98,10 @@ func newBitmap(n int) bitmap { return make(bitmap, bitmapSize(n)) }
 // decodeBitmap checks length and that the bits past n are zero.
 func decodeBitmap(b []byte, n int) (bitmap, error) {
 	if len(b) != bitmapSize(n) {
-		return nil, fmt.Errorf("%w: bitmap of %d bytes for %d members, want %d", ErrMalformed, len(b), n, bitmapSize(n))
+		return nil, fmt.Errorf("%w: bitmap of %d bytes for %d places, want %d", ErrMalformed, len(b), n, bitmapSize(n))
 	}
 	if n%8 != 0 && b[len(b)-1]>>(n%8) != 0 {
-		return nil, fmt.Errorf("%w: bitmap has bits past its %d members", ErrMalformed, n)
+		return nil, fmt.Errorf("%w: bitmap has bits past its %d places", ErrMalformed, n)
 	}
 	return append(bitmap(nil), b...), nil
 }
@@ -84,6 +109,14 @@ func decodeBitmap(b []byte, n int) (bitmap, error) {
 func (b bitmap) has(i int) bool { return b[i/8]>>(i%8)&1 == 1 }
 
 func (b bitmap) set(i int) { b[i/8] |= 1 << (i % 8) }
+
+func (b bitmap) count() int {
+	n := 0
+	for _, x := range b {
+		n += bits.OnesCount8(x)
+	}
+	return n
+}
 
 // places lists the set places in order.
 func (b bitmap) places() []int {

@@ -12,8 +12,7 @@ var (
 	ErrSpent = errors.New("secagg: this value was used or wiped already; each serves one step of one attempt")
 	// ErrMember: the sender may not send this message in this step.
 	ErrMember = errors.New("secagg: the sender has no place in this step")
-	// ErrDiffers: the sender's message differs from the one accepted before, or
-	// a device was shown a second set of survivors.
+	// ErrDiffers: the sender's message differs from the one accepted before.
 	ErrDiffers = errors.New("secagg: differs from what was accepted before")
 	// ErrMalformed: the bytes are not an encoding of the expected message.
 	ErrMalformed = errors.New("secagg: malformed message")
@@ -26,8 +25,11 @@ var (
 	ErrTooFew = errors.New("secagg: too few members")
 	// ErrRefused: the other side asked for something this side does not do.
 	ErrRefused = errors.New("secagg: refused")
-	// ErrMismatch: a reconstructed secret is not the one its dealer committed to.
-	ErrMismatch = errors.New("secagg: reconstructed secret does not match its commitment")
+	// ErrMismatch: a secret, a share or a pair's seed is not the one that was
+	// committed to.
+	ErrMismatch = errors.New("secagg: does not match its commitment")
+	// ErrRevoked: a member that the enrolment authority has revoked.
+	ErrRevoked = errors.New("secagg: revoked by the enrolment authority")
 	// ErrParams: the parameters of the attempt are out of bounds.
 	ErrParams = errors.New("secagg: parameters out of bounds")
 )

@@ -8,22 +8,37 @@ import (
 // Every hash and every signature of the protocol is over a transcript with one of
 // these labels (labelSeal is the info of HPKE); no two purposes share one.
 const (
-	labelContext    = "discreet/secagg/v1/context"
-	labelAdvert     = "discreet/secagg/v1/advert"
-	labelAdvertHash = "discreet/secagg/v1/advert-hash"
-	labelMember     = "discreet/secagg/v1/member"
-	labelRoster     = "discreet/secagg/v1/roster"
-	labelKeys       = "discreet/secagg/v1/keys"
-	labelMaskKey    = "discreet/secagg/v1/mask-key"
-	labelCommitment = "discreet/secagg/v1/commit-b"
-	labelSeal       = "discreet/secagg/v1/seal"
-	labelSealed     = "discreet/secagg/v1/sealed"
-	labelLeaf       = "discreet/secagg/v1/leaf"
-	labelNode       = "discreet/secagg/v1/node"
-	labelShares     = "discreet/secagg/v1/shares"
-	labelSelf       = "discreet/secagg/v1/self-mask"
-	labelPair       = "discreet/secagg/v1/pair-mask"
-	labelSurvivors  = "discreet/secagg/v1/survivors"
+	labelContext     = "discreet/secagg/v2/context"
+	labelNonce       = "discreet/secagg/v2/nonce"
+	labelCheckIn     = "discreet/secagg/v2/check-in"
+	labelCommitted   = "discreet/secagg/v2/committed"
+	labelOpened      = "discreet/secagg/v2/opened"
+	labelCohorts     = "discreet/secagg/v2/cohorts"
+	labelAdvert      = "discreet/secagg/v2/advert"
+	labelAdvertHash  = "discreet/secagg/v2/advert-hash"
+	labelMember      = "discreet/secagg/v2/member"
+	labelRoster      = "discreet/secagg/v2/roster"
+	labelGraph       = "discreet/secagg/v2/graph"
+	labelCohort      = "discreet/secagg/v2/cohort"
+	labelKeys        = "discreet/secagg/v2/keys"
+	labelSigma       = "discreet/secagg/v2/sigma"
+	labelMaskKey     = "discreet/secagg/v2/mask-key"
+	labelCoins       = "discreet/secagg/v2/coins"
+	labelMaskPublic  = "discreet/secagg/v2/mask-public"
+	labelCiphertext  = "discreet/secagg/v2/ciphertext"
+	labelCommitB     = "discreet/secagg/v2/commit-b"
+	labelCommitShare = "discreet/secagg/v2/commit-share"
+	labelCommitPair  = "discreet/secagg/v2/commit-pair"
+	labelSeal        = "discreet/secagg/v2/seal"
+	labelSealed      = "discreet/secagg/v2/sealed"
+	labelLeaf        = "discreet/secagg/v2/leaf"
+	labelNode        = "discreet/secagg/v2/node"
+	labelShares      = "discreet/secagg/v2/shares"
+	labelComplaint   = "discreet/secagg/v2/complaint"
+	labelSelf        = "discreet/secagg/v2/self-mask"
+	labelPair        = "discreet/secagg/v2/pair-mask"
+	labelSurvivors   = "discreet/secagg/v2/survivors"
+	labelConfirm     = "discreet/secagg/v2/confirm"
 )
 
 // digest is a SHA-256 value.
@@ -55,3 +70,6 @@ func hash(label string, fields ...[]byte) digest {
 	clear(b)
 	return sum
 }
+
+// u32 is the big-endian bytes of a count or a place.
+func u32(n int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(n)) }

@@ -2,37 +2,121 @@ package secagg
 
 import (
 	"bytes"
+	"crypto/hkdf"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
-	"io"
 
 	"github.com/cloudflare/circl/dh/x25519"
 	"github.com/cloudflare/circl/group"
+	"github.com/cloudflare/circl/kem/xwing"
 )
 
-type keyPair struct{ public, secret x25519.Key }
-
-func (k *keyPair) wipe() { clear(k.secret[:]) }
-
-// newChannelKey draws the key to which others seal shares. It has nothing to do
-// with σ: revealing σ must not open what was sealed.
-func newChannelKey(rand io.Reader) (k keyPair, err error) {
-	if _, err := io.ReadFull(rand, k.secret[:]); err != nil {
-		return keyPair{}, fmt.Errorf("secagg: reading randomness for the channel key: %w", err)
-	}
-	x25519.KeyGen(&k.public, &k.secret)
-	return k, nil
+// sizes are the lengths that depend on the key exchange. An X-Wing key and
+// ciphertext end with those of X25519.
+type sizes struct {
+	public     int // of a channel or mask key
+	ciphertext int // of the mask KEM; without one both ends use their static keys
+	sealed     int // of a sealed pair of shares
 }
 
-// maskKey derives the pair for mask agreement from the shared scalar σ, so that
-// the shares of σ give a vanished device's masks back, and so that what comes back
-// can be checked against the key it advertised.
-func maskKey(ctx0 *digest, sigma group.Scalar) (k keyPair) {
+func (x KeyExchange) sizes() sizes {
+	if x == Classical {
+		return sizes{public: x25519.Size, sealed: x25519.Size + sharePair + sealTag}
+	}
+	return sizes{
+		public: xwing.PublicKeySize, ciphertext: xwing.CiphertextSize,
+		sealed: xwing.CiphertextSize + sharePair + sealTag,
+	}
+}
+
+// maskKey is a device's key pair for mask agreement, all of it derived from the
+// shared scalar σ: the shares of σ give a vanished device's key back, and with it
+// what it encapsulated to others, and what comes back can be checked against what it
+// had advertised.
+type maskKey struct {
+	exchange KeyExchange
+	seed     digest // H(σ): everything else follows from it
+	public   []byte
+	dh       x25519.Key        // classical: the secret key
+	kem      *xwing.PrivateKey // hybrid
+}
+
+func newMaskKey(x KeyExchange, ctx0 *digest, sigma group.Scalar) *maskKey {
 	s := encodeScalar(sigma)
-	k.secret = hash(labelMaskKey, ctx0[:], s[:])
-	clear(s[:])
-	x25519.KeyGen(&k.public, &k.secret)
+	defer clear(s[:])
+	k := &maskKey{exchange: x, seed: hash(labelSigma, ctx0[:], s[:])}
+	secret := expand(&k.seed, []byte(labelMaskKey), xwing.SeedSize)
+	defer clear(secret)
+	if x == Classical {
+		copy(k.dh[:], secret)
+		var public x25519.Key
+		x25519.KeyGen(&public, &k.dh)
+		k.public = public[:]
+		return k
+	}
+	sk, pk := xwing.DeriveKeyPair(secret)
+	k.kem, k.public = sk, make([]byte, xwing.PublicKeySize)
+	pk.Pack(k.public)
 	return k
+}
+
+func (k *maskKey) wipe() {
+	clear(k.seed[:])
+	clear(k.dh[:])
+	if k.kem != nil {
+		*k.kem = xwing.PrivateKey{}
+	}
+}
+
+// expand is HKDF-Expand with SHA-256.
+func expand(key *digest, info []byte, size int) []byte {
+	out, err := hkdf.Expand(sha256.New, key[:], string(info), size)
+	if err != nil {
+		panic(err) // the sizes are constants far below the limit
+	}
+	return out
+}
+
+// encapsulate makes the secret that this device shares with the member who has the
+// given id and public mask key, and the ciphertext that gives it to that member. The
+// same σ makes the same again.
+func (k *maskKey) encapsulate(to ID, public []byte) (secret digest, ciphertext []byte, err error) {
+	if k.exchange == Classical {
+		secret, err = k.agree(public)
+		return secret, nil, err
+	}
+	var pk xwing.PublicKey
+	if err := pk.Unpack(public); err != nil {
+		return digest{}, nil, fmt.Errorf("%w: mask key: %w", ErrBadKey, err)
+	}
+	h := hash(labelMaskPublic, public)
+	coins := expand(&k.seed, transcript(labelCoins, to[:], h[:]), xwing.EncapsulationSeedSize)
+	defer clear(coins)
+	ciphertext = make([]byte, xwing.CiphertextSize)
+	pk.EncapsulateTo(ciphertext, secret[:], coins)
+	return secret, ciphertext, nil
+}
+
+// decapsulate is the other end of encapsulate.
+func (k *maskKey) decapsulate(public, ciphertext []byte) (secret digest, err error) {
+	if k.exchange == Classical {
+		return k.agree(public)
+	}
+	if err := checkPublic(ciphertext); err != nil {
+		return digest{}, err
+	}
+	k.kem.DecapsulateTo(secret[:], ciphertext)
+	return secret, nil
+}
+
+func (k *maskKey) agree(public []byte) (digest, error) {
+	var shared, theirs x25519.Key
+	copy(theirs[:], public)
+	if !x25519.Shared(&shared, &k.dh, &theirs) {
+		return digest{}, fmt.Errorf("%w: X25519 gave zero", ErrBadKey)
+	}
+	return digest(shared), nil
 }
 
 // lowOrder lists the canonical u-coordinates with which X25519 gives zero for
@@ -63,16 +147,30 @@ func mustHex(s string) []byte {
 	return b
 }
 
-// checkPoint refuses a public key that is not the canonical encoding of a field
-// element (two encodings of one key would pass for two keys) or of low order.
-func checkPoint(k *x25519.Key) error {
-	if !lessLittleEndian(k[:], fieldPrimeBytes) {
+// checkPublic refuses a public key or ciphertext whose last 32 bytes, its X25519
+// part, are not the canonical encoding of a field element (two encodings of one key
+// would pass for two keys) or are of low order, with which the agreement gives zero.
+func checkPublic(b []byte) error {
+	point := b[len(b)-x25519.Size:]
+	if !lessLittleEndian(point, fieldPrimeBytes) {
 		return fmt.Errorf("%w: X25519 key is not below 2^255−19", ErrBadKey)
 	}
 	for _, p := range lowOrderPoints {
-		if bytes.Equal(p, k[:]) {
+		if bytes.Equal(p, point) {
 			return fmt.Errorf("%w: X25519 key of low order", ErrBadKey)
 		}
+	}
+	return nil
+}
+
+// checkKey refuses a public key that the exchange cannot use.
+func (x KeyExchange) checkKey(b []byte) error {
+	if err := checkPublic(b); err != nil || x == Classical {
+		return err
+	}
+	var pk xwing.PublicKey
+	if err := pk.Unpack(b); err != nil {
+		return fmt.Errorf("%w: ML-KEM-768 part: %w", ErrBadKey, err)
 	}
 	return nil
 }
@@ -86,18 +184,6 @@ func lessLittleEndian(a, b []byte) bool {
 	return false
 }
 
-// pairSeed is the AES-256 key of the mask between the members at roster places lo
-// and hi, from the mask secret of one and the public key of the other.
-func pairSeed(s *session, lo, hi int, secret, public *x25519.Key) (digest, error) {
-	var shared x25519.Key
-	defer clear(shared[:])
-	if !x25519.Shared(&shared, secret, public) {
-		return digest{}, fmt.Errorf("%w: X25519 gave zero", ErrBadKey)
-	}
-	a, b := s.roster[lo], s.roster[hi]
-	return hash(labelPair, s.ctx1[:], a.id[:], b.id[:], a.mask[:], b.mask[:], shared[:]), nil
-}
-
 // selfSeed is the AES-256 key of a device's own mask.
 func selfSeed(ctx1 *digest, b group.Scalar) digest {
 	s := encodeScalar(b)
@@ -105,10 +191,46 @@ func selfSeed(ctx1 *digest, b group.Scalar) digest {
 	return hash(labelSelf, ctx1[:], s[:])
 }
 
-// commitment is com_b: it binds the dealer to b and, b being a uniform scalar,
-// hides it.
-func commitment(ctx1 *digest, b group.Scalar) digest {
+// commitB is com_b: it binds the dealer to b and, b being a uniform scalar, hides it.
+func commitB(ctx1 *digest, b group.Scalar) digest {
 	s := encodeScalar(b)
 	defer clear(s[:])
-	return hash(labelCommitment, ctx1[:], s[:])
+	return hash(labelCommitB, ctx1[:], s[:])
 }
+
+// The two secrets that every member shares out.
+const (
+	shareOfB     byte = 'b'
+	shareOfSigma byte = 's'
+)
+
+// commitShare binds a dealer to the share of one of its secrets that a member holds.
+// It needs no salt: whoever has fewer than the threshold of shares knows nothing of
+// another, which is a uniform scalar to it.
+func (s *session) commitShare(dealer, holder int, secret byte, share *[scalarSize]byte) digest {
+	return hash(labelCommitShare, s.ctx1[:], s.members[dealer].id[:], s.members[holder].id[:], []byte{secret}, share[:])
+}
+
+// pairSeed is the AES-256 key of the mask between two neighbours, of whom from
+// encapsulated to to. from adds the mask and to subtracts it.
+func (s *session) pairSeed(from, to int, ciphertext *digest, secret *digest) digest {
+	a, b := s.members[from], s.members[to]
+	ha, hb := s.maskPublic(from), s.maskPublic(to)
+	return hash(labelPair, s.ctx1[:], a.id[:], b.id[:], ha[:], hb[:], s.optional(ciphertext), secret[:])
+}
+
+// commitPair binds the two to that seed.
+func (s *session) commitPair(from, to int, seed *digest) digest {
+	return hash(labelCommitPair, s.ctx1[:], s.members[from].id[:], s.members[to].id[:], seed[:])
+}
+
+// optional is a ciphertext's hash as a field of a transcript, empty where the
+// exchange has no ciphertexts.
+func (s *session) optional(ciphertext *digest) []byte {
+	if s.params.Keys == Classical || ciphertext == nil {
+		return nil
+	}
+	return ciphertext[:]
+}
+
+func ciphertextHash(ciphertext []byte) digest { return hash(labelCiphertext, ciphertext) }

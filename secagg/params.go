@@ -10,17 +10,51 @@ const (
 	// MinCohort is the fewest devices whose sum is ever taken: a sum over two is
 	// no secret to either of them.
 	MinCohort = 3
-	// MaxCohort is the most devices the complete graph is used for.
-	MaxCohort = 100
+	// CompleteGraph is the most members that all mask with each other. In a larger
+	// cohort each member has some of the others as its neighbours.
+	CompleteGraph = 100
+	// MaxCohort is the most members of a cohort.
+	MaxCohort = 2000
+	// MaxDevices is the most devices of a round, over all its cohorts.
+	MaxDevices = 20000
+
+	// sigma and eta bound what may go wrong with a sparse graph's randomness: that a
+	// cohort has a graph or a neighbourhood in which the corrupt members learn
+	// something, 2^−sigma (of which a server that tries 2^40 subsets of a roster
+	// uses up half), and that a round fails although no more members vanish than
+	// tolerated, 2^−eta.
+	sigma = 80
+	eta   = 30
+
 	// maxLength bounds the vector to 1 GiB of words.
 	maxLength = 1 << 28
 	// maxTask bounds the task's name.
 	maxTask = 64
+	// mostTolerated bounds the corrupt and the dropout fraction, in 10,000.
+	mostTolerated = 3333
 )
 
+// KeyExchange is how masks and channels are agreed on.
+type KeyExchange int
+
+const (
+	// Hybrid is X-Wing (X25519 with ML-KEM-768): safe as long as either is.
+	Hybrid KeyExchange = iota
+	// Classical is X25519 alone, for vectors that X-Wing's keys would outweigh.
+	Classical
+)
+
+func (x KeyExchange) String() string {
+	if x == Hybrid || x == Classical {
+		return [...]string{"hybrid", "classical"}[x]
+	}
+	return fmt.Sprintf("key exchange %d", int(x))
+}
+
 // Params describe one attempt at a round. Device and server derive everything but
-// CA and MinSurvivors from the plan, and both hash it into the attempt's context:
-// a device that was given another plan makes signatures that the others refuse.
+// CA, MinSurvivors and Revoked from the plan, and both hash it into the attempt's
+// context: a device that was given another plan makes signatures that the others
+// refuse.
 type Params struct {
 	Task    string
 	Round   uint64
@@ -33,18 +67,33 @@ type Params struct {
 	Length int
 	// RingBits is the number of low bits of a word that travel and count, 1 to 32.
 	RingBits int
-	// Cohort is the most devices in the roster, MinCohort to MaxCohort.
+	// Cohort is the most members of a cohort, MinCohort to MaxCohort. More devices are
+	// split into cohorts by lot.
 	Cohort int
-	// MinSurvivors is the fewest members, and the fewest vectors in a sum, that
-	// this side takes part in, MinCohort to Cohort. It is each side's own
-	// and is not hashed.
+	// Corrupt and Dropout are the members of a cohort, in 10,000 and at most 3,333,
+	// that may work for the server, and that may vanish where the graph is sparse.
+	Corrupt, Dropout int
+	// Keys is how keys are agreed on.
+	Keys KeyExchange
+	// MinSurvivors is the fewest members of a roster, and the fewest vectors in a
+	// cohort's sum, that this side takes part in, MinCohort to Cohort. It is each
+	// side's own and is not hashed.
 	MinSurvivors int
+	// Revoked, where set, tells which devices are members no more.
+	Revoked func(ID) bool
 }
 
-// Threshold is the number of shares, of n, that give a secret back: n − ⌊n/3⌋.
-// So ⌊n/3⌋ devices may vanish. A server that keeps to the protocol learns nothing more
-// from t−1 members; docs/threat-model.md says what one does that lies.
+// Threshold is the number of shares, of n, that give a secret back on the complete
+// graph: n − ⌊n/3⌋. So ⌊n/3⌋ members may vanish, and any n − ⌊n/3⌋ − 1 learn nothing.
 func Threshold(n int) int { return n - n/3 }
+
+// Quorum is the number of signatures under one set of survivors, of n members of
+// whom corrupt in 10,000 may sign anything: ⌊(n+c)/2⌋ + 1 with c = ⌊n·corrupt/10000⌋.
+// Two sets cannot both have as many, as no honest member signs twice.
+func Quorum(n, corrupt int) int { return (n+n*corrupt/10000)/2 + 1 }
+
+// Cohorts is the number of cohorts that a round of so many devices is split into.
+func Cohorts(devices, cohort int) int { return (devices + cohort - 1) / cohort }
 
 func (p *Params) check() error {
 	switch {
@@ -58,6 +107,12 @@ func (p *Params) check() error {
 		return fmt.Errorf("%w: ring of %d bits, want 1 to 32", ErrParams, p.RingBits)
 	case p.Cohort < MinCohort || p.Cohort > MaxCohort:
 		return fmt.Errorf("%w: cohort of %d, want %d to %d", ErrParams, p.Cohort, MinCohort, MaxCohort)
+	case p.Corrupt < 0 || p.Corrupt > mostTolerated:
+		return fmt.Errorf("%w: %d corrupt members in 10,000, want 0 to %d", ErrParams, p.Corrupt, mostTolerated)
+	case p.Dropout < 0 || p.Dropout > mostTolerated:
+		return fmt.Errorf("%w: %d vanishing members in 10,000, want 0 to %d", ErrParams, p.Dropout, mostTolerated)
+	case p.Keys != Hybrid && p.Keys != Classical:
+		return fmt.Errorf("%w: %v, want %v or %v", ErrParams, p.Keys, Hybrid, Classical)
 	case p.MinSurvivors < MinCohort:
 		return fmt.Errorf("%w: minimum of %d survivors, want at least %d: the sum of fewer hides nobody", ErrParams, p.MinSurvivors, MinCohort)
 	case p.MinSurvivors > p.Cohort:
@@ -66,6 +121,8 @@ func (p *Params) check() error {
 	return nil
 }
 
+func (p *Params) revoked(id ID) bool { return p.Revoked != nil && p.Revoked(id) }
+
 // context is ctx0: it binds all that an attempt is about.
 func (p *Params) context() digest {
 	return hash(labelContext,
@@ -73,8 +130,6 @@ func (p *Params) context() digest {
 		[]byte(p.Task),
 		binary.BigEndian.AppendUint64(nil, p.Round),
 		binary.BigEndian.AppendUint32(nil, p.Attempt),
-		binary.BigEndian.AppendUint32(nil, uint32(p.Length)),
-		binary.BigEndian.AppendUint32(nil, uint32(p.RingBits)),
-		binary.BigEndian.AppendUint32(nil, uint32(p.Cohort)),
+		u32(p.Length), u32(p.RingBits), u32(p.Cohort), u32(p.Corrupt), u32(p.Dropout), u32(int(p.Keys)),
 		p.Plan)
 }

@@ -1,58 +1,86 @@
 package secagg
 
 import (
+	"crypto/ed25519"
 	"fmt"
-
-	"github.com/cloudflare/circl/group"
 )
 
-// survivorsHash names a set of survivors in one attempt.
-func (s *session) survivorsHash(survivors bitmap) digest {
-	return hash(labelSurvivors, s.ctx1[:], survivors)
+// shown is what a device is told of the survivors: who they are, and which of them
+// have accused it.
+type shown struct {
+	alive       bitmap
+	accusations []accusation
 }
 
-func encodeSurvivors(survivors bitmap) []byte {
-	return append(message(kindSurvivors, len(survivors)), survivors...)
+func (v *shown) encode() []byte {
+	b := append(message(kindSurvivors, len(v.alive)+2+len(v.accusations)*accusationSize), v.alive...)
+	return appendAccusations(b, v.accusations)
 }
 
-func decodeSurvivors(msg []byte, n int) (bitmap, error) {
-	b, err := body(kindSurvivors, msg, bitmapSize(n))
+func decodeSurvivors(msg []byte, n int) (*shown, error) {
+	if err := checkHeader(kindSurvivors, msg); err != nil {
+		return nil, err
+	}
+	f := fields(msg[headerSize:])
+	if err := f.atLeast(kindSurvivors, bitmapSize(n)); err != nil {
+		return nil, err
+	}
+	alive, err := decodeBitmap(f.next(bitmapSize(n)), n)
 	if err != nil {
 		return nil, err
 	}
-	return decodeBitmap(b, n)
+	list, err := f.takeAccusations(kindSurvivors, n)
+	return &shown{alive, list}, err
 }
 
-// A reveal holds, for every member that shared and in roster order, one scalar:
-// the share of its b where it survived and the share of its σ where it did not.
-// There is no room for both.
+// A quorum is who signed a set of survivors, and their signatures.
 
-func revealSize(sharers int) int { return len(digest{}) + sharers*scalarSize }
-
-func encodeReveal(survivors *digest, shares []group.Scalar) []byte {
-	b := message(kindReveal, revealSize(len(shares)))
-	b = append(b, survivors[:]...)
-	for _, x := range shares {
-		e := encodeScalar(x)
-		b = append(b, e[:]...)
+func encodeQuorum(signers bitmap, signatures map[int][]byte) []byte {
+	places := signers.places()
+	b := append(message(kindQuorum, len(signers)+len(places)*ed25519.SignatureSize), signers...)
+	for _, p := range places {
+		b = append(b, signatures[p]...)
 	}
 	return b
 }
 
-func decodeReveal(msg []byte, survivors *digest, sharers int) ([]group.Scalar, error) {
-	b, err := body(kindReveal, msg, revealSize(sharers))
+// checkQuorum tells whether enough members signed the survivors.
+func (s *session) checkQuorum(msg []byte, survivors bitmap) error {
+	if err := checkHeader(kindQuorum, msg); err != nil {
+		return err
+	}
+	n := len(s.members)
+	f := fields(msg[headerSize:])
+	if err := f.atLeast(kindQuorum, bitmapSize(n)); err != nil {
+		return err
+	}
+	signers, err := decodeBitmap(f.next(bitmapSize(n)), n)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	f := fields(b)
-	if digest(f.next(len(digest{}))) != *survivors {
-		return nil, fmt.Errorf("%w: the reveal is for other survivors or another attempt", ErrMalformed)
+	places := signers.places()
+	if err := f.exactly(kindQuorum, len(places)*ed25519.SignatureSize); err != nil {
+		return err
 	}
-	shares := make([]group.Scalar, sharers)
-	for i := range shares {
-		if shares[i], err = decodeScalar(f.next(scalarSize)); err != nil {
-			return nil, err
+	if len(places) < s.quorum {
+		return fmt.Errorf("%w: %d of %d members signed these survivors, want at least %d: the server may have shown others another set",
+			ErrTooFew, len(places), n, s.quorum)
+	}
+	signed := s.confirmSigned(survivors)
+	for _, p := range places {
+		if !s.verify(p, signed, f.next(ed25519.SignatureSize)) {
+			return s.blame(p, fmt.Errorf("%w: the quorum holds a signature that is not this member's under these survivors", ErrForged))
 		}
 	}
-	return shares, nil
+	return nil
+}
+
+// A reveal holds, for every member whose share the device has and in roster order, one
+// share: of its b where it survived and of its σ where it did not. There is no room for
+// both. Behind it stands the seed of the mask between the two where the device alone
+// has used it: the member did not survive, or could not.
+
+// revealSize is the body's length for shares and seeds of those numbers.
+func revealSize(shares, seeds int) int {
+	return len(digest{}) + shares*scalarSize + seeds*len(digest{})
 }

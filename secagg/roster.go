@@ -4,182 +4,255 @@ import (
 	"bytes"
 	"encoding/binary"
 	"fmt"
-	"slices"
 
-	"github.com/cloudflare/circl/dh/x25519"
-	"github.com/cloudflare/circl/sign/ed25519"
+	"crypto/ed25519"
 )
 
-// advert is what a device tells all others about itself.
+// advert is what a device tells its neighbours about itself.
 type advert struct {
 	id         ID
 	key        [ed25519.PublicKeySize]byte
 	credential [ed25519.SignatureSize]byte
-	channel    x25519.Key
-	mask       x25519.Key
+	nonce      digest
+	channel    []byte
+	mask       []byte
 	signature  [ed25519.SignatureSize]byte
 }
 
-const advertSize = ed25519.PublicKeySize + ed25519.SignatureSize + 2*x25519.Size + ed25519.SignatureSize
+// keysSize is the part of an advert that only neighbours are sent.
+func (x KeyExchange) keysSize() int { return 2*x.sizes().public + ed25519.SignatureSize }
+
+func (x KeyExchange) advertSize() int {
+	return ed25519.PublicKeySize + ed25519.SignatureSize + len(digest{}) + x.keysSize()
+}
 
 func (a *advert) append(b []byte) []byte {
 	b = append(b, a.key[:]...)
 	b = append(b, a.credential[:]...)
-	b = append(b, a.channel[:]...)
-	b = append(b, a.mask[:]...)
+	b = append(b, a.nonce[:]...)
+	return a.appendKeys(b)
+}
+
+func (a *advert) appendKeys(b []byte) []byte {
+	b = append(b, a.channel...)
+	b = append(b, a.mask...)
 	return append(b, a.signature[:]...)
 }
 
-// decodeAdvert takes advertSize bytes.
-func decodeAdvert(b []byte) (a advert) {
+// decodeAdvert takes x.advertSize bytes and keeps them.
+func decodeAdvert(x KeyExchange, b []byte) *advert {
 	f := fields(b)
+	a := &advert{}
 	copy(a.key[:], f.next(len(a.key)))
 	copy(a.credential[:], f.next(len(a.credential)))
-	copy(a.channel[:], f.next(len(a.channel)))
-	copy(a.mask[:], f.next(len(a.mask)))
-	copy(a.signature[:], f.next(len(a.signature)))
+	a.nonce = f.digest()
+	a.takeKeys(x, f)
 	a.id = DeviceID(a.key[:])
 	return a
 }
 
-// signed is what the advert's signature is over.
-func (a *advert) signed(ctx0 *digest) []byte {
-	return transcript(labelAdvert, ctx0[:], a.id[:], a.channel[:], a.mask[:])
+func (a *advert) takeKeys(x KeyExchange, f fields) {
+	public := x.sizes().public
+	a.channel, a.mask = f.next(public), f.next(public)
+	copy(a.signature[:], f.next(len(a.signature)))
 }
 
-// check verifies everything about an advert that does not depend on other members.
-func (a *advert) check(p *Params, ctx0 *digest) error {
-	if err := checkPoint(&a.channel); err != nil {
+// member is what all others are told of the device.
+func (a *advert) member() member {
+	return member{id: a.id, key: a.key, credential: a.credential, nonce: a.nonce, advert: a.hash()}
+}
+
+func (a *advert) hash() digest { return hash(labelAdvertHash, a.append(nil)) }
+
+// signed is what the advert's signature is over.
+func (a *advert) signed(ctx0, committed *digest) []byte {
+	return transcript(labelAdvert, ctx0[:], a.id[:], a.channel, a.mask, a.nonce[:], committed[:])
+}
+
+// check verifies what an advert says by itself, but for the credential.
+func (a *advert) check(p *Params, ctx0, committed *digest) error {
+	if err := p.Keys.checkKey(a.channel); err != nil {
 		return &PeerError{a.id, fmt.Errorf("channel key: %w", err)}
 	}
-	if err := checkPoint(&a.mask); err != nil {
+	if err := p.Keys.checkKey(a.mask); err != nil {
 		return &PeerError{a.id, fmt.Errorf("mask key: %w", err)}
 	}
-	if err := VerifyCredential(p.CA, a.key[:], a.credential[:]); err != nil {
-		return &PeerError{a.id, err}
-	}
-	if !ed25519.Verify(a.key[:], a.signed(ctx0), a.signature[:]) {
-		return &PeerError{a.id, fmt.Errorf("%w: the advert is not signed by its device for this task, round, attempt and plan", ErrForged)}
+	if !ed25519.Verify(a.key[:], a.signed(ctx0, committed), a.signature[:]) {
+		return &PeerError{a.id, fmt.Errorf("%w: the advert is not signed by its device for this task, round, attempt, plan and root of check-ins", ErrForged)}
 	}
 	return nil
 }
 
-// keysHash binds sealed shares to the keys of both ends.
-func keysHash(a *advert) digest {
-	return hash(labelKeys, a.id[:], a.channel[:], a.mask[:])
-}
-
-// session is what both sides know of an attempt once the roster is fixed.
-type session struct {
-	params    Params
-	ctx0      digest
-	ctx1      digest
-	roster    []advert // ascending by id
-	keys      []digest // keysHash of each
-	threshold int
-}
-
-// newSession takes adverts that were checked one by one, ascending by id.
-func newSession(p Params, ctx0 digest, members []advert) *session {
-	s := &session{params: p, ctx0: ctx0, roster: members, threshold: Threshold(len(members))}
-	leaves := [][]byte{ctx0[:]}
-	for i := range members {
-		a := &members[i]
-		advertHash := hash(labelAdvertHash, a.append(nil))
-		leaf := hash(labelMember, a.id[:], a.key[:], a.credential[:], advertHash[:])
-		leaves = append(leaves, leaf[:])
-		s.keys = append(s.keys, keysHash(a))
+// checkMember verifies that the authority admitted a member and has not revoked it.
+func (p *Params) checkMember(id ID, key, credential []byte) error {
+	if err := VerifyCredential(p.CA, key, credential); err != nil {
+		return &PeerError{id, err}
 	}
-	s.ctx1 = hash(labelRoster, leaves...)
-	return s
-}
-
-// place is the member's place in the roster.
-func (s *session) place(id ID) (int, bool) {
-	return slices.BinarySearchFunc(s.roster, id, func(a advert, id ID) int { return bytes.Compare(a.id[:], id[:]) })
-}
-
-func (s *session) ids(places []int) []ID {
-	out := make([]ID, len(places))
-	for i, p := range places {
-		out[i] = s.roster[p].id
+	if p.revoked(id) {
+		return &PeerError{id, fmt.Errorf("%w", ErrRevoked)}
 	}
-	return out
+	return nil
 }
 
-// needed is the fewest members with which a step may end.
-func (s *session) needed() int { return max(s.threshold, s.params.MinSurvivors) }
-
-// tooFew says that a step has fewer members than it needs.
-func (s *session) tooFew(got int, did string) error {
-	return fmt.Errorf("%w: %d of %d members %s, want at least %d (threshold %d, minimum survivors %d)",
-		ErrTooFew, got, len(s.roster), did, s.needed(), s.threshold, s.params.MinSurvivors)
+// roster is the message by which a device learns of its cohort.
+type roster struct {
+	present bitmap // by place in the tree of commitments
+	members []member
+	proof   []digest // of the tree of commitments
+	opened  digest   // root of the tree of nonces; zero where there is one cohort
+	path    []byte   // of the device's own nonce in it
+	keys    fields   // of the neighbours, ascending
 }
 
-func encodeRoster(members []advert) []byte {
-	b := message(kindRoster, 2+len(members)*advertSize)
-	b = binary.BigEndian.AppendUint16(b, uint16(len(members)))
-	for i := range members {
-		b = members[i].append(b)
+// prefix is what is the same for all members of a cohort.
+func (r *roster) prefix() []byte {
+	b := message(kindRoster, 2+len(r.present)+len(r.members)*memberSize+(len(r.proof)+1)*len(digest{}))
+	b = binary.BigEndian.AppendUint16(b, uint16(len(r.members)))
+	b = append(b, r.present...)
+	for i := range r.members {
+		b = r.members[i].append(b)
+	}
+	for i := range r.proof {
+		b = append(b, r.proof[i][:]...)
 	}
 	return b
 }
 
 // decodeRoster checks the form of a roster, including that ids ascend (so that
-// none is there twice), and nothing about its members.
-func decodeRoster(msg []byte, cohort int) ([]advert, error) {
+// none is there twice), and nothing about its members. The keys of the neighbours
+// are left uncut, as who they are follows from the rest.
+func decodeRoster(msg []byte, p *Params, c *committed) (*roster, error) {
 	if err := checkHeader(kindRoster, msg); err != nil {
 		return nil, err
 	}
-	b := msg[headerSize:]
-	if len(b) < 2 {
-		return nil, fmt.Errorf("%w: roster without its count", ErrMalformed)
+	f := fields(msg[headerSize:])
+	if err := f.atLeast(kindRoster, 2+bitmapSize(c.devices)); err != nil {
+		return nil, err
 	}
-	n := int(binary.BigEndian.Uint16(b))
-	if n > cohort {
-		return nil, fmt.Errorf("%w: roster of %d members, the plan allows %d", ErrRefused, n, cohort)
+	n := int(binary.BigEndian.Uint16(f.next(2)))
+	if n > p.Cohort {
+		return nil, fmt.Errorf("%w: roster of %d members, the plan allows %d", ErrRefused, n, p.Cohort)
 	}
-	if len(b) != 2+n*advertSize {
-		return nil, fmt.Errorf("%w: roster of %d bytes for %d members, want %d", ErrMalformed, len(msg), n, headerSize+2+n*advertSize)
+	if n < p.MinSurvivors {
+		return nil, fmt.Errorf("%w: roster of %d members, this device's minimum is %d", ErrTooFew, n, p.MinSurvivors)
 	}
-	f := fields(b[2:])
-	members := make([]advert, n)
-	for i := range members {
-		members[i] = decodeAdvert(f.next(advertSize))
-		if i > 0 && bytes.Compare(members[i-1].id[:], members[i].id[:]) >= 0 {
-			return nil, &PeerError{members[i].id, fmt.Errorf("%w: ids of the roster do not ascend: a member is there twice or out of place", ErrMalformed)}
+	r := &roster{}
+	var err error
+	if r.present, err = decodeBitmap(f.next(bitmapSize(c.devices)), c.devices); err != nil {
+		return nil, err
+	}
+	if r.present.count() != n {
+		return nil, fmt.Errorf("%w: roster of %d members at %d places", ErrMalformed, n, r.present.count())
+	}
+	hashes := proofSize(c.devices, r.present)
+	rest := n*memberSize + hashes*len(digest{})
+	if Cohorts(c.devices, p.Cohort) > 1 {
+		rest += (1 + depth(c.devices)) * len(digest{})
+	}
+	if err := f.atLeast(kindRoster, rest); err != nil {
+		return nil, err
+	}
+	r.members = make([]member, n)
+	for i := range r.members {
+		r.members[i] = decodeMember(f.next(memberSize))
+		if i > 0 && bytes.Compare(r.members[i-1].id[:], r.members[i].id[:]) >= 0 {
+			return nil, &PeerError{r.members[i].id, fmt.Errorf("%w: ids of the roster do not ascend: a member is there twice or out of place", ErrMalformed)}
 		}
 	}
-	return members, nil
+	for range hashes {
+		r.proof = append(r.proof, f.digest())
+	}
+	if Cohorts(c.devices, p.Cohort) > 1 {
+		r.opened, r.path = f.digest(), f.next(depth(c.devices)*len(digest{}))
+	}
+	r.keys = f
+	return r, nil
 }
 
-// checkRoster is a device's whole check of the roster it was sent.
-func checkRoster(p Params, ctx0 digest, own *advert, msg []byte) (*session, int, error) {
-	members, err := decodeRoster(msg, p.Cohort)
+// check is a device's whole check of the roster it was sent: who the members are, and
+// that neither they nor who neighbours whom were for the server to choose.
+func (a *Advertised) check(msg []byte) (*session, int, error) {
+	p, c := &a.params, a.committed
+	r, err := decodeRoster(msg, p, c)
 	if err != nil {
 		return nil, 0, err
 	}
-	if len(members) < p.MinSurvivors {
-		return nil, 0, fmt.Errorf("%w: roster of %d members, this device's minimum is %d", ErrTooFew, len(members), p.MinSurvivors)
-	}
-	seen := make(map[x25519.Key]bool, 2*len(members))
-	for i := range members {
-		a := &members[i]
-		if err := a.check(&p, &ctx0); err != nil {
+	places, leaves := r.present.places(), make([]digest, len(r.members))
+	for i := range r.members {
+		m := &r.members[i]
+		if err := p.checkMember(m.id, m.key[:], m.credential[:]); err != nil {
 			return nil, 0, err
 		}
-		if seen[a.channel] || seen[a.mask] || a.channel == a.mask {
-			return nil, 0, &PeerError{a.id, fmt.Errorf("%w: the key stands in the roster twice", ErrBadKey)}
-		}
-		seen[a.channel], seen[a.mask] = true, true
+		commitment := hash(labelNonce, m.nonce[:])
+		leaves[i] = checkInLeaf(m.id, &commitment)
 	}
-	s := newSession(p, ctx0, members)
-	self, ok := s.place(own.id)
-	if !ok {
+	root, err := rootFrom(c.devices, r.present, leaves, r.proof)
+	if err != nil {
+		return nil, 0, err
+	}
+	if root != c.root {
+		return nil, 0, fmt.Errorf("%w: the roster's members and nonces are not those that were committed to when they checked in", ErrForged)
+	}
+	if !r.present.has(c.place) {
 		return nil, 0, fmt.Errorf("%w: this device is not in the roster", ErrRefused)
 	}
-	if members[self] != *own {
+	committed := c.hash()
+	cohort, cohorts, err := a.checkLot(r, places, &committed)
+	if err != nil {
+		return nil, 0, err
+	}
+	s := newSession(*p, a.ctx0, committed, cohort, cohorts, r.members)
+	self, ok := s.place(a.own.id)
+	if !ok || s.members[self] != a.own.member() {
 		return nil, 0, fmt.Errorf("%w: the roster shows another advert for this device than it sent", ErrForged)
 	}
-	return s, self, nil
+	s.know(self, &a.own)
+	return s, self, a.takeNeighbours(s, self, r.keys, &committed)
+}
+
+// checkLot draws the lot again and holds the members against it.
+func (a *Advertised) checkLot(r *roster, places []int, committed *digest) (cohort, cohorts int, err error) {
+	c := a.committed
+	cohorts = Cohorts(c.devices, a.params.Cohort)
+	if cohorts == 1 {
+		return 0, 1, nil
+	}
+	if rootOf(openedLeaf(a.own.id, &a.own.nonce), c.place, r.path) != r.opened {
+		return 0, 0, fmt.Errorf("%w: the cohorts were drawn without this device's nonce", ErrForged)
+	}
+	lot := drawLot(&a.ctx0, committed, &r.opened, c.devices, cohorts)
+	cohort = lot.cohort(c.place)
+	for i, place := range places {
+		if lot.cohort(place) != cohort {
+			return 0, 0, &PeerError{r.members[i].id, fmt.Errorf("%w: the member was drawn into cohort %d and not into %d, this device's", ErrForged, lot.cohort(place), cohort)}
+		}
+	}
+	return cohort, cohorts, nil
+}
+
+// takeNeighbours checks the neighbours' adverts.
+func (a *Advertised) takeNeighbours(s *session, self int, f fields, committed *digest) error {
+	p := &a.params
+	neighbours := s.graph.neighbours(self)
+	if err := f.exactly(kindRoster, len(neighbours)*p.Keys.keysSize()); err != nil {
+		return err
+	}
+	seen := map[string]bool{string(a.own.channel): true, string(a.own.mask): true}
+	for _, j := range neighbours {
+		m := &s.members[j]
+		ad := &advert{id: m.id, key: m.key, credential: m.credential, nonce: m.nonce}
+		ad.takeKeys(p.Keys, f.next(p.Keys.keysSize()))
+		if ad.hash() != m.advert {
+			return &PeerError{m.id, fmt.Errorf("%w: the neighbour's advert is not the one that the roster names", ErrForged)}
+		}
+		if err := ad.check(p, &a.ctx0, committed); err != nil {
+			return err
+		}
+		if seen[string(ad.channel)] || seen[string(ad.mask)] || bytes.Equal(ad.channel, ad.mask) {
+			return &PeerError{m.id, fmt.Errorf("%w: the key stands in the roster twice", ErrBadKey)}
+		}
+		seen[string(ad.channel)], seen[string(ad.mask)] = true, true
+		s.know(j, ad)
+	}
+	return nil
 }

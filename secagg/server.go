@@ -4,29 +4,58 @@ import (
 	"bytes"
 	"fmt"
 	"slices"
-
-	"github.com/cloudflare/circl/dh/x25519"
 )
 
-// Adverts is a server that gathers adverts.
+// Adverts is a server that gathers the adverts of a round's devices.
 type Adverts struct {
 	params Params
 	ctx0   digest
-	adverts
-	spent bool
+	root   digest // as the members sign it
+	tree   tree   // of the commitments
+	ids    []ID   // ascending: the places of the tree
+	commit []digest
+	got    []*advert // by place
+	count  int
+	keys   map[string]bool
+	spent  bool
 }
 
-type adverts struct {
-	byID map[ID]advert
-	keys map[x25519.Key]bool
-}
-
-// NewServer begins an attempt on the server.
-func NewServer(p Params) (*Adverts, error) {
+// NewServer begins an attempt on the server with the devices that checked in and
+// what they committed to. More than Params.Cohort of them are split into cohorts.
+func NewServer(p Params, checkIns map[ID][32]byte) (*Adverts, error) {
 	if err := p.check(); err != nil {
 		return nil, err
 	}
-	return &Adverts{params: p, ctx0: p.context(), adverts: adverts{map[ID]advert{}, map[x25519.Key]bool{}}}, nil
+	if n := len(checkIns); n < p.MinSurvivors || n > MaxDevices {
+		return nil, fmt.Errorf("%w: %d devices checked in, want %d to %d", ErrTooFew, n, p.MinSurvivors, MaxDevices)
+	}
+	a := &Adverts{params: p, ctx0: p.context(), keys: make(map[string]bool)}
+	for id := range checkIns {
+		a.ids = append(a.ids, id)
+	}
+	slices.SortFunc(a.ids, compareIDs)
+	a.got, a.commit = make([]*advert, len(a.ids)), make([]digest, len(a.ids))
+	leaves := make([]digest, len(a.ids))
+	for i, id := range a.ids {
+		a.commit[i] = checkIns[id]
+		leaves[i] = checkInLeaf(id, &a.commit[i])
+	}
+	a.tree = newTree(leaves)
+	a.root = (&committed{devices: len(a.ids), root: a.tree.root()}).hash()
+	return a, nil
+}
+
+
+func (a *Adverts) place(id ID) (int, bool) { return slices.BinarySearchFunc(a.ids, id, compareIDs) }
+
+// Committed is the answer to a device's check-in.
+func (a *Adverts) Committed(id ID) ([]byte, error) {
+	place, ok := a.place(id)
+	if !ok {
+		return nil, &PeerError{id, fmt.Errorf("%w: it did not check in", ErrMember)}
+	}
+	c := committed{devices: len(a.ids), place: place, root: a.tree.root(), path: a.tree.path(place)}
+	return c.encode(), nil
 }
 
 // Add takes the advert of a device whose identity the caller has authenticated.
@@ -34,83 +63,168 @@ func (a *Adverts) Add(from ID, msg []byte) error {
 	if a.spent {
 		return ErrSpent
 	}
-	b, err := body(kindAdvert, msg, advertSize)
+	place, ok := a.place(from)
+	if !ok {
+		return &PeerError{from, fmt.Errorf("%w: it did not check in", ErrMember)}
+	}
+	x := a.params.Keys
+	b, err := body(kindAdvert, msg, x.advertSize())
 	if err != nil {
 		return &PeerError{from, err}
 	}
-	ad := decodeAdvert(b)
-	if ad.id != from {
-		return &PeerError{from, fmt.Errorf("%w: the advert is of device %v", ErrMember, ad.id)}
-	}
-	if before, ok := a.byID[from]; ok {
-		if before != ad {
+	if before := a.got[place]; before != nil {
+		if !bytes.Equal(before.append(nil), b) {
 			return &PeerError{from, fmt.Errorf("%w: a second advert", ErrDiffers)}
 		}
 		return nil
 	}
-	if len(a.byID) >= a.params.Cohort {
-		return &PeerError{from, fmt.Errorf("%w: the cohort of %d is full", ErrMember, a.params.Cohort)}
+	ad := decodeAdvert(x, b)
+	if ad.id != from {
+		return &PeerError{from, fmt.Errorf("%w: the advert is of device %v", ErrMember, ad.id)}
 	}
-	if err := ad.check(&a.params, &a.ctx0); err != nil {
+	if hash(labelNonce, ad.nonce[:]) != a.commit[place] {
+		return &PeerError{from, fmt.Errorf("%w: the nonce is not the one it committed to when it checked in", ErrForged)}
+	}
+	if err := a.params.checkMember(ad.id, ad.key[:], ad.credential[:]); err != nil {
 		return err
 	}
-	if a.keys[ad.channel] || a.keys[ad.mask] || ad.channel == ad.mask {
+	if err := ad.check(&a.params, &a.ctx0, &a.root); err != nil {
+		return err
+	}
+	if a.keys[string(ad.channel)] || a.keys[string(ad.mask)] || bytes.Equal(ad.channel, ad.mask) {
 		return &PeerError{from, fmt.Errorf("%w: the key was advertised before", ErrBadKey)}
 	}
-	a.byID[from] = ad
-	a.keys[ad.channel], a.keys[ad.mask] = true, true
+	a.got[place] = ad
+	a.count++
+	a.keys[string(ad.channel)], a.keys[string(ad.mask)] = true, true
 	return nil
 }
 
-// Members lists the devices whose adverts were taken, ascending.
-func (a *Adverts) Members() []ID {
-	ids := make([]ID, 0, len(a.byID))
-	for id := range a.byID {
-		ids = append(ids, id)
-	}
-	slices.SortFunc(ids, func(x, y ID) int { return bytes.Compare(x[:], y[:]) })
-	return ids
-}
+// Members lists the devices that checked in, ascending.
+func (a *Adverts) Members() []ID { return slices.Clone(a.ids) }
 
-// Close fixes the roster and returns the message for all its members. With fewer
-// than Params.MinSurvivors it fails and stays open.
-func (a *Adverts) Close() (*Shares, []byte, error) {
+// Close fixes the rosters: one for each cohort that has reached
+// Params.MinSurvivors. The devices of another are in none. It fails, and stays open,
+// when there is no such cohort.
+func (a *Adverts) Close() ([]*Shares, error) {
 	if a.spent {
-		return nil, nil, ErrSpent
+		return nil, ErrSpent
 	}
-	if len(a.byID) < a.params.MinSurvivors {
-		return nil, nil, fmt.Errorf("%w: %d devices advertised, the minimum is %d", ErrTooFew, len(a.byID), a.params.MinSurvivors)
+	if a.count < a.params.MinSurvivors {
+		return nil, fmt.Errorf("%w: %d devices advertised, the minimum is %d", ErrTooFew, a.count, a.params.MinSurvivors)
 	}
-	a.spent = true
-	var members []advert
-	for _, id := range a.Members() {
-		members = append(members, a.byID[id])
+	n := len(a.ids)
+	drawn := &drawing{adverts: a, cohorts: Cohorts(n, a.params.Cohort), present: make([]bitmap, Cohorts(n, a.params.Cohort))}
+	drawn.draw()
+	var list []*Shares
+	for c, present := range drawn.present {
+		if present.count() >= a.params.MinSurvivors {
+			list = append(list, drawn.shares(c))
+		}
 	}
-	s := newSession(a.params, a.ctx0, members)
-	return &Shares{session: s, got: make([]*received, len(members))}, encodeRoster(members), nil
+	if list == nil {
+		return nil, fmt.Errorf("%w: %d devices advertised, but none of the %d cohorts has the minimum of %d",
+			ErrTooFew, a.count, drawn.cohorts, a.params.MinSurvivors)
+	}
+	a.spent, a.got, a.keys = true, nil, nil
+	return list, nil
 }
 
-// Shares is a server that gathers sealed shares.
+// drawing is the lot by which a round's devices come into cohorts.
+type drawing struct {
+	adverts *Adverts
+	cohorts int
+	opened  tree     // of the nonces shown; nil for one cohort
+	present []bitmap // by cohort: the places of those who advertised
+}
+
+func (p *drawing) draw() {
+	a := p.adverts
+	cohort := func(int) int { return 0 }
+	if p.cohorts > 1 {
+		leaves := make([]digest, len(a.ids))
+		for i, ad := range a.got {
+			if ad != nil {
+				leaves[i] = openedLeaf(ad.id, &ad.nonce)
+			}
+		}
+		p.opened = newTree(leaves)
+		root := p.opened.root()
+		cohort = drawLot(&a.ctx0, &a.root, &root, len(a.ids), p.cohorts).cohort
+	}
+	for c := range p.present {
+		p.present[c] = newBitmap(len(a.ids))
+	}
+	for i, ad := range a.got {
+		if ad != nil {
+			p.present[cohort(i)].set(i)
+		}
+	}
+}
+
+// shares begins a cohort.
+func (p *drawing) shares(cohort int) *Shares {
+	a := p.adverts
+	places := p.present[cohort].places()
+	r := &roster{present: p.present[cohort], proof: a.tree.proof(len(a.ids), p.present[cohort])}
+	for _, place := range places {
+		r.members = append(r.members, a.got[place].member())
+	}
+	s := newSession(a.params, a.ctx0, a.root, cohort, p.cohorts, r.members)
+	for i, place := range places {
+		s.know(i, a.got[place])
+	}
+	return &Shares{session: s, prefix: r.prefix(), opened: p.opened, places: places, got: make([]*received, len(places))}
+}
+
+// Shares is a server that gathers a cohort's sealed shares.
 type Shares struct {
 	session *session
-	got     []*received // by roster place
+	prefix  []byte // of all members' rosters
+	opened  tree   // of the nonces shown; nil for one cohort
+	places  []int  // of the members in the trees
+	got     []*received
 	spent   bool
 }
 
 // received is a Share message that was taken.
 type received struct {
 	bytes   []byte
-	message *sharesMessage
+	dealing *dealing
 	leaves  tree
 }
 
 // Members lists the roster.
 func (c *Shares) Members() []ID {
-	ids := make([]ID, len(c.session.roster))
+	ids := make([]ID, len(c.session.members))
 	for i := range ids {
-		ids[i] = c.session.roster[i].id
+		ids[i] = c.session.members[i].id
 	}
 	return ids
+}
+
+// Needed is the fewest members with which the cohort's later steps may end.
+func (c *Shares) Needed() int { return c.session.needed() }
+
+// Roster is the answer to a member's advert. It may be asked for after Close too.
+func (c *Shares) Roster(id ID) ([]byte, error) {
+	s := c.session
+	self, ok := s.place(id)
+	if !ok {
+		return nil, &PeerError{id, fmt.Errorf("%w: not in the roster", ErrMember)}
+	}
+	neighbours := s.graph.neighbours(self)
+	b := make([]byte, 0, len(c.prefix)+(len(c.opened)+1)*len(digest{})+len(neighbours)*s.params.Keys.keysSize())
+	b = append(b, c.prefix...)
+	if c.opened != nil {
+		root := c.opened.root()
+		b = append(b, root[:]...)
+		b = append(b, c.opened.path(c.places[self])...)
+	}
+	for _, j := range neighbours {
+		b = s.adverts[j].appendKeys(b)
+	}
+	return b, nil
 }
 
 // Add takes a member's sealed shares. The server keeps msg.
@@ -129,93 +243,54 @@ func (c *Shares) Add(from ID, msg []byte) error {
 		}
 		return nil
 	}
-	m, err := decodeShares(msg, len(s.roster), place)
+	m, err := s.decodeDealing(msg, place)
 	if err != nil {
 		return &PeerError{from, err}
 	}
 	leaves := s.leaves(place, m)
 	root := leaves.root()
-	if err := s.verifyShares(place, &m.commitment, &root, m.signature[:]); err != nil {
+	if err := s.verifyShares(place, m, &root); err != nil {
+		return err
+	}
+	if err := s.checkPoints(place, m); err != nil {
 		return err
 	}
 	c.got[place] = &received{msg, m, leaves}
 	return nil
 }
 
-// Close ends the step and returns each sharer's inbox. A member that did not share
-// is left out of everything that follows. With fewer than the threshold or
-// Params.MinSurvivors it fails and stays open.
-func (c *Shares) Close() (*Submissions, map[ID][]byte, error) {
-	if c.spent {
-		return nil, nil, ErrSpent
-	}
-	s := c.session
-	n := len(s.roster)
-	shared, commitments := newBitmap(n), make([]digest, n)
-	for i, r := range c.got {
-		if r != nil {
-			shared.set(i)
-			commitments[i] = r.message.commitment
+// checkPoints refuses what every recipient would complain about and the server can
+// see as well.
+func (s *session) checkPoints(from int, m *dealing) error {
+	for slot, q := range m.parcels {
+		err := checkPublic(q.sealed[:len(q.sealed)-sharePair-sealTag])
+		if err == nil && len(q.ciphertext) > 0 {
+			err = checkPublic(q.ciphertext)
+		}
+		if err != nil {
+			return s.blame(from, fmt.Errorf("parcel %d: %w", slot, err))
 		}
 	}
-	places := shared.places()
-	if len(places) < s.needed() {
-		return nil, nil, s.tooFew(len(places), "shared")
-	}
-	inboxes := make(map[ID][]byte, len(places))
-	for _, to := range places {
-		b := message(kindInbox, len(shared)+(len(places)-1)*inboxEntrySize(n))
-		b = append(b, shared...)
-		for _, from := range places {
-			if from != to {
-				r := c.got[from]
-				e := inboxEntry{r.message.commitment, r.message.signature, r.message.sealed[to], r.leaves.path(to)}
-				b = e.append(b)
-			}
-		}
-		inboxes[s.roster[to].id] = b
-	}
-	c.spent, c.got = true, nil
-	return &Submissions{session: s, shared: shared, commitments: commitments, got: newBitmap(n)}, inboxes, nil
-}
-
-// Submissions is a server that notes whose masked vectors have arrived.
-type Submissions struct {
-	session     *session
-	shared      bitmap
-	commitments []digest // of b, by roster place
-	got         bitmap
-	spent       bool
-}
-
-// Members lists those who shared.
-func (c *Submissions) Members() []ID { return c.session.ids(c.shared.places()) }
-
-// Add notes that the member's whole masked vector is in the caller's sum. A second
-// Add changes nothing; it is for the caller to add a vector once.
-func (c *Submissions) Add(from ID) error {
-	if c.spent {
-		return ErrSpent
-	}
-	place, ok := c.session.place(from)
-	if !ok || !c.shared.has(place) {
-		return &PeerError{from, fmt.Errorf("%w: its shares did not come", ErrMember)}
-	}
-	c.got.set(place)
 	return nil
 }
 
-// Close fixes the survivors and returns the message for them. With fewer than the
-// threshold or Params.MinSurvivors it fails and stays open.
-func (c *Submissions) Close() (*Reveals, []byte, error) {
+// Close ends the step. A member that did not share is left out of everything that
+// follows. With fewer than Needed it fails and stays open.
+func (c *Shares) Close() (*Submissions, error) {
 	if c.spent {
-		return nil, nil, ErrSpent
+		return nil, ErrSpent
 	}
 	s := c.session
-	survivors := c.got.places()
-	if len(survivors) < s.needed() {
-		return nil, nil, s.tooFew(len(survivors), "submitted")
+	shared := newBitmap(len(s.members))
+	for i, r := range c.got {
+		if r != nil {
+			shared.set(i)
+		}
 	}
-	c.spent = true
-	return newReveals(s, c.shared.places(), c.commitments, c.got), encodeSurvivors(c.got), nil
+	if n := shared.count(); n < s.needed() {
+		return nil, s.tooFew(n, "shared")
+	}
+	got := c.got
+	c.spent, c.got = true, nil
+	return newSubmissions(s, shared, got), nil
 }

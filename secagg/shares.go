@@ -1,147 +1,193 @@
 package secagg
 
 import (
+	"crypto/ed25519"
 	"fmt"
-
-	"github.com/cloudflare/circl/sign/ed25519"
 )
 
-// sharesMessage is what a device sends in the Share step: its commitment to b and,
-// for every other member in roster order, a sealed pair of shares.
-type sharesMessage struct {
-	commitment digest
-	signature  [ed25519.SignatureSize]byte
-	sealed     [][]byte // by roster place; nil at the sender's own
+// parcel is what a dealer sends one neighbour: the sealed pair of shares with a
+// commitment to each, and, from the end of the edge that encapsulates, the ciphertext
+// of the mask KEM with a commitment to the seed of their mask.
+type parcel struct {
+	sealed     []byte
+	sigma, b   digest // commitments to the shares
+	ciphertext []byte
+	pair       digest
 }
 
-func sharesSize(n int) int {
-	return len(digest{}) + ed25519.SignatureSize + (n-1)*sealedSize
+func (x KeyExchange) parcelSize(encapsulates bool) int {
+	n := x.sizes().sealed + 2*len(digest{})
+	if encapsulates {
+		n += x.sizes().ciphertext + len(digest{})
+	}
+	return n
 }
 
-func (m *sharesMessage) encode() []byte {
-	b := message(kindShares, sharesSize(len(m.sealed)))
-	b = append(b, m.commitment[:]...)
-	b = append(b, m.signature[:]...)
-	for _, sealed := range m.sealed {
-		b = append(b, sealed...)
+func (q *parcel) append(b []byte, encapsulates bool) []byte {
+	b = append(b, q.sealed...)
+	b = append(b, q.sigma[:]...)
+	b = append(b, q.b[:]...)
+	if encapsulates {
+		b = append(b, q.ciphertext...)
+		b = append(b, q.pair[:]...)
 	}
 	return b
 }
 
-// decodeShares takes the message of the member at place from in a roster of n. The
-// result holds on to msg.
-func decodeShares(msg []byte, n, from int) (*sharesMessage, error) {
-	b, err := body(kindShares, msg, sharesSize(n))
+// takeParcel cuts a parcel off; it holds on to f.
+func (f *fields) takeParcel(x KeyExchange, encapsulates bool) *parcel {
+	q := &parcel{sealed: f.next(x.sizes().sealed), sigma: f.digest(), b: f.digest()}
+	if encapsulates {
+		q.ciphertext, q.pair = f.next(x.sizes().ciphertext), f.digest()
+	}
+	return q
+}
+
+// dealing is what a device sends in the Share step: a parcel for every neighbour.
+type dealing struct {
+	b         digest // commitment to the secret b
+	ownShare  digest // commitment to the dealer's own share of b; complete graph only
+	signature [ed25519.SignatureSize]byte
+	parcels   []*parcel // by the neighbour's slot
+}
+
+// dealingSize is the body's length for the member at place from. Every encapsulating
+// end is one of k/2, or on the complete graph about as many.
+func (s *session) dealingSize(from int) int {
+	n := len(digest{}) + ed25519.SignatureSize + s.own()*len(digest{})
+	for _, j := range s.graph.neighbours(from) {
+		n += s.params.Keys.parcelSize(s.graph.encapsulates(from, j))
+	}
+	return n
+}
+
+// appendHead encodes what goes to every neighbour.
+func (m *dealing) appendHead(b []byte, s *session) []byte {
+	b = append(b, m.b[:]...)
+	if s.own() == 1 {
+		b = append(b, m.ownShare[:]...)
+	}
+	return append(b, m.signature[:]...)
+}
+
+func (s *session) headSize() int {
+	return (1+s.own())*len(digest{}) + ed25519.SignatureSize
+}
+
+func (s *session) takeHead(f *fields) *dealing {
+	m := &dealing{b: f.digest()}
+	if s.own() == 1 {
+		m.ownShare = f.digest()
+	}
+	copy(m.signature[:], f.next(len(m.signature)))
+	return m
+}
+
+func (m *dealing) encode(s *session, from int) []byte {
+	b := m.appendHead(message(kindShares, s.dealingSize(from)), s)
+	for slot, j := range s.graph.neighbours(from) {
+		b = m.parcels[slot].append(b, s.graph.encapsulates(from, j))
+	}
+	return b
+}
+
+// decodeDealing takes the message of the member at a place. The result holds on to
+// msg.
+func (s *session) decodeDealing(msg []byte, from int) (*dealing, error) {
+	b, err := body(kindShares, msg, s.dealingSize(from))
 	if err != nil {
 		return nil, err
 	}
 	f := fields(b)
-	m := &sharesMessage{sealed: make([][]byte, n)}
-	copy(m.commitment[:], f.next(len(m.commitment)))
-	copy(m.signature[:], f.next(len(m.signature)))
-	for i := range m.sealed {
-		if i != from {
-			m.sealed[i] = f.next(sealedSize)
-		}
+	m := s.takeHead(&f)
+	for _, j := range s.graph.neighbours(from) {
+		m.parcels = append(m.parcels, f.takeParcel(s.params.Keys, s.graph.encapsulates(from, j)))
 	}
 	return m, nil
 }
 
 // sealedContext is the additional data of a sealed pair of shares: it opens only
-// in this attempt, with this roster, from this sender to this recipient.
-func (s *session) sealedContext(from, to int, commitment *digest) []byte {
-	return transcript(labelSealed, s.ctx1[:], s.roster[from].id[:], s.roster[to].id[:],
-		s.keys[from][:], s.keys[to][:], commitment[:])
+// in this attempt, with this roster, from this sender to this recipient, beside this
+// ciphertext.
+func (s *session) sealedContext(from, to int, b *digest, ciphertext *digest) []byte {
+	return transcript(labelSealed, s.ctx1[:], s.members[from].id[:], s.members[to].id[:],
+		s.keys[from][:], s.keys[to][:], b[:], s.optional(ciphertext))
 }
 
 // leaf is what a sender's signature says about one recipient.
-func (s *session) leaf(from, to int, sealed []byte, commitment *digest) digest {
-	return hash(labelLeaf, s.ctx1[:], s.roster[from].id[:], s.roster[to].id[:], sealed, commitment[:])
+func (s *session) leaf(from, to int, q *parcel) digest {
+	if !s.graph.encapsulates(from, to) {
+		return hash(labelLeaf, s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:])
+	}
+	return hash(labelLeaf, s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:], q.ciphertext, q.pair[:])
 }
 
-// leaves is the tree over all recipients; the sender's own leaf is zero.
-func (s *session) leaves(from int, m *sharesMessage) tree {
-	leaves := make([]digest, len(s.roster))
-	for to, sealed := range m.sealed {
-		if to != from {
-			leaves[to] = s.leaf(from, to, sealed, &m.commitment)
-		}
+// leaves is the tree over all recipients, by slot.
+func (s *session) leaves(from int, m *dealing) tree {
+	leaves := make([]digest, len(m.parcels))
+	for slot, to := range s.graph.neighbours(from) {
+		leaves[slot] = s.leaf(from, to, m.parcels[slot])
 	}
 	return newTree(leaves)
 }
 
 // sharesSigned is what the signature of a Share message is over.
-func (s *session) sharesSigned(from int, commitment, root *digest) []byte {
-	return transcript(labelShares, s.ctx1[:], s.roster[from].id[:], commitment[:], root[:])
+func (s *session) sharesSigned(from int, m *dealing, root *digest) []byte {
+	fields := [][]byte{s.ctx1[:], s.members[from].id[:], m.b[:], root[:]}
+	if s.own() == 1 {
+		fields = append(fields, m.ownShare[:])
+	}
+	return transcript(labelShares, fields...)
 }
 
-func (s *session) verifyShares(from int, commitment, root *digest, signature []byte) error {
-	if !ed25519.Verify(s.roster[from].key[:], s.sharesSigned(from, commitment, root), signature) {
-		return &PeerError{s.roster[from].id, fmt.Errorf("%w: the shares are not signed by their sender for this attempt, roster and recipient", ErrForged)}
+func (s *session) verifyShares(from int, m *dealing, root *digest) error {
+	if !s.verify(from, s.sharesSigned(from, m, root), m.signature[:]) {
+		return s.blame(from, fmt.Errorf("%w: the shares are not signed by their sender for this attempt, roster and recipient", ErrForged))
 	}
 	return nil
 }
 
-// inboxEntry is what one other member sealed for the recipient.
+// inboxEntry is what one neighbour sent the recipient.
 type inboxEntry struct {
-	commitment digest
-	signature  [ed25519.SignatureSize]byte
-	sealed     []byte
-	path       []byte
+	dealing // without parcels
+	parcel  *parcel
+	path    []byte
 }
 
-func inboxEntrySize(n int) int {
-	return len(digest{}) + ed25519.SignatureSize + sealedSize + depth(n)*len(digest{})
+// inboxEntrySize is the length of what from sent to.
+func (s *session) inboxEntrySize(from, to int) int {
+	return s.headSize() + s.params.Keys.parcelSize(s.graph.encapsulates(from, to)) + depth(s.graph.k)*len(digest{})
 }
 
-func (e *inboxEntry) append(b []byte) []byte {
-	b = append(b, e.commitment[:]...)
-	b = append(b, e.signature[:]...)
-	b = append(b, e.sealed...)
-	return append(b, e.path...)
-}
-
-// inbox is who shared, the recipient among them, and an entry for each of the
-// others by roster place.
-type inbox struct {
-	shared  bitmap
-	entries []*inboxEntry
-}
-
-// decodeInbox takes the inbox of the member at place self in a roster of n. The
-// result holds on to msg.
-func decodeInbox(msg []byte, n, self int) (*inbox, error) {
+// decodeInbox takes the inbox of the member at place self: which neighbours shared,
+// by slot, and an entry for each of them. The result holds on to msg.
+func (s *session) decodeInbox(msg []byte, self int) (bitmap, []*inboxEntry, error) {
 	if err := checkHeader(kindInbox, msg); err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	b := msg[headerSize:]
-	if len(b) < bitmapSize(n) {
-		return nil, fmt.Errorf("%w: inbox of %d bytes, want a bitmap of %d members", ErrMalformed, len(msg), n)
+	f := fields(msg[headerSize:])
+	k := s.graph.k
+	if err := f.atLeast(kindInbox, bitmapSize(k)); err != nil {
+		return nil, nil, err
 	}
-	shared, err := decodeBitmap(b[:bitmapSize(n)], n)
+	shared, err := decodeBitmap(f.next(bitmapSize(k)), k)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	if !shared.has(self) {
-		return nil, fmt.Errorf("%w: the inbox says that this device did not share", ErrRefused)
+	neighbours := s.graph.neighbours(self)
+	size := 0
+	for _, slot := range shared.places() {
+		size += s.inboxEntrySize(neighbours[slot], self)
 	}
-	places := shared.places()
-	f := fields(b[bitmapSize(n):])
-	if len(f) != (len(places)-1)*inboxEntrySize(n) {
-		return nil, fmt.Errorf("%w: inbox of %d bytes for %d senders, want %d", ErrMalformed,
-			len(msg), len(places)-1, headerSize+bitmapSize(n)+(len(places)-1)*inboxEntrySize(n))
+	if err := f.exactly(kindInbox, size); err != nil {
+		return nil, nil, err
 	}
-	in := &inbox{shared: shared, entries: make([]*inboxEntry, n)}
-	for _, i := range places {
-		if i == self {
-			continue
-		}
-		e := &inboxEntry{}
-		copy(e.commitment[:], f.next(len(e.commitment)))
-		copy(e.signature[:], f.next(len(e.signature)))
-		e.sealed = f.next(sealedSize)
-		e.path = f.next(depth(n) * len(digest{}))
-		in.entries[i] = e
+	entries := make([]*inboxEntry, k)
+	for _, slot := range shared.places() {
+		e := &inboxEntry{dealing: *s.takeHead(&f)}
+		e.parcel = f.takeParcel(s.params.Keys, s.graph.encapsulates(neighbours[slot], self))
+		e.path = f.next(depth(k) * len(digest{}))
+		entries[slot] = e
 	}
-	return in, nil
+	return shared, entries, nil
 }

@@ -10,94 +10,216 @@ import (
 
 // Reveals is a server that gathers the survivors' reveals.
 type Reveals struct {
-	session       *session
-	sharers       []int
-	commitments   []digest
-	survivors     bitmap
-	survivorsHash digest
-	got           [][]group.Scalar // by roster place of the revealer, then as sharers
-	count         int
-	spent         bool
+	session *session
+	cohort  *settled
+	quorum  []byte
+	got     []*revealed // by place of the revealer
+	shares  []int       // by dealer: how many of the shares that are needed of it are here
+	spent   bool
 }
 
-func newReveals(s *session, sharers []int, commitments []digest, survivors bitmap) *Reveals {
-	return &Reveals{
-		session: s, sharers: sharers, commitments: commitments,
-		survivors: survivors, survivorsHash: s.survivorsHash(survivors),
-		got: make([][]group.Scalar, len(s.roster)),
-	}
+// revealed is a reveal that was taken.
+type revealed struct {
+	bytes  []byte
+	shares map[int][]byte // by dealer; of b or of σ as the dealer survived or did not
+	seeds  map[int]digest // by neighbour
+}
+
+func newReveals(s *session, c *settled, quorum []byte) *Reveals {
+	return &Reveals{session: s, cohort: c, quorum: quorum, got: make([]*revealed, len(s.members)), shares: make([]int, len(s.members))}
 }
 
 // Members lists the survivors.
-func (c *Reveals) Members() []ID { return c.session.ids(c.survivors.places()) }
+func (c *Reveals) Members() []ID { return c.session.ids(c.cohort.survivors.places()) }
 
-// Add takes a survivor's reveal.
+// Quorum is the answer to every survivor's signature.
+func (c *Reveals) Quorum() []byte { return c.quorum }
+
+// used tells whether a survivor has masked with a neighbour.
+func (c *settled) used(survivor, neighbour int) bool {
+	return c.shared.has(neighbour) && !c.complain.pair(survivor, neighbour)
+}
+
+// lone tells whether it was the only one of the two who did that is in the sum.
+func (c *settled) lone(survivor, neighbour int) bool {
+	return c.used(survivor, neighbour) && (!c.survivors.has(neighbour) || c.complain.pair(neighbour, survivor))
+}
+
+// Add takes a survivor's reveal and holds every share and seed in it against what was
+// committed to.
 func (c *Reveals) Add(from ID, msg []byte) error {
 	if c.spent {
 		return ErrSpent
 	}
-	place, ok := c.session.place(from)
-	if !ok || !c.survivors.has(place) {
+	s := c.session
+	place, ok := s.place(from)
+	if !ok || !c.cohort.survivors.has(place) {
 		return &PeerError{from, fmt.Errorf("%w: not a survivor", ErrMember)}
 	}
 	if before := c.got[place]; before != nil {
-		if !bytes.Equal(encodeReveal(&c.survivorsHash, before), msg) {
+		if !bytes.Equal(before.bytes, msg) {
 			return &PeerError{from, fmt.Errorf("%w: a second reveal", ErrDiffers)}
 		}
 		return nil
 	}
-	shares, err := decodeReveal(msg, &c.survivorsHash, len(c.sharers))
+	r, err := c.decode(place, msg)
 	if err != nil {
 		return &PeerError{from, err}
 	}
-	c.got[place] = shares
-	c.count++
+	c.got[place] = r
+	for dealer := range r.shares {
+		c.shares[dealer]++
+	}
 	return nil
 }
 
-// Ready tells whether enough survivors have revealed for every mask to be removed.
-func (c *Reveals) Ready() bool { return !c.spent && c.count >= c.session.threshold }
+// holding is whose shares a survivor holds, in order, itself among them on the
+// complete graph.
+func (c *Reveals) holding(place int) []int {
+	s := c.session
+	var dealers []int
+	for _, j := range s.graph.neighbours(place) {
+		if c.cohort.used(place, j) {
+			dealers = append(dealers, j)
+		}
+	}
+	if s.own() == 1 {
+		i, _ := slices.BinarySearch(dealers, place)
+		dealers = slices.Insert(dealers, i, place)
+	}
+	return dealers
+}
+
+func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
+	dealers, seeds := c.holding(place), 0
+	for _, j := range dealers {
+		if j != place && c.cohort.lone(place, j) {
+			seeds++
+		}
+	}
+	b, err := body(kindReveal, msg, revealSize(len(dealers), seeds))
+	if err != nil {
+		return nil, err
+	}
+	f := fields(b)
+	if f.digest() != c.cohort.hash {
+		return nil, fmt.Errorf("%w: the reveal is for other survivors or another attempt", ErrMalformed)
+	}
+	r := &revealed{bytes: msg, shares: make(map[int][]byte, len(dealers)), seeds: make(map[int]digest, seeds)}
+	for _, j := range dealers {
+		share := f.next(scalarSize)
+		if err := c.checkShare(place, j, (*[scalarSize]byte)(share)); err != nil {
+			return nil, err
+		}
+		r.shares[j] = share
+		if j != place && c.cohort.lone(place, j) {
+			seed := f.digest()
+			if err := c.checkSeed(place, j, &seed); err != nil {
+				return nil, err
+			}
+			r.seeds[j] = seed
+		}
+	}
+	return r, nil
+}
+
+// checkShare holds a share against its dealer's commitment, which the revealer has
+// checked itself before it masked.
+func (c *Reveals) checkShare(holder, dealer int, share *[scalarSize]byte) error {
+	s, d := c.session, c.cohort.dealt[dealer]
+	secret, want := shareOfB, d.ownShare
+	if holder != dealer {
+		k := &d.parcels[s.graph.slot(dealer, holder)]
+		want = k.b
+		if !c.cohort.survivors.has(dealer) {
+			secret, want = shareOfSigma, k.sigma
+		}
+	}
+	if s.commitShare(dealer, holder, secret, share) != want {
+		return fmt.Errorf("%w: it reveals another share than device %v dealt to it", ErrMismatch, s.members[dealer].id)
+	}
+	return nil
+}
+
+func (c *Reveals) checkSeed(holder, neighbour int, seed *digest) error {
+	s := c.session
+	from, to := holder, neighbour
+	if s.graph.encapsulates(neighbour, holder) {
+		from, to = neighbour, holder
+	}
+	if s.commitPair(from, to, seed) != c.cohort.dealt[from].parcels[s.graph.slot(from, to)].pair {
+		return fmt.Errorf("%w: it reveals another seed than was committed to between it and device %v", ErrMismatch, s.members[neighbour].id)
+	}
+	return nil
+}
+
+// Ready tells whether enough is here for every mask to be removed.
+func (c *Reveals) Ready() bool { return !c.spent && c.lacks() == nil }
+
+// lacks says what is missing.
+func (c *Reveals) lacks() error {
+	s, t := c.session, c.session.graph.threshold
+	for _, j := range c.cohort.shared.places() {
+		if c.shares[j] >= t {
+			if !c.cohort.survivors.has(j) {
+				continue
+			}
+		} else if c.cohort.survivors.has(j) || !c.answered(j) {
+			return fmt.Errorf("%w: %d shares of a member's secret were revealed, the threshold is %d", ErrTooFew, c.shares[j], t)
+		}
+		for accuser := range c.cohort.complain.against[j] {
+			if c.cohort.survivors.has(j) && c.cohort.survivors.has(accuser) && c.cohort.lone(j, accuser) && c.got[j] == nil {
+				return s.blame(j, fmt.Errorf("%w: accused of bad shares, it has not revealed the seed of a mask that it alone used", ErrTooFew))
+			}
+		}
+	}
+	return nil
+}
+
+// answered tells whether every survivor that masked with a member that did not survive
+// has revealed the seed.
+func (c *Reveals) answered(j int) bool {
+	for _, i := range c.session.graph.neighbours(j) {
+		if c.cohort.survivors.has(i) && c.cohort.used(i, j) && c.got[i] == nil {
+			return false
+		}
+	}
+	return true
+}
 
 // Wipe forgets the shares; the value answers ErrSpent from then on.
 func (c *Reveals) Wipe() {
 	c.spent = true
-	for _, shares := range c.got {
-		wipeScalars(shares...)
+	for _, r := range c.got {
+		if r != nil {
+			clear(r.bytes)
+			clear(r.seeds)
+		}
 	}
 	c.got = nil
 }
 
 // Close reconstructs the secrets and checks them against what their dealers
-// committed to. Fewer reveals than the threshold are an error that leaves the value
-// open; a secret that does not match ends the attempt, and the error names its
-// dealer.
+// committed to. While something is missing it fails and leaves the value open; a secret
+// that does not match ends the attempt, and the error names its dealer, as each share
+// is the one that the dealer committed to.
 func (c *Reveals) Close() (*Unmasking, error) {
 	if c.spent {
 		return nil, ErrSpent
 	}
-	s := c.session
-	if !c.Ready() {
-		return nil, fmt.Errorf("%w: %d of %d survivors revealed, the threshold is %d",
-			ErrTooFew, c.count, len(c.survivors.places()), s.threshold)
-	}
-	defer c.Wipe()
-	var from []int
-	for place, shares := range c.got {
-		if shares != nil && len(from) < s.threshold {
-			from = append(from, place)
-		}
-	}
-	coefficients, err := newLagrange(from)
-	if err != nil {
+	if err := c.lacks(); err != nil {
 		return nil, err
 	}
-	u := &Unmasking{length: s.params.Length, survivors: s.ids(c.survivors.places()), masks: &maskSet{}}
-	shares := make([]group.Scalar, len(from))
-	for k, j := range c.sharers {
-		for i, place := range from {
-			shares[i] = c.got[place][k]
+	defer c.Wipe()
+	s := c.session
+	u := &Unmasking{length: s.params.Length, survivors: s.ids(c.cohort.survivors.places()), masks: &maskSet{}}
+	w := &unmasker{reveals: c, masks: u.masks}
+	for _, j := range c.cohort.shared.places() {
+		remove := w.survivor
+		if !c.cohort.survivors.has(j) {
+			remove = w.vanished
 		}
-		if err := c.remove(u.masks, j, coefficients.secret(shares)); err != nil {
+		if err := remove(j); err != nil {
 			u.Wipe()
 			return nil, err
 		}
@@ -105,39 +227,155 @@ func (c *Reveals) Close() (*Unmasking, error) {
 	return u, nil
 }
 
-// remove adds to masks what takes member j's part off the sum, given its b where
-// it survived and its σ where it did not.
-func (c *Reveals) remove(masks *maskSet, j int, secret group.Scalar) error {
-	defer wipeScalars(secret)
-	s := c.session
-	if c.survivors.has(j) {
-		if commitment(&s.ctx1, secret) != c.commitments[j] {
-			return c.mismatch(j, "b")
+// unmasker gathers the masks that are to be removed.
+type unmasker struct {
+	reveals *Reveals
+	masks   *maskSet
+	places  []int // of the shares for which coefficients hold
+	lambda  lagrange
+}
+
+// secret interpolates a dealer's secret from the first shares that suffice.
+func (w *unmasker) secret(dealer int) (group.Scalar, error) {
+	c := w.reveals
+	s, t := c.session, c.session.graph.threshold
+	places, shares := make([]int, 0, t), make([]group.Scalar, 0, t)
+	defer func() { wipeScalars(shares...) }()
+	take := func(holder int) error {
+		if r := c.got[holder]; r != nil && len(shares) < t && r.shares[dealer] != nil {
+			x, err := decodeScalar(r.shares[dealer])
+			if err != nil {
+				return s.blame(dealer, err)
+			}
+			places, shares = append(places, s.shareIndex(dealer, holder)), append(shares, x)
 		}
-		seed := selfSeed(&s.ctx1, secret)
-		masks.add(&seed, true)
-		clear(seed[:])
 		return nil
 	}
-	mask := maskKey(&s.ctx0, secret)
-	defer mask.wipe()
-	if mask.public != s.roster[j].mask {
-		return c.mismatch(j, "σ")
+	holders := s.graph.neighbours(dealer)
+	if s.own() == 1 {
+		i, _ := slices.BinarySearch(holders, dealer)
+		holders = slices.Insert(slices.Clone(holders), i, dealer)
 	}
-	for _, i := range c.survivors.places() {
-		seed, err := pairSeed(s, min(i, j), max(i, j), &mask.secret, &s.roster[i].mask)
-		if err != nil {
-			return &PeerError{s.roster[i].id, err}
+	for _, holder := range holders {
+		if err := take(holder); err != nil {
+			return nil, err
 		}
-		masks.add(&seed, i < j) // i added the mask where it stands before j
+	}
+	if !slices.Equal(places, w.places) {
+		lambda, err := newLagrange(places)
+		if err != nil {
+			return nil, err
+		}
+		w.places, w.lambda = places, lambda
+	}
+	return w.lambda.secret(shares), nil
+}
+
+// survivor takes off what a survivor put on alone: its own mask, and those it had in
+// common with members that accused it.
+func (w *unmasker) survivor(j int) error {
+	c := w.reveals
+	s := c.session
+	b, err := w.secret(j)
+	if err != nil {
+		return err
+	}
+	defer wipeScalars(b)
+	if commitB(&s.ctx1, b) != c.cohort.dealt[j].b {
+		return w.mismatch(j, "b")
+	}
+	seed := selfSeed(&s.ctx1, b)
+	defer clear(seed[:])
+	w.masks.add(&seed, true)
+	for accuser := range c.cohort.complain.against[j] {
+		if c.cohort.survivors.has(accuser) && c.cohort.lone(j, accuser) {
+			pair := c.got[j].seeds[accuser]
+			w.masks.add(&pair, s.graph.encapsulates(j, accuser))
+		}
+	}
+	return nil
+}
+
+// vanished takes off what the survivors put on with a member that did not survive: by
+// the seeds they revealed, and where one did not, from the member's σ.
+func (w *unmasker) vanished(j int) error {
+	c := w.reveals
+	s := c.session
+	var key *maskKey
+	for _, i := range s.graph.neighbours(j) {
+		if !c.cohort.survivors.has(i) || !c.cohort.used(i, j) {
+			continue
+		}
+		var seed digest
+		if r := c.got[i]; r != nil {
+			seed = r.seeds[j]
+		} else {
+			var err error
+			if key == nil {
+				if key, err = w.maskKey(j); err != nil {
+					return err
+				}
+				defer key.wipe()
+			}
+			if seed, err = w.regain(key, j, i); err != nil {
+				return err
+			}
+		}
+		w.masks.add(&seed, s.graph.encapsulates(i, j)) // i added the mask where it encapsulated
 		clear(seed[:])
 	}
 	return nil
 }
 
-func (c *Reveals) mismatch(j int, secret string) error {
-	return &PeerError{c.session.roster[j].id,
-		fmt.Errorf("%w: %s: it was dealt in bad shares, or a survivor revealed a wrong one", ErrMismatch, secret)}
+// maskKey is a vanished member's mask key pair.
+func (w *unmasker) maskKey(j int) (*maskKey, error) {
+	s := w.reveals.session
+	sigma, err := w.secret(j)
+	if err != nil {
+		return nil, err
+	}
+	defer wipeScalars(sigma)
+	key := newMaskKey(s.params.Keys, &s.ctx0, sigma)
+	if !bytes.Equal(key.public, s.adverts[j].mask) {
+		key.wipe()
+		return nil, w.mismatch(j, "σ")
+	}
+	return key, nil
+}
+
+// regain computes the seed between a vanished member, whose key is at hand, and a
+// neighbour.
+func (w *unmasker) regain(key *maskKey, j, i int) (digest, error) {
+	s, dealt := w.reveals.session, w.reveals.cohort.dealt
+	from, to := i, j
+	if s.graph.encapsulates(j, i) {
+		from, to = j, i
+	}
+	k := &dealt[from].parcels[s.graph.slot(from, to)]
+	var secret digest
+	var err error
+	ciphertext := k.ciphertext
+	if from == j {
+		if secret, ciphertext, err = key.encapsulate(s.members[i].id, s.adverts[i].mask); err == nil && !bytes.Equal(ciphertext, k.ciphertext) {
+			err = fmt.Errorf("%w: the ciphertext is not the one that its σ gives", ErrMismatch)
+		}
+	} else {
+		secret, err = key.decapsulate(s.adverts[i].mask, ciphertext)
+	}
+	if err != nil {
+		return digest{}, s.blame(from, err)
+	}
+	defer clear(secret[:])
+	h := ciphertextHash(ciphertext)
+	seed := s.pairSeed(from, to, &h, &secret)
+	if s.commitPair(from, to, &seed) != k.pair {
+		return digest{}, s.blame(from, fmt.Errorf("%w: the seed of a mask", ErrMismatch))
+	}
+	return seed, nil
+}
+
+func (w *unmasker) mismatch(j int, secret string) error {
+	return w.reveals.session.blame(j, fmt.Errorf("%w: %s: the shares that it dealt, each as it committed to it, give another secret", ErrMismatch, secret))
 }
 
 // Unmasking removes the masks from the sum of the survivors' vectors.

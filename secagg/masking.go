@@ -1,0 +1,227 @@
+package secagg
+
+import (
+	"fmt"
+	"sync"
+)
+
+// keeping is what a device keeps for the others until Reveal, by the neighbour's slot.
+type keeping struct {
+	session  *session
+	self     int
+	signer   Signer
+	opened   bitmap // whose shares are here
+	sigma, b [][scalarSize]byte
+	pairs    []digest         // seeds of the masks in common
+	ownShare [scalarSize]byte // of the device's own b, on the complete graph
+	accused  map[int]bool     // places that this device has accused
+}
+
+func newKeeping(s *session, self int, signer Signer) *keeping {
+	k := s.graph.k
+	return &keeping{
+		session: s, self: self, signer: signer, opened: newBitmap(k),
+		sigma: make([][scalarSize]byte, k), b: make([][scalarSize]byte, k), pairs: make([]digest, k),
+	}
+}
+
+func (k *keeping) wipe() {
+	clear(k.sigma)
+	clear(k.b)
+	clear(k.pairs)
+	clear(k.ownShare[:])
+}
+
+// Masking is a device that may mask one vector.
+type Masking struct {
+	keeping *keeping
+	masks   *maskSet
+	accused []*PeerError
+	mu      sync.Mutex
+	covered spans
+	spent   bool
+}
+
+// Accused lists the neighbours that the complaint accuses, with what they did.
+func (m *Masking) Accused() []*PeerError { return m.accused }
+
+// Mask adds the device's masks to vector[lo:hi], modulo 2^32. The vector has
+// Params.Length words. Ranges that do not overlap may be masked at the same time.
+//
+// Masks hide one vector only once. Mask therefore panics when a word is masked a
+// second time, when the value is spent, and when a range or the vector's length is
+// wrong: a caller that went on would send words in clear.
+func (m *Masking) Mask(vector []uint32, lo, hi int) {
+	length := m.keeping.session.params.Length
+	if len(vector) != length || lo < 0 || hi < lo || hi > length {
+		panic(fmt.Sprintf("secagg: masking [%d,%d) of a vector of %d words, want a vector of %d", lo, hi, len(vector), length))
+	}
+	m.claim(lo, hi)
+	m.masks.apply(vector[lo:hi], lo)
+}
+
+func (m *Masking) claim(lo, hi int) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.spent {
+		panic("secagg: masking with a value that is spent")
+	}
+	if !m.covered.add(lo, hi) {
+		panic(fmt.Sprintf("secagg: masking [%d,%d) again; the masks hide one vector only", lo, hi))
+	}
+}
+
+// Done wipes the masks when the whole vector is masked, and panics when it is not.
+// No Mask may be running.
+func (m *Masking) Done() *Masked {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	length := m.keeping.session.params.Length
+	if m.spent || m.covered.words() != length {
+		panic(fmt.Sprintf("secagg: Done after %d of %d words were masked, or called twice", m.covered.words(), length))
+	}
+	m.spent = true
+	m.masks.wipe()
+	return &Masked{keeping: m.keeping}
+}
+
+// Wipe forgets the secrets; the value may not be used from then on. After Done it
+// does nothing.
+func (m *Masking) Wipe() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if !m.spent {
+		m.spent = true
+		m.masks.wipe()
+		m.keeping.wipe()
+	}
+}
+
+// Masked is a device whose masked vector is on its way and that will agree to one set
+// of survivors.
+type Masked struct {
+	keeping *keeping
+	spent   bool
+}
+
+// Wipe forgets the secrets; the value answers ErrSpent from then on.
+func (m *Masked) Wipe() {
+	if !m.spent {
+		m.spent = true
+		m.keeping.wipe()
+	}
+}
+
+// Confirm checks the survivors and returns the device's signature under them for the
+// server. It is the only set that the device agrees to: an error ends the attempt for
+// it.
+func (m *Masked) Confirm(survivors []byte) (*Confirmed, []byte, error) {
+	if m.spent {
+		return nil, nil, ErrSpent
+	}
+	k := m.keeping
+	s := k.session
+	v, err := decodeSurvivors(survivors, len(s.members))
+	if err == nil {
+		err = k.check(v)
+	}
+	if err != nil {
+		m.Wipe()
+		return nil, nil, err
+	}
+	m.spent = true
+	signature := k.signer.sign(s.confirmSigned(v.alive))
+	return &Confirmed{keeping: k, shown: v}, append(message(kindConfirm, len(signature)), signature...), nil
+}
+
+// check is everything that must hold of the survivors before the device agrees.
+func (k *keeping) check(v *shown) error {
+	s := k.session
+	if !v.alive.has(k.self) {
+		return fmt.Errorf("%w: the survivors leave this device out, which would unmask what it sent", ErrRefused)
+	}
+	if n := v.alive.count(); n < s.needed() {
+		return s.tooFew(n, "survived")
+	}
+	alive := s.own()
+	for slot, j := range s.graph.neighbours(k.self) {
+		switch {
+		case !v.alive.has(j):
+		case k.opened.has(slot):
+			alive++
+		case !k.accused[j]:
+			return s.blame(j, fmt.Errorf("%w: the survivors name a neighbour whose shares never came", ErrRefused))
+		}
+	}
+	if alive < s.graph.threshold {
+		return fmt.Errorf("%w: %d of this device's %d neighbours survived with shares that opened, want %d",
+			ErrTooFew, alive-s.own(), s.graph.k, s.graph.threshold-s.own())
+	}
+	for i := range v.accusations {
+		c := &v.accusations[i]
+		if s.graph.slot(k.self, c.place) < 0 || !s.verify(c.place, s.complaintSigned(c.place, k.self, c.reason), c.signature[:]) {
+			return s.blame(c.place, fmt.Errorf("%w: an accusation that this neighbour did not sign", ErrForged))
+		}
+	}
+	return nil
+}
+
+// Confirmed is a device that has agreed to a set of survivors and will help to remove
+// the masks of their sum when enough others have.
+type Confirmed struct {
+	keeping *keeping
+	shown   *shown
+	spent   bool
+}
+
+// Wipe forgets the secrets; the value answers ErrSpent from then on.
+func (c *Confirmed) Wipe() {
+	if !c.spent {
+		c.spent = true
+		c.keeping.wipe()
+	}
+}
+
+// Reveal checks the quorum and returns the message for the server: for each member
+// whose share is here exactly one share, of b where it survived and of σ where it did
+// not; and the seed of the mask in common with each that did not survive, or that has
+// accused this device and so did not use it. The value is spent; the message may be
+// sent as often as need be.
+func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
+	if c.spent {
+		return nil, ErrSpent
+	}
+	defer c.Wipe()
+	k := c.keeping
+	s := k.session
+	if err := s.checkQuorum(quorum, c.shown.alive); err != nil {
+		return nil, err
+	}
+	accusedBy := make(map[int]bool)
+	for _, a := range c.shown.accusations {
+		accusedBy[a.place] = true
+	}
+	h := s.survivorsHash(c.shown.alive)
+	b := append(message(kindReveal, revealSize(s.shares(), s.graph.k)), h[:]...)
+	own := s.own() == 1
+	for slot, j := range s.graph.neighbours(k.self) {
+		if own && j > k.self {
+			b, own = append(b, k.ownShare[:]...), false
+		}
+		if !k.opened.has(slot) {
+			continue
+		}
+		if c.shown.alive.has(j) {
+			b = append(b, k.b[slot][:]...)
+		} else {
+			b = append(b, k.sigma[slot][:]...)
+		}
+		if !c.shown.alive.has(j) || accusedBy[j] {
+			b = append(b, k.pairs[slot][:]...)
+		}
+	}
+	if own {
+		b = append(b, k.ownShare[:]...)
+	}
+	return b, nil
+}
