@@ -37,18 +37,20 @@ type room struct {
 var pure = []string{"net", "os", "log", "context", "time"}
 
 // rooms is the whole house. The one direction of imports is in its own columns:
-// cmd, benchmarks → simulate → client, coordinator → secagg, aggregation, model.
+// cmd, benchmarks → simulate → client, coordinator → secagg, checkpointlog,
+// aggregation, model.
 var rooms = map[string]room{
-	"proto":       {},
-	"model":       {never: pure},
-	"aggregation": {never: pure},
-	"secagg":      {never: pure},
-	"dataset":     {own: []string{"model"}},
-	"client":      {own: []string{"proto", "model", "aggregation", "secagg"}},
-	"coordinator": {own: []string{"proto", "model", "aggregation", "secagg"}, never: []string{"./model/train"}},
-	"simulate":    {own: []string{"proto", "model", "aggregation", "secagg", "dataset", "client", "coordinator"}},
-	"benchmarks":  {own: []string{"proto", "model", "aggregation", "secagg", "dataset", "client", "coordinator", "simulate"}},
-	"cmd":         {own: []string{"proto", "model", "aggregation", "secagg", "dataset", "client", "coordinator", "simulate"}},
+	"proto":         {},
+	"model":         {never: pure},
+	"aggregation":   {never: pure},
+	"secagg":        {never: pure},
+	"checkpointlog": {never: pure},
+	"dataset":       {own: []string{"model"}},
+	"client":        {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog"}},
+	"coordinator":   {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog"}, never: []string{"./model/train"}},
+	"simulate":      {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator"}},
+	"benchmarks":    {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
+	"cmd":           {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
 }
 
 // only names the folders in which a large dependency may be imported, so that
@@ -308,6 +310,9 @@ func TestInspect(t *testing.T) {
 		{"aggregation and secagg", "aggregation/a.go", source("aggregation", ours+"secagg"), "aggregation imports no other room"},
 		{"against the stream", "coordinator/a.go", source("coordinator", ours+"simulate"), "of our rooms, coordinator imports"},
 		{"coordinator trains", "coordinator/a.go", source("coordinator", ours+"model/train"), "coordinator never imports ./model/train"},
+		{"log and secagg", "checkpointlog/a.go", source("checkpointlog", ours+"secagg"), "checkpointlog imports no other room"},
+		{"log and clock", "checkpointlog/a.go", source("checkpointlog", "time"), "checkpointlog never imports time"},
+		{"log in both ends", "client/a.go", source("client", ours+"checkpointlog"), ""},
 		{"secagg and proto", "secagg/a.go", source("secagg", ours+"proto"), "secagg imports no other room"},
 		{"secagg and net", "secagg/a.go", source("secagg", "net"), "secagg never imports net"},
 		{"secagg and net below", "secagg/inner/a.go", source("inner", "net/http"), "secagg never imports net"},
