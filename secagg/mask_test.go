@@ -93,14 +93,10 @@ func TestPortableLanes(t *testing.T) {
 // the ring holds: one alone tells nothing of its input.
 func TestMaskedLooksUniform(t *testing.T) {
 	for name, value := range map[string]uint32{"zeros": 0, "largest": math.MaxUint32} {
-		r := newRig(t, 300, 3)
-		r.params.Length = 1 << 16
-		var err error
-		r.adverts, err = NewServer(r.params)
-		r.must(err)
+		r := newRigWith(t, 300, 3, func(p *Params) { p.Length = 1 << 16 })
 		r.must(r.advertise(r.all()))
 		r.must(r.share(r.all()))
-		m, err := r.devices[0].shared.Open(r.devices[0].inbox)
+		m, _, err := r.devices[0].shared.Open(r.devices[0].inbox)
 		r.must(err)
 		v := slices.Repeat([]uint32{value}, r.params.Length)
 		m.Mask(v, 0, len(v))
@@ -128,7 +124,7 @@ func TestMaskRefuses(t *testing.T) {
 		r := newRig(t, 301, 3)
 		r.must(r.advertise(r.all()))
 		r.must(r.share(r.all()))
-		m, err := r.devices[0].shared.Open(r.devices[0].inbox)
+		m, _, err := r.devices[0].shared.Open(r.devices[0].inbox)
 		r.must(err)
 		return m
 	}

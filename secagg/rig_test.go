@@ -32,17 +32,19 @@ type testDevice struct {
 	input  []uint32
 	masked []uint32
 
+	checkedIn  *CheckedIn
 	advertised *Advertised
 	shared     *Shared
 	masking    *Masking
 	done       *Masked
+	confirmed  *Confirmed
 
-	advert, shares, reveal []byte // what it sent
-	inbox                  []byte // what it got
+	advert, shares, complaint, confirm, reveal []byte // what it sent
+	committed, roster, inbox, survivors        []byte // what it got
 }
 
-// rig is a whole attempt under a test's hands: each step method runs one step for
-// the devices named and leaves all messages to be looked at.
+// rig is a whole attempt of one cohort under a test's hands: each step method runs one
+// step for the devices named and leaves all messages to be looked at.
 type rig struct {
 	t       testing.TB
 	params  Params
@@ -52,11 +54,11 @@ type rig struct {
 	adverts     *Adverts
 	shares      *Shares
 	submissions *Submissions
+	confirms    *Confirms
 	reveals     *Reveals
 	unmasking   *Unmasking
 
-	roster, survivors []byte
-	sum               []uint32
+	sum []uint32
 }
 
 const testLength = 67 // no multiple of anything
@@ -64,14 +66,21 @@ const testLength = 67 // no multiple of anything
 func testParams(n int, ca ed25519.PrivateKey) Params {
 	return Params{
 		Task: "support", Round: 7, Attempt: 1, Plan: []byte("a plan"), CA: ca.Public().(ed25519.PublicKey),
-		Length: testLength, RingBits: 24, Cohort: n, MinSurvivors: MinCohort,
+		Length: testLength, RingBits: 24, Cohort: n, Corrupt: 1000, Dropout: 1000, MinSurvivors: MinCohort,
 	}
 }
 
+// newRig is a cohort of n devices with hybrid keys that have checked in.
 func newRig(t testing.TB, seed uint64, n int) *rig {
+	t.Helper()
+	return newRigWith(t, seed, n, func(*Params) {})
+}
+
+func newRigWith(t testing.TB, seed uint64, n int, change func(*Params)) *rig {
 	t.Helper()
 	ca := newKey(seed, "authority", 0)
 	r := &rig{t: t, ca: ca, params: testParams(n, ca)}
+	change(&r.params)
 	for i := range n {
 		key := newKey(seed, "device", i)
 		pub := key.Public().(ed25519.PublicKey)
@@ -81,20 +90,37 @@ func newRig(t testing.TB, seed uint64, n int) *rig {
 		for w := range d.input {
 			d.input[w] = in.Uint32()
 		}
-		// The first 20 words count each device by itself, so that a sum shows
-		// who is in it and how often.
-		clear(d.input[:20])
+		// The first words count each device by itself, so that a sum shows who is in it
+		// and how often.
+		clear(d.input[:(n+4)/5])
 		d.input[i/5] = 1 << (6 * (i % 5))
 		r.devices = append(r.devices, d)
 	}
 	// Devices in roster order make tests easier to read.
 	slices.SortFunc(r.devices, func(a, b *testDevice) int { return slices.Compare(a.id[:], b.id[:]) })
 	r.sum = make([]uint32, testLength)
-	var err error
-	if r.adverts, err = NewServer(r.params); err != nil {
-		t.Fatal(err)
-	}
+	r.checkIn()
 	return r
+}
+
+// checkIn begins the server with everybody's commitment.
+func (r *rig) checkIn() {
+	r.t.Helper()
+	commitments := make(map[ID][32]byte)
+	for _, d := range r.devices {
+		var commitment [32]byte
+		var err error
+		d.checkedIn, commitment, err = CheckIn(d.rand)
+		r.must(err)
+		commitments[d.id] = commitment
+	}
+	var err error
+	r.adverts, err = NewServer(r.params, commitments)
+	r.must(err)
+	for _, d := range r.devices {
+		d.committed, err = r.adverts.Committed(d.id)
+		r.must(err)
+	}
 }
 
 func (r *rig) all() []int {
@@ -120,15 +146,27 @@ func (r *rig) must(err error) {
 func (r *rig) advertise(who []int) error {
 	r.t.Helper()
 	for _, i := range who {
-		d := r.devices[i]
-		var err error
-		if d.advertised, d.advert, err = Advertise(r.params, d.signer, d.rand); err != nil {
+		if err := r.advertiseOne(i); err != nil {
 			return err
 		}
-		r.must(r.adverts.Add(d.id, d.advert))
+		r.must(r.adverts.Add(r.devices[i].id, r.devices[i].advert))
 	}
-	var err error
-	r.shares, r.roster, err = r.adverts.Close()
+	cohorts, err := r.adverts.Close()
+	if err != nil {
+		return err
+	}
+	r.shares = cohorts[0]
+	for _, i := range who {
+		d := r.devices[i]
+		d.roster, err = r.shares.Roster(d.id)
+		r.must(err)
+	}
+	return nil
+}
+
+func (r *rig) advertiseOne(i int) (err error) {
+	d := r.devices[i]
+	d.advertised, d.advert, err = d.checkedIn.Advertise(r.params, d.signer, d.committed, d.rand)
 	return err
 }
 
@@ -139,13 +177,18 @@ func (r *rig) share(who []int) error {
 		r.shareOne(i)
 		r.must(r.shares.Add(r.devices[i].id, r.devices[i].shares))
 	}
-	subs, inboxes, err := r.shares.Close()
-	if err != nil {
+	return r.closeShares(who)
+}
+
+func (r *rig) closeShares(who []int) (err error) {
+	r.t.Helper()
+	if r.submissions, err = r.shares.Close(); err != nil {
 		return err
 	}
-	r.submissions = subs
-	for _, d := range r.devices {
-		d.inbox = inboxes[d.id]
+	for _, i := range who {
+		d := r.devices[i]
+		d.inbox, err = r.submissions.Inbox(d.id)
+		r.must(err)
 	}
 	return nil
 }
@@ -154,36 +197,66 @@ func (r *rig) shareOne(i int) {
 	r.t.Helper()
 	d := r.devices[i]
 	var err error
-	d.shared, d.shares, err = d.advertised.Share(r.roster, d.rand)
+	d.shared, d.shares, err = d.advertised.Share(d.roster, d.rand)
 	r.must(err)
 }
 
-// submit opens, masks and sums, up to the server's Close.
+// submit opens, complains, masks and sums, up to the server's Close.
 func (r *rig) submit(who []int) error {
 	r.t.Helper()
 	for _, i := range who {
 		r.maskOne(i)
 		d := r.devices[i]
-		for w, v := range d.masked {
-			r.sum[w] += v
+		if d.complaint != nil {
+			_, err := r.submissions.Complain(d.id, d.complaint)
+			r.must(err)
 		}
-		r.must(r.submissions.Add(d.id))
 	}
-	var err error
-	r.reveals, r.survivors, err = r.submissions.Close()
-	return err
+	for _, i := range who {
+		r.must(r.submissions.Add(r.devices[i].id))
+		add(r.sum, r.devices[i].masked)
+	}
+	return r.closeSubmissions(who)
+}
+
+func (r *rig) closeSubmissions(who []int) (err error) {
+	r.t.Helper()
+	if r.confirms, err = r.submissions.Close(); err != nil {
+		return err
+	}
+	for _, i := range who {
+		d := r.devices[i]
+		d.survivors, err = r.confirms.Survivors(d.id)
+		r.must(err)
+	}
+	return nil
 }
 
 func (r *rig) maskOne(i int) {
 	r.t.Helper()
 	d := r.devices[i]
 	var err error
-	d.masking, err = d.shared.Open(d.inbox)
+	d.masking, d.complaint, err = d.shared.Open(d.inbox)
 	r.must(err)
 	d.masked = slices.Clone(d.input)
 	d.masking.Mask(d.masked, 10, testLength)
 	d.masking.Mask(d.masked, 0, 10)
 	d.done = d.masking.Done()
+}
+
+// confirm signs the survivors, up to the server's Close.
+func (r *rig) confirm(who []int) error {
+	r.t.Helper()
+	for _, i := range who {
+		d := r.devices[i]
+		var err error
+		d.confirmed, d.confirm, err = d.done.Confirm(d.survivors)
+		r.must(err)
+		r.must(r.confirms.Add(d.id, d.confirm))
+	}
+	var err error
+	r.reveals, err = r.confirms.Close()
+	return err
 }
 
 // finish reveals and unmasks.
@@ -192,7 +265,7 @@ func (r *rig) finish(who []int) error {
 	for _, i := range who {
 		d := r.devices[i]
 		var err error
-		d.reveal, err = d.done.Reveal(r.survivors)
+		d.reveal, err = d.confirmed.Reveal(r.reveals.Quorum())
 		r.must(err)
 		r.must(r.reveals.Add(d.id, d.reveal))
 	}

@@ -45,7 +45,6 @@ func NewServer(p Params, checkIns map[ID][32]byte) (*Adverts, error) {
 	return a, nil
 }
 
-
 func (a *Adverts) place(id ID) (int, bool) { return slices.BinarySearchFunc(a.ids, id, compareIDs) }
 
 // Committed is the answer to a device's check-in.

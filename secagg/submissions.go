@@ -18,7 +18,7 @@ type Submissions struct {
 
 // complaints are what members said of their neighbours' dealings.
 type complaints struct {
-	messages map[int][]byte                // by accuser's place
+	messages map[int][]byte              // by accuser's place
 	against  map[int]map[int]*accusation // by accused, then by accuser
 }
 
