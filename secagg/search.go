@@ -11,7 +11,7 @@ const parts = 10_000
 // members ⌊n·corrupt/10,000⌋ collude with the server and ⌊n·dropout/10,000⌋
 // vanish; sigma is the bits of statistical security, eta the bits of confidence
 // that a round succeeds. The conditions are those of Bell et al. 2020 (eprint
-// 2020/704, section 3.3):
+// 2020/704) for the graphs newGraph makes:
 //
 //   - connectivity: with probability above 1 − 2^−(σ+1) the members who neither
 //     collude nor vanish are joined to one another;
@@ -69,8 +69,8 @@ func (b *bound) holds(count, total *big.Int) bool {
 }
 
 // split bounds the probability that those who neither collude nor vanish fall into
-// parts: then two runs of k/2 members, of the ½·n·(n−k−1) pairs of runs that there
-// are, lie among the b who do.
+// parts: then the b who do hold two runs of k/2 members with somebody between them
+// on either side, and there are ½·n·(n−k−1) pairs of such runs on the circle.
 type split struct {
 	n, k, b int
 	holding *big.Int // C(n−k, b−k), the choices of b members that hold a given pair
