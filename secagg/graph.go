@@ -10,7 +10,7 @@ import (
 
 // graph is who masks with whom: the members of a roster on a circle whose order is
 // drawn from a seed, each a neighbour of the k/2 before it and the k/2 after it.
-// That is the graph of Bell et al. 2020 (eprint 2020/704, section 3), a Harary
+// That is the graph of Bell et al. 2020 (eprint 2020/704), a Harary
 // graph under a random permutation; what Search counts holds for it. On a complete
 // graph everybody neighbours everybody, and the circle only says which end of an
 // edge encapsulates. A graph is safe for concurrent use.
