@@ -116,9 +116,9 @@ func rootFrom(n int, chosen bitmap, leaves, proof []digest) (digest, error) {
 	if want := proofSize(n, chosen); len(proof) != want {
 		return digest{}, fmt.Errorf("%w: proof of %d hashes for %d of %d leaves, want %d", ErrMalformed, len(proof), len(places), n, want)
 	}
-	p := prover{n: n, places: places, leaves: leaves, proof: proof, padding: make([]digest, depth(n)+1)}
-	for level := range depth(n) {
-		p.padding[level+1] = node(&p.padding[level], &p.padding[level])
+	p := prover{n: n, places: places, leaves: leaves, proof: proof, padding: make([]digest, depth(n))}
+	for level := 1; level < depth(n); level++ {
+		p.padding[level] = node(&p.padding[level-1], &p.padding[level-1])
 	}
 	return p.root(depth(n), 0), nil
 }
@@ -128,7 +128,7 @@ type prover struct {
 	n             int
 	places        []int
 	leaves, proof []digest
-	padding       []digest // root of a subtree of padding at every level
+	padding       []digest // root of a subtree of padding, at every level below the tree's own root
 }
 
 // root is the root of the subtree that unchosen.walk goes through.
