@@ -1332,7 +1332,7 @@ func (*ComplainResponse) Descriptor() ([]byte, []int) {
 type SubmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// secagg survivors: who submitted in time, and the complaints about this device; at
-	// most 4 KiB.
+	// most 64 KiB.
 	Survivors     []byte `protobuf:"bytes,1,opt,name=survivors,proto3" json:"survivors,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
