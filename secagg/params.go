@@ -30,6 +30,9 @@ const (
 	maxLength = 1 << 28
 	// maxTask bounds the task's name.
 	maxTask = 64
+	// leastCorrupt is the least corrupt fraction, in 10,000, that a sparse graph may be
+	// drawn for: with none, one neighbour's share alone would give a secret back.
+	leastCorrupt = 100
 	// mostTolerated bounds the corrupt and the dropout fraction, in 10,000.
 	mostTolerated = 3333
 )
@@ -109,6 +112,9 @@ func (p *Params) check() error {
 		return fmt.Errorf("%w: cohort of %d, want %d to %d", ErrParams, p.Cohort, MinCohort, MaxCohort)
 	case p.Corrupt < 0 || p.Corrupt > mostTolerated:
 		return fmt.Errorf("%w: %d corrupt members in 10,000, want 0 to %d", ErrParams, p.Corrupt, mostTolerated)
+	case p.Cohort > CompleteGraph && p.Corrupt < leastCorrupt:
+		return fmt.Errorf("%w: %d corrupt members in 10,000 of a cohort of up to %d, want at least %d above %d members",
+			ErrParams, p.Corrupt, p.Cohort, leastCorrupt, CompleteGraph)
 	case p.Dropout < 0 || p.Dropout > mostTolerated:
 		return fmt.Errorf("%w: %d vanishing members in 10,000, want 0 to %d", ErrParams, p.Dropout, mostTolerated)
 	case p.Keys != Hybrid && p.Keys != Classical:
