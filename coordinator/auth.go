@@ -42,12 +42,16 @@ var roles = map[string][]ca.Role{
 	rpc.RoundService_Submit_FullMethodName:    {ca.Device},
 	rpc.RoundService_Reveal_FullMethodName:    {ca.Device},
 
+	rpc.RoundService_GetRevocations_FullMethodName: {ca.Device},
+
 	rpc.OperatorService_CreateTask_FullMethodName:      {ca.Operator},
 	rpc.OperatorService_ListTasks_FullMethodName:       {ca.Operator},
 	rpc.OperatorService_GetTask_FullMethodName:         {ca.Operator},
 	rpc.OperatorService_ListDevices_FullMethodName:     {ca.Operator},
 	rpc.OperatorService_CreateToken_FullMethodName:     {ca.Operator},
 	rpc.OperatorService_ListCheckpoints_FullMethodName: {ca.Operator},
+	rpc.OperatorService_ListWaiting_FullMethodName:     {ca.Operator},
+	rpc.OperatorService_Admit_FullMethodName:           {ca.Operator},
 }
 
 // newServer returns the gRPC server with every service.
@@ -91,6 +95,9 @@ func (c *Coordinator) authorise(ctx context.Context, request any, info *grpc.Una
 	who, err := c.identify(ctx)
 	if err != nil {
 		return nil, err
+	}
+	if who.Role == ca.Device && c.revoked(who.ID) { // also on a connection from before
+		return nil, errRevoked(who.ID)
 	}
 	for _, role := range allowed {
 		if role == who.Role {

@@ -122,7 +122,7 @@ func Open(dir string, o Options) (_ *Coordinator, err error) {
 			err = errors.Join(err, c.Close())
 		}
 	}()
-	if c.authority, err = ca.Open(dir, o.Hosts, time.Now()); err != nil {
+	if c.authority, err = ca.Open(dir, o.Hosts, c.log, time.Now()); err != nil {
 		return nil, err
 	}
 	c.metrics = newMetrics(c)

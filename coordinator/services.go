@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
 	"time"
@@ -10,16 +9,14 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/discreet-fl/discreet/coordinator/ca"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
-	"github.com/discreet-fl/discreet/secagg"
 )
 
 // oldestMinor is the oldest minor version of the contract that is still served.
-const oldestMinor = 0
+const oldestMinor = 1
 
 // checkVersion refuses a peer of a version that cannot be served.
 func checkVersion(v *pb.Version) error {
@@ -27,42 +24,6 @@ func checkVersion(v *pb.Version) error {
 		return status.Error(codes.FailedPrecondition, err.Error())
 	}
 	return nil
-}
-
-// enrolmentService admits devices.
-type enrolmentService struct {
-	rpc.UnimplementedEnrolmentServiceServer
-	*Coordinator
-}
-
-// Enrol checks that the sender holds the key and a valid token, and certifies it.
-func (s enrolmentService) Enrol(ctx context.Context, request *pb.EnrolRequest) (*pb.EnrolResponse, error) {
-	if err := checkVersion(request.GetVersion()); err != nil {
-		return nil, err
-	}
-	secret, public := request.GetTokenSecret(), request.GetPublicKey()
-	if len(secret) != ca.SecretSize || len(public) != ed25519.PublicKeySize || len(request.GetProof()) != ed25519.SignatureSize {
-		return nil, status.Errorf(codes.InvalidArgument, "a secret of %d bytes, a key of %d and a proof of %d, want %d, %d and %d",
-			len(secret), len(public), len(request.GetProof()), ca.SecretSize, ed25519.PublicKeySize, ed25519.SignatureSize)
-	}
-	fingerprint := s.authority.Fingerprint()
-	if !ed25519.Verify(public, pb.EnrolProof(fingerprint, secret, public), request.GetProof()) {
-		return nil, status.Error(codes.InvalidArgument, "the proof is not the key's signature over this coordinator's fingerprint, the secret and the key")
-	}
-	id, now := secagg.DeviceID(public), time.Now()
-	if err := s.store.Enrol(ctx, secret, id, public, now); errors.Is(err, store.ErrToken) {
-		return nil, status.Error(codes.PermissionDenied, store.ErrToken.Error()+"; ask the operator for a new one")
-	} else if err != nil {
-		return nil, err
-	}
-	certificate, credential, err := s.authority.Issue(public, now)
-	if err != nil {
-		return nil, err
-	}
-	s.log.Info("device enrolled")
-	return &pb.EnrolResponse{
-		Version: pb.Current(), DeviceId: id[:], Certificate: certificate, CaCertificate: s.authority.Certificate(), Credential: credential,
-	}, nil
 }
 
 // checkpointService serves checkpoint files.

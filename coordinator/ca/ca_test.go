@@ -22,7 +22,7 @@ import (
 
 func open(t *testing.T, dir string, hosts ...string) *Authority {
 	t.Helper()
-	a, err := Open(dir, hosts, time.Now())
+	a, err := Open(dir, hosts, nil, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -45,14 +45,14 @@ func device(t *testing.T, a *Authority) (tls.Certificate, secagg.ID) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	der, credential, err := a.Issue(public, time.Now())
+	issued, err := a.Issue(public, time.Now())
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := secagg.VerifyCredential(a.PublicKey(), public, credential); err != nil {
+	if err := secagg.VerifyCredential(a.PublicKey(), public, issued.Credential); err != nil {
 		t.Errorf("the credential: %v", err)
 	}
-	return tls.Certificate{Certificate: [][]byte{der}, PrivateKey: key}, secagg.DeviceID(public)
+	return tls.Certificate{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}, secagg.DeviceID(public)
 }
 
 // shake runs one TLS handshake over a pipe and one byte each way, and returns what
@@ -87,7 +87,7 @@ func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error
 func TestAuthorityStaysTheSame(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, "fl.example.com", "10.1.2.3")
-	files := []string{keyFile, certFile, serverFile, operatorFile}
+	files := []string{keyFile, certFile, serverFile, operatorFile, logFile}
 	before := make(map[string][]byte)
 	for _, f := range files {
 		before[f] = read(t, dir, f)
@@ -137,7 +137,7 @@ func TestServerCertificateFollowsHostsAndTime(t *testing.T) {
 	}
 	open(t, dir)
 	for _, host := range []string{"", "a b", "host:7443", "http://host"} {
-		if _, err := Open(dir, []string{host}, now); err == nil || !strings.Contains(err.Error(), "want a DNS name") {
+		if _, err := Open(dir, []string{host}, nil, now); err == nil || !strings.Contains(err.Error(), "want a DNS name") {
 			t.Errorf("host %q: %v", host, err)
 		}
 	}
@@ -148,17 +148,27 @@ func TestWrongFilesAreRefused(t *testing.T) {
 		name, want string
 		damage     func(t *testing.T, dir string)
 	}{
-		{"key lost", "without its key", func(t *testing.T, dir string) { remove(t, dir, keyFile) }},
+		{"key and log lost", "without its key", func(t *testing.T, dir string) { remove(t, dir, keyFile); remove(t, dir, logFile) }},
+		{"key and certificate lost", "not its certificate", func(t *testing.T, dir string) { remove(t, dir, keyFile); remove(t, dir, certFile) }},
 		{"key of another CA", "not the certificate of the key", func(t *testing.T, dir string) { swap(t, dir, keyFile) }},
 		{"key damaged", "PEM block of type PRIVATE KEY", func(t *testing.T, dir string) { overwrite(t, dir, keyFile, []byte("x")) }},
 		{"certificate damaged", "PEM block of type CERTIFICATE", func(t *testing.T, dir string) { overwrite(t, dir, certFile, []byte("x")) }},
 		{"operator of another CA", "issued by another CA", func(t *testing.T, dir string) { swap(t, dir, operatorFile) }},
+		{"log of another CA", "certified by another CA", func(t *testing.T, dir string) { swap(t, dir, logFile) }},
+		{"log damaged", "DISCREET LOG CREDENTIAL in PEM", func(t *testing.T, dir string) { overwrite(t, dir, logFile, read(t, dir, keyFile)) }},
+		{"list damaged", "newest", func(t *testing.T, dir string) { overwrite(t, dir, revokedFile, []byte("x")) }},
+		{"list of another CA", "not signed by the authority", func(t *testing.T, dir string) {
+			other := t.TempDir()
+			open(t, other)
+			revoke(t, other, 1)
+			overwrite(t, dir, revokedFile, read(t, other, revokedFile))
+		}},
 		{"operator damaged", "not an operator's credential", func(t *testing.T, dir string) { overwrite(t, dir, operatorFile, []byte("x")) }},
 	} {
 		dir := t.TempDir()
 		open(t, dir)
 		tc.damage(t, dir)
-		if _, err := Open(dir, nil, time.Now()); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if _, err := Open(dir, nil, nil, time.Now()); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want an error with %q", tc.name, err, tc.want)
 		}
 	}
@@ -168,8 +178,9 @@ func TestWrongFilesAreRefused(t *testing.T) {
 	remove(t, dir, certFile)
 	remove(t, dir, operatorFile)
 	remove(t, dir, serverFile)
+	remove(t, dir, logFile)
 	open(t, dir)
-	if _, err := Open(dir, nil, time.Now().AddDate(authorityYears+1, 0, 0)); err == nil || !strings.Contains(err.Error(), "ended on") {
+	if _, err := Open(dir, nil, nil, time.Now().AddDate(authorityYears+1, 0, 0)); err == nil || !strings.Contains(err.Error(), "ended on") {
 		t.Errorf("an ended CA: %v", err)
 	}
 }
@@ -275,7 +286,7 @@ func TestIdentifyRefuses(t *testing.T) {
 	if _, err := Identify(tls.ConnectionState{PeerCertificates: []*x509.Certificate{a.cert}}); err == nil {
 		t.Error("an unverified certificate was taken")
 	}
-	if _, _, err := a.Issue(public[:31], time.Now()); err == nil {
+	if _, err := a.Issue(public[:31], time.Now()); err == nil {
 		t.Error("a short key was certified")
 	}
 }

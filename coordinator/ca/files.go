@@ -6,6 +6,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io/fs"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -20,7 +22,7 @@ func keyPEM(key ed25519.PrivateKey) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("ca: encoding a key: %w", err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+	return pem.EncodeToMemory(&pem.Block{Type: keyBlock, Bytes: der}), nil
 }
 
 func writeKey(path string, key ed25519.PrivateKey) error {
@@ -32,11 +34,15 @@ func writeKey(path string, key ed25519.PrivateKey) error {
 }
 
 func readKey(path string) (ed25519.PrivateKey, error) {
-	block, err := readBlock(path, "PRIVATE KEY")
+	block, err := readBlock(path, keyBlock)
 	if err != nil {
 		return nil, err
 	}
-	key, err := x509.ParsePKCS8PrivateKey(block)
+	return parseKey(block, path)
+}
+
+func parseKey(der []byte, path string) (ed25519.PrivateKey, error) {
+	key, err := x509.ParsePKCS8PrivateKey(der)
 	if err != nil {
 		return nil, fmt.Errorf("ca: the key in %s: %w", path, err)
 	}
@@ -70,6 +76,20 @@ func readBlock(path, kind string) ([]byte, error) {
 		return nil, fmt.Errorf("ca: %s does not begin with a PEM block of type %s; put back the file as it was written", path, kind)
 	}
 	return block.Bytes, nil
+}
+
+// warnLoose warns about a file with a key that others may read.
+func warnLoose(log *slog.Logger, path string) {
+	info, err := os.Stat(path)
+	if err != nil || runtime.GOOS == "windows" || info.Mode().Perm()&0o077 == 0 {
+		return
+	}
+	log.Warn("other users of this machine may read a key", "file", path, "mode", fmt.Sprintf("%#o", info.Mode().Perm()), "do", "chmod 600 "+path)
+}
+
+// unchanged tells whether a file is still the one that was seen before.
+func unchanged(seen, now fs.FileInfo) bool {
+	return seen != nil && os.SameFile(seen, now) && seen.Size() == now.Size() && seen.ModTime().Equal(now.ModTime())
 }
 
 // writeFile puts the parts into a file, readable by its owner only, so that after a
