@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/sha256"
 	"database/sql"
-	"errors"
 	"time"
 
 	"github.com/discreet-fl/discreet/secagg"
@@ -42,25 +41,13 @@ func (s *Store) CreateToken(ctx context.Context, secret []byte, uses uint32, exp
 func (s *Store) Enrol(ctx context.Context, secret []byte, id secagg.ID, publicKey []byte, now time.Time) error {
 	hash := sha256.Sum256(secret)
 	return s.write(ctx, "enrolling a device", func(tx *sql.Tx) error {
-		var one int
-		err := tx.QueryRowContext(ctx, `SELECT 1 FROM token_uses WHERE token = $1 AND device = $2`, hash[:], id[:]).Scan(&one)
-		if err == nil || !errors.Is(err, sql.ErrNoRows) {
+		if err := takePlace(ctx, tx, hash, id, now); err != nil {
 			return err
 		}
-		taken, err := tx.ExecContext(ctx, `UPDATE tokens SET uses_left = uses_left - 1 WHERE hash = $1 AND uses_left > 0 AND expires_ms > $2`,
-			hash[:], now.UnixMilli())
-		if err != nil {
+		if err := addDevice(ctx, tx, id, publicKey, now); err != nil {
 			return err
 		}
-		if n, err := taken.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, ErrToken)
-		}
-		if _, err := tx.ExecContext(ctx, `INSERT INTO devices (id, public_key, enrolled_ms, seen_ms, rounds) VALUES ($1, $2, $3, 0, 0)
-			ON CONFLICT (id) DO NOTHING`, id[:], publicKey, now.UnixMilli()); err != nil {
-			return err
-		}
-		_, err = tx.ExecContext(ctx, `INSERT INTO token_uses (token, device) VALUES ($1, $2)`, hash[:], id[:])
-		return err
+		return useToken(ctx, tx, hash, id)
 	})
 }
 

@@ -7,12 +7,18 @@ import (
 	"time"
 )
 
+// migration is a step of the schema: statements, and what they cannot say.
+type migration struct {
+	sql  string
+	then func(tx *sql.Tx) error // nil where the statements are all
+}
+
 // migrations are the steps from an empty file to the current schema, in order. A
 // step that was released is never changed: a later one alters what it made. The SQL
 // stays within what SQLite and PostgreSQL share, but for types of columns.
 //
 // Times are Unix milliseconds.
-var migrations = []string{`
+var migrations = []migration{{sql: `
 CREATE TABLE devices (
 	id BLOB PRIMARY KEY,
 	public_key BLOB NOT NULL,
@@ -82,7 +88,52 @@ CREATE TABLE velocity_chunks (
 	data BLOB NOT NULL,
 	PRIMARY KEY (task, seq)
 );
-`}
+`}, {sql: `
+-- 1 from when the devices of the latest attempt are asked to reveal until a checkpoint
+-- is committed.
+ALTER TABLE tasks ADD COLUMN revealing BIGINT NOT NULL DEFAULT 0;
+-- It was not noted before: an attempt that was not committed may have come that far.
+UPDATE tasks SET revealing = 1 WHERE round > 0 AND NOT EXISTS (SELECT 1 FROM rounds r
+	WHERE r.task = tasks.name AND r.round = tasks.round AND r.attempt = tasks.attempt AND r.checkpoint IS NOT NULL);
+
+-- Before, every round was one cohort.
+ALTER TABLE rounds ADD COLUMN cohorts BIGINT NOT NULL DEFAULT 1;
+ALTER TABLE rounds ADD COLUMN cohorts_lost BIGINT NOT NULL DEFAULT 0;
+
+CREATE TABLE log_entries (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	idx BIGINT NOT NULL, -- from 0
+	checkpoint BLOB NOT NULL,
+	entry BLOB NOT NULL, -- as package checkpointlog encodes it
+	PRIMARY KEY (task, idx)
+) WITHOUT ROWID;
+CREATE UNIQUE INDEX log_entries_checkpoint ON log_entries (task, checkpoint);
+
+-- The hashes of the tree over a task's entries, in the order of tlog.StoredHashIndex.
+CREATE TABLE log_hashes (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	idx BIGINT NOT NULL,
+	hash BLOB NOT NULL,
+	PRIMARY KEY (task, idx)
+) WITHOUT ROWID;
+
+-- Devices that wait for a CA that is kept elsewhere, with the token whose place they took.
+CREATE TABLE waiting (
+	token BLOB NOT NULL REFERENCES tokens(hash) ON DELETE CASCADE,
+	device BLOB NOT NULL,
+	public_key BLOB NOT NULL,
+	asked_ms BIGINT NOT NULL,
+	PRIMARY KEY (token, device)
+) WITHOUT ROWID;
+CREATE INDEX waiting_device ON waiting (device);
+
+-- What such a CA issued.
+CREATE TABLE issued (
+	device BLOB PRIMARY KEY REFERENCES devices(id) ON DELETE CASCADE,
+	certificate BLOB NOT NULL,
+	credential BLOB NOT NULL
+) WITHOUT ROWID;
+`, then: startLogs}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.
 func migrate(db *sql.DB, now time.Time) error {
@@ -101,7 +152,11 @@ func migrate(db *sql.DB, now time.Time) error {
 		if err != nil {
 			return err
 		}
-		_, err = tx.Exec(migrations[version])
+		step := migrations[version]
+		_, err = tx.Exec(step.sql)
+		if err == nil && step.then != nil {
+			err = step.then(tx)
+		}
 		if err == nil {
 			_, err = tx.Exec(`INSERT INTO migrations (version, applied_ms) VALUES ($1, $2)`, version+1, now.UnixMilli())
 		}

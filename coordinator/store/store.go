@@ -1,10 +1,11 @@
 // Package store keeps what a coordinator must not lose: devices, enrolment tokens,
-// tasks, the record of every attempt at a round, and checkpoints. It is one SQLite
-// file in the data folder.
+// tasks, the record of every attempt at a round, checkpoints and their log. It is one
+// SQLite file in the data folder.
 //
 // Begin with [Open]; [Store.Commit] is the transaction that ends a round. An
 // acknowledged write survives kill -9 and a power cut (write-ahead log, synchronous
-// FULL). Nothing of an unfinished round is here but the number of its attempt.
+// FULL). Nothing of an unfinished round is here but the number of its attempt and
+// whether its devices were asked to reveal.
 package store
 
 import (
@@ -30,6 +31,9 @@ var (
 	ErrToken = errors.New("enrolment token is unknown, used up or expired")
 	// ErrStale is returned for a commit of an attempt that is not the task's current one.
 	ErrStale = errors.New("the attempt is not the task's current one")
+	// ErrRevealed is returned for an attempt that would use a checkpoint again for which
+	// devices were asked to reveal.
+	ErrRevealed = errors.New("devices were asked to reveal for this checkpoint and no round came of it: commit a held checkpoint before the next attempt")
 	// ErrLocked is returned while another coordinator has the folder.
 	ErrLocked = errors.New("another discreet serve runs on this folder")
 )
@@ -138,8 +142,13 @@ func found(what string, err error) error {
 	return nil
 }
 
+// querier has rows: the pool of readers, or a transaction.
+type querier interface {
+	QueryContext(ctx context.Context, query string, args ...any) (*sql.Rows, error)
+}
+
 // collect reads all rows of a query.
-func collect[T any](ctx context.Context, db *sql.DB, what string, scan func(rows *sql.Rows, v *T) error, query string, args ...any) ([]T, error) {
+func collect[T any](ctx context.Context, db querier, what string, scan func(rows *sql.Rows, v *T) error, query string, args ...any) ([]T, error) {
 	rows, err := db.QueryContext(ctx, query, args...)
 	if err != nil {
 		return nil, fmt.Errorf("store: %s: %w", what, err)

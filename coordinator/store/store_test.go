@@ -50,10 +50,18 @@ func withTask(t *testing.T, dir string) *Store {
 	return s
 }
 
+// reveals notes that an attempt of the task "desk" reveals.
+func reveals(t *testing.T, s *Store, round uint64, attempt uint32) {
+	t.Helper()
+	if err := s.Revealing(t.Context(), "desk", round, attempt); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func commitOf(round uint64, attempt uint32, previous []byte, next []byte) Commit {
 	return Commit{
 		Task: "desk",
-		Attempt: Attempt{Round: round, Attempt: attempt, Cohort: 5, Roster: 4, Survivors: 3,
+		Attempt: Attempt{Round: round, Attempt: attempt, Cohort: 5, Roster: 4, Survivors: 3, Cohorts: 2, CohortsLost: 1,
 			Started: start.Add(time.Second), Ended: start.Add(2 * time.Second)},
 		Previous: sha256.Sum256(previous), Checkpoint: next,
 		Velocity: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
@@ -71,6 +79,7 @@ func TestCommitSurvivesReopening(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reveals(t, s, 1, 1)
 	if _, err := s.Commit(t.Context(), commitOf(1, 1, checkpoint(0), checkpoint(1))); err != nil {
 		t.Fatal(err)
 	}
@@ -107,7 +116,8 @@ func TestCommitSurvivesReopening(t *testing.T) {
 		}
 	}
 	attempts, err := s.Attempts(t.Context(), "desk", 50)
-	if err != nil || len(attempts) != 1 || attempts[0].Checkpoint != task.Checkpoint || attempts[0].Roster != 4 {
+	if err != nil || len(attempts) != 1 || attempts[0].Checkpoint != task.Checkpoint || attempts[0].Roster != 4 ||
+		attempts[0].Cohorts != 2 || attempts[0].CohortsLost != 1 {
 		t.Errorf("attempts %+v, %v", attempts, err)
 	}
 	if sum, size, err := s.Committed(t.Context(), "desk", 1, 1); err != nil || sum != task.Checkpoint || size != task.CheckpointBytes {
@@ -120,10 +130,15 @@ func TestCommitSurvivesReopening(t *testing.T) {
 
 func TestCommitIsFenced(t *testing.T) {
 	s := withTask(t, t.TempDir())
+	if _, err := s.Commit(t.Context(), commitOf(1, 1, checkpoint(0), checkpoint(1))); !errors.Is(err, ErrStale) {
+		t.Errorf("an attempt of which nobody knows that it revealed: %v, want ErrStale", err)
+	}
+	reveals(t, s, 1, 1)
 	for name, c := range map[string]Commit{
-		"another attempt":    commitOf(1, 2, checkpoint(0), checkpoint(1)),
-		"another round":      commitOf(2, 1, checkpoint(0), checkpoint(1)),
-		"another checkpoint": commitOf(1, 1, checkpoint(3), checkpoint(1)),
+		"another attempt":       commitOf(1, 2, checkpoint(0), checkpoint(1)),
+		"another round":         commitOf(2, 1, checkpoint(0), checkpoint(1)),
+		"another checkpoint":    commitOf(1, 1, checkpoint(3), checkpoint(1)),
+		"held in its own place": held(1, 1, checkpoint(0), checkpoint(1)),
 	} {
 		if _, err := s.Commit(t.Context(), c); !errors.Is(err, ErrStale) {
 			t.Errorf("%s: %v, want ErrStale", name, err)
@@ -136,6 +151,7 @@ func TestCommitIsFenced(t *testing.T) {
 	if list, err := s.Checkpoints(t.Context(), "desk"); err != nil || len(list) != 1 {
 		t.Errorf("after refused commits: %d checkpoints, %v", len(list), err)
 	}
+	logged(t, s, "desk", 1)
 }
 
 func TestAttemptsNeverRepeat(t *testing.T) {
@@ -162,6 +178,7 @@ func TestFullDiskLosesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	reveals(t, s, 1, 1)
 	limit(pages + 10)
 	if _, err := s.Commit(t.Context(), commitOf(1, 1, checkpoint(0), checkpoint(1))); err == nil || !strings.Contains(err.Error(), "full") {
 		t.Fatalf("commit on a full disk: %v", err)
@@ -173,13 +190,12 @@ func TestFullDiskLosesNothing(t *testing.T) {
 	if raw, err := s.Checkpoint(t.Context(), task.Checkpoint); err != nil || !bytes.Equal(raw, checkpoint(0)) {
 		t.Errorf("the old checkpoint: %d bytes, %v", len(raw), err)
 	}
+	logged(t, s, "desk", 1)
 	limit(1 << 30)
-	if err := s.Begin(t.Context(), "desk", 1, 2); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := s.Commit(t.Context(), commitOf(1, 2, checkpoint(0), checkpoint(1))); err != nil {
+	if _, err := s.Commit(t.Context(), commitOf(1, 1, checkpoint(0), checkpoint(1))); err != nil {
 		t.Errorf("with room again: %v", err)
 	}
+	logged(t, s, "desk", 2)
 }
 
 func TestOldCheckpointsAndAttemptsGo(t *testing.T) {
@@ -191,6 +207,7 @@ func TestOldCheckpointsAndAttemptsGo(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
+		reveals(t, s, r, 1)
 		next := fmt.Appendf(nil, "checkpoint %d", r)
 		if _, err := s.Commit(t.Context(), commitOf(r, 1, previous, next)); err != nil {
 			t.Fatal(err)

@@ -10,6 +10,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -21,24 +22,31 @@ type Task struct {
 	Name            string
 	Spec            []byte // as its creator serialised it
 	Created         time.Time
-	RoundsDone      uint64 // rounds committed
+	RoundsDone      uint64 // rounds committed, held checkpoints included
 	Round           uint64 // the latest attempt that was begun; 0 before the first
 	Attempt         uint32
 	Checkpoint      [32]byte // SHA-256 of the current one
 	CheckpointBytes uint64
+	// Revealing tells that the latest attempt's devices were asked to reveal and that
+	// it was not committed. Once it has ended, the round is lost and the checkpoint
+	// must not be used again: the sums of two rounds on it would differ by somebody's
+	// update.
+	Revealing bool
 }
 
 // Attempt is the record of an attempt at a round that has ended.
 type Attempt struct {
 	Round                     uint64
 	Attempt                   uint32
-	Cohort, Roster, Survivors int
+	Cohort, Roster, Survivors int // devices
+	Cohorts, CohortsLost      int // that the devices were split into, and those left out of the sum
 	Started, Ended            time.Time
 	Aborted                   string   // why; empty when the round was committed
 	Checkpoint                [32]byte // that it made; zero when aborted
 }
 
-// CreateTask adds a task with its first checkpoint, or returns ErrExists.
+// CreateTask adds a task with its first checkpoint, which begins its log, or returns
+// ErrExists.
 func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []byte, now time.Time) error {
 	return s.write(ctx, "creating task "+name, func(tx *sql.Tx) error {
 		sum := sha256.Sum256(checkpoint)
@@ -50,17 +58,22 @@ func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []
 		if n, err := made.RowsAffected(); err != nil || n == 0 {
 			return errors.Join(err, ErrExists)
 		}
-		return addCheckpoint(ctx, tx, name, 0, checkpoint, now)
+		if err := addCheckpoint(ctx, tx, name, 0, checkpoint, now); err != nil {
+			return err
+		}
+		return appendLog(ctx, tx, checkpointlog.Entry{
+			Task: name, Checkpoint: sum, Bytes: uint64(len(checkpoint)), Committed: now.UnixMilli(),
+		})
 	})
 }
 
-const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes
+const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, t.revealing
 	FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
 
 func scanTask(scan func(...any) error, t *Task) error {
 	var created int64
 	var sum []byte
-	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes); err != nil {
+	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.Revealing); err != nil {
 		return err
 	}
 	t.Created = time.UnixMilli(created)
@@ -82,22 +95,49 @@ func (s *Store) Tasks(ctx context.Context) ([]Task, error) {
 }
 
 // Begin records that an attempt starts, so that no later one, not even after a
-// crash, has its number.
+// crash, has its number. It returns ErrStale for an attempt that is not a later one,
+// and ErrRevealed where the latest one revealed and was not committed.
 func (s *Store) Begin(ctx context.Context, task string, round uint64, attempt uint32) error {
 	return s.write(ctx, "beginning an attempt", func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE tasks SET round = $1, attempt = $2
-			WHERE name = $3 AND (round < $1 OR (round = $1 AND attempt < $2))`, round, attempt, task)
-		if err != nil {
+		var revealing bool
+		if err := tx.QueryRowContext(ctx, `SELECT revealing FROM tasks WHERE name = $1`, task).Scan(&revealing); errors.Is(err, sql.ErrNoRows) {
+			return ErrNotFound
+		} else if err != nil {
 			return err
 		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, fmt.Errorf("round %d attempt %d of task %s: %w", round, attempt, task, ErrStale))
+		if revealing {
+			return fmt.Errorf("round %d attempt %d of task %s: %w", round, attempt, task, ErrRevealed)
 		}
-		return nil
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET round = $1, attempt = $2
+			WHERE name = $3 AND (round < $1 OR (round = $1 AND attempt < $2))`, round, attempt, task)
+		return fence(done, err, task, round, attempt)
 	})
 }
 
-// Abort records an attempt that ended without a checkpoint.
+// Revealing records that the devices of the current attempt are about to be asked to
+// reveal. It is on the disk when Revealing returns nil; from then on the task's
+// checkpoint is used up, whatever becomes of the attempt. It returns ErrStale for
+// another attempt, and may be repeated.
+func (s *Store) Revealing(ctx context.Context, task string, round uint64, attempt uint32) error {
+	return s.write(ctx, "noting that an attempt reveals", func(tx *sql.Tx) error {
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET revealing = 1 WHERE name = $1 AND round = $2 AND attempt = $3`, task, round, attempt)
+		return fence(done, err, task, round, attempt)
+	})
+}
+
+// fence turns an update that found no row into ErrStale.
+func fence(done sql.Result, err error, task string, round uint64, attempt uint32) error {
+	if err != nil {
+		return err
+	}
+	if n, err := done.RowsAffected(); err != nil || n == 0 {
+		return errors.Join(err, fmt.Errorf("round %d attempt %d of task %s: %w", round, attempt, task, ErrStale))
+	}
+	return nil
+}
+
+// Abort records an attempt that ended without a checkpoint. It takes nothing back of
+// what Revealing has noted.
 func (s *Store) Abort(ctx context.Context, task string, a Attempt) error {
 	return s.write(ctx, "recording an aborted attempt", func(tx *sql.Tx) error { return addAttempt(ctx, tx, task, a, nil) })
 }
@@ -109,14 +149,22 @@ type Commit struct {
 	Previous   [32]byte
 	Checkpoint []byte      // the new checkpoint's bytes
 	Velocity   []float32   // the strategy's state that goes with it
-	Survivors  []secagg.ID // the devices in the sum
+	Survivors  []secagg.ID // the devices in the sum; none where it is held
+	// Held marks a checkpoint with the previous one's parameters, in the place of a
+	// round that was lost after its devices were asked to reveal. Its attempt is a
+	// later one than theirs, of a round or a number that was not begun.
+	Held bool
 }
 
 // Commit ends a round in one transaction, which has reached the disk when Commit
-// returns: the new checkpoint becomes the task's current one, with its record and
-// the survivors' participation. It returns the checkpoint's SHA-256, or ErrStale
-// where the attempt or the checkpoint it trained on is not the task's current one.
+// returns: the new checkpoint becomes the task's current one, with its entry in the
+// log, its record and the survivors' participation. It returns the checkpoint's
+// SHA-256, or ErrStale where the attempt or the checkpoint it trained on is not the
+// task's current one, or where it was not noted that the attempt reveals.
 func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) {
+	if c.Held != (len(c.Survivors) == 0) {
+		return sum, fmt.Errorf("store: committing a round: %d survivors, want none for a held checkpoint and some for every other", len(c.Survivors))
+	}
 	sum = sha256.Sum256(c.Checkpoint)
 	a := c.Attempt
 	a.Checkpoint = sum
@@ -124,13 +172,14 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 		if err := addCheckpoint(ctx, tx, c.Task, a.Round, c.Checkpoint, a.Ended); err != nil {
 			return err
 		}
-		done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, rounds_done = rounds_done + 1
-			WHERE name = $2 AND checkpoint = $3 AND round = $4 AND attempt = $5`, sum[:], c.Task, c.Previous[:], a.Round, a.Attempt)
-		if err != nil {
+		if err := moveTask(ctx, tx, c, sum); err != nil {
 			return err
 		}
-		if n, err := done.RowsAffected(); err != nil || n == 0 {
-			return errors.Join(err, fmt.Errorf("round %d attempt %d of task %s: %w", a.Round, a.Attempt, c.Task, ErrStale))
+		if err := appendLog(ctx, tx, checkpointlog.Entry{
+			Task: c.Task, Round: a.Round, Checkpoint: sum, Bytes: uint64(len(c.Checkpoint)), Previous: c.Previous,
+			Survivors: uint32(len(c.Survivors)), Committed: a.Ended.UnixMilli(),
+		}); err != nil {
+			return err
 		}
 		if err := setVelocity(ctx, tx, c.Task, c.Velocity); err != nil {
 			return err
@@ -147,6 +196,18 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 	})
 }
 
+// moveTask gives a task its new checkpoint.
+func moveTask(ctx context.Context, tx *sql.Tx, c Commit, sum [32]byte) error {
+	of := `round = $4 AND attempt = $5`
+	if c.Held {
+		of = `(round < $4 OR (round = $4 AND attempt < $5))`
+	}
+	a := c.Attempt
+	done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, rounds_done = rounds_done + 1, revealing = 0, round = $4, attempt = $5
+		WHERE name = $2 AND checkpoint = $3 AND revealing = 1 AND `+of, sum[:], c.Task, c.Previous[:], a.Round, a.Attempt)
+	return fence(done, err, c.Task, a.Round, a.Attempt)
+}
+
 // addAttempt appends a record and drops the one that falls out at the other end.
 func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []byte) error {
 	var seq int64
@@ -154,9 +215,9 @@ func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []b
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
-		(task, seq, round, attempt, cohort, roster, survivors, started_ms, ended_ms, aborted, checkpoint)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
-		a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum); err != nil {
+		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
@@ -168,13 +229,13 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
 		var started, ended int64
 		var sum []byte
-		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &started, &ended, &a.Aborted, &sum); err != nil {
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum); err != nil {
 			return err
 		}
 		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
 		copy(a.Checkpoint[:], sum)
 		return nil
-	}, `SELECT round, attempt, cohort, roster, survivors, started_ms, ended_ms, aborted, checkpoint
+	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 
