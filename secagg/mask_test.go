@@ -42,9 +42,9 @@ func testMasks(count, words int) (*maskSet, []uint32) {
 }
 
 func TestMasksInRanges(t *testing.T) {
-	const words = 3*chunkWords + 77
+	const words = tileWords + 3*chunkWords + 77
 	rng := rand.New(rand.NewPCG(3, 0))
-	for _, count := range []int{1, 2, 3, 4, 5, 8, 11} {
+	for _, count := range []int{1, 3, 7, 8, 9, 16, 21} {
 		m, want := testMasks(count, words)
 		whole := make([]uint32, words)
 		m.apply(whole, 0)
@@ -53,7 +53,7 @@ func TestMasksInRanges(t *testing.T) {
 		}
 		pieces := make([]uint32, words+1)[1:] // not aligned to 8 bytes
 		for lo := 0; lo < words; {
-			hi := min(words, lo+rng.IntN(2*chunkWords))
+			hi := min(words, lo+1+rng.IntN(9*chunkWords))
 			m.apply(pieces[lo:hi], lo)
 			lo = hi
 		}
@@ -63,9 +63,9 @@ func TestMasksInRanges(t *testing.T) {
 	}
 }
 
-// TestPortableLanes holds the wide pass and the portable one to each other, with
+// TestWidePass holds the wide pass and the one after another to the same sum, with
 // words at both ends of their range so that every carry happens.
-func TestPortableLanes(t *testing.T) {
+func TestWidePass(t *testing.T) {
 	if !littleEndian {
 		t.Skip("the wide pass is for little-endian machines")
 	}
@@ -76,15 +76,42 @@ func TestPortableLanes(t *testing.T) {
 		s, v := new(scratch), make([]uint32, n)
 		for i := range v {
 			v[i] = extreme()
-			for lane := range lanes {
-				s.words(lane, n)[i] = extreme()
+		}
+		want := slices.Clone(v)
+		for lane := range lanes {
+			for i := range want {
+				w := extreme()
+				binary.LittleEndian.PutUint32(s.bytes(lane, n)[4*i:], w)
+				want[i] += w
 			}
 		}
-		portable := slices.Clone(v)
+		each := slices.Clone(v)
 		addLanes(v, s)
-		addLanesPortable(portable, s)
-		if !slices.Equal(v, portable) {
-			t.Fatalf("%d words: wide pass %x, portable %x", n, v, portable)
+		addEach(each, s, lanes)
+		if !slices.Equal(v, want) || !slices.Equal(each, want) {
+			t.Fatalf("%d words: wide pass %x, one after another %x, want %x", n, v, each, want)
+		}
+	}
+}
+
+// TestMaskSetWipe: no key stays behind, neither where the set grew nor where it was.
+func TestMaskSetWipe(t *testing.T) {
+	m, old := &maskSet{}, [][]digest{}
+	for i := range 5 * lanes {
+		key := hash("test mask", []byte{byte(i)})
+		m.add(&key, false)
+		old = append(old, m.keys[:1:1])
+	}
+	last := m.keys
+	m.wipe()
+	if m.count() != 0 || m.keys != nil {
+		t.Errorf("%d masks after wipe", m.count())
+	}
+	for _, keys := range append(old, last) {
+		for _, key := range keys {
+			if key != (digest{}) {
+				t.Fatalf("a key is still in memory after wipe")
+			}
 		}
 	}
 }
@@ -179,7 +206,7 @@ func TestSpans(t *testing.T) {
 	}
 }
 
-// TestMaskAllocations: chunks after the first allocate nothing.
+// TestMaskAllocations: a tile's chunks after the first allocate nothing.
 func TestMaskAllocations(t *testing.T) {
 	m, _ := testMasks(8, 1)
 	count := func(words int) float64 {
@@ -191,9 +218,10 @@ func TestMaskAllocations(t *testing.T) {
 	}
 }
 
+// BenchmarkMaskRange is beside BenchmarkKeyStream, which is what it cannot go below.
 func BenchmarkMaskRange(b *testing.B) {
 	const words = 1_000_000
-	for _, count := range []int{1, 10, 100} {
+	for _, count := range []int{1, 10, 100, 1000} {
 		b.Run(fmt.Sprintf("masks=%d/words=%d", count, words), func(b *testing.B) {
 			m, _ := testMasks(count, 1)
 			v := make([]uint32, words)
@@ -205,4 +233,20 @@ func BenchmarkMaskRange(b *testing.B) {
 			b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N)/float64(count), "ms/mask")
 		})
 	}
+}
+
+func BenchmarkKeyStream(b *testing.B) {
+	const words = 1_000_000
+	block, err := aes.NewCipher(make([]byte, 32))
+	if err != nil {
+		b.Fatal(err)
+	}
+	stream, out := cipher.NewCTR(block, make([]byte, aes.BlockSize)), make([]byte, len(zeros))
+	b.SetBytes(4 * words)
+	for b.Loop() {
+		for lo := 0; lo < 4*words; lo += len(out) {
+			stream.XORKeyStream(out, zeros[:])
+		}
+	}
+	b.ReportMetric(b.Elapsed().Seconds()*1e3/float64(b.N), "ms/mask")
 }

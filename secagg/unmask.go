@@ -404,7 +404,7 @@ func (u *Unmasking) Expansions() int {
 	if u.masks == nil {
 		return 0
 	}
-	return len(u.masks.blocks)
+	return u.masks.count()
 }
 
 // Survivors lists the devices whose vectors the sum is of, ascending.
