@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	"github.com/discreet-fl/discreet/client/store"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
@@ -39,8 +40,11 @@ var (
 const (
 	tokenPrefix = "discreet1."
 	secretSize  = 16
-	enrolTime   = 30 * time.Second
-	oldestMinor = 0 // of the protocol's major version, that this device works with
+	enrolTime   = 30 * time.Second // for one call
+	oldestMinor = 1                // of the protocol's major version, that this device works with
+
+	// mostUnanswered is how long a waiting device leaves a coordinator that does not answer.
+	mostUnanswered = 30 * time.Second
 )
 
 // token is what an operator hands out.
@@ -70,6 +74,11 @@ type enrolment struct {
 	Authority   []byte `json:"authority"`   // the CA's certificate, DER
 	Certificate []byte `json:"certificate"` // the device's, DER
 	Credential  []byte `json:"credential"`  // the CA's signature over the device's key
+	// The key of the coordinator's checkpoint log, and the CA's signature over it. A
+	// device that enrolled before there was such a log has neither until it first needs
+	// them; see logKey.
+	LogKey        []byte `json:"log_key,omitempty"`
+	LogCredential []byte `json:"log_credential,omitempty"`
 
 	ca     *x509.Certificate
 	caKey  ed25519.PublicKey
@@ -92,7 +101,10 @@ func (e *enrolment) parsed() (*enrolment, error) {
 		return nil, errors.New("a certificate without an Ed25519 key; the coordinator does not speak this protocol")
 	}
 	e.caKey, e.device = caKey, secagg.DeviceID(key)
-	return e, nil
+	if len(e.LogKey) == 0 && len(e.LogCredential) == 0 {
+		return e, nil
+	}
+	return e, checkpointlog.VerifyKey(e.caKey, e.LogKey, e.LogCredential)
 }
 
 // Enrol makes this device a member of a federation. addr is the coordinator's
@@ -103,8 +115,12 @@ func (e *enrolment) parsed() (*enrolment, error) {
 // second place of the token. The server is trusted only if it is certified by the
 // authority whose fingerprint the token carries; that authority is pinned.
 // Enrolling again with the same authority only takes over the address, unless the
-// coordinator has forgotten the device. Errors: [ErrToken], [ErrAuthority],
-// [ErrUnreachable], [ErrEnrolled].
+// coordinator has forgotten the device.
+//
+// Where the authority's key is kept away from the coordinator, an operator has to
+// admit the device first: Enrol then tells [Options.Waiting], and asks again at the
+// coordinator's pace until ctx ends. It may be called again later with the same token.
+// Errors: [ErrToken], [ErrAuthority], [ErrUnreachable], [ErrEnrolled].
 func (c *Client) Enrol(ctx context.Context, addr, tokenLine string) error {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
@@ -113,8 +129,6 @@ func (c *Client) Enrol(ctx context.Context, addr, tokenLine string) error {
 	defer leave()
 	c.joining.Lock()
 	defer c.joining.Unlock()
-	ctx, cancel := context.WithTimeout(ctx, enrolTime)
-	defer cancel()
 	if err := c.enrol(ctx, addr, tokenLine); err != nil {
 		return fmt.Errorf("client: enrolling at %s: %w", addr, err)
 	}
@@ -178,6 +192,8 @@ func (c *Client) move(ctx context.Context, e enrolment, addr string) (bool, erro
 		return false, err
 	}
 	defer l.conn.Close()
+	ctx, cancel := context.WithTimeout(ctx, enrolTime)
+	defer cancel()
 	_, err = l.Tasks(ctx, &pb.TasksRequest{Version: pb.Current()})
 	switch code := status.Code(err); {
 	case code == codes.OK:
@@ -189,7 +205,8 @@ func (c *Client) move(ctx context.Context, e enrolment, addr string) (bool, erro
 	}
 }
 
-// askToEnrol makes the one call that needs no client certificate.
+// askToEnrol makes the one call that needs no client certificate, again and again
+// while the device waits to be admitted.
 func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key ed25519.PrivateKey) (*enrolment, error) {
 	check := &serverCheck{address: addr, host: host, fingerprint: t.fingerprint}
 	conn, err := c.connect(addr, check, nil)
@@ -198,27 +215,63 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 	}
 	defer conn.Close()
 	public := key.Public().(ed25519.PublicKey)
-	proof := pb.EnrolProof(t.fingerprint, t.secret[:], public)
-	reply, err := rpc.NewEnrolmentServiceClient(conn).Enrol(ctx, &pb.EnrolRequest{
-		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public, Proof: ed25519.Sign(key, proof),
-	})
+	request := &pb.EnrolRequest{
+		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public,
+		Proof: ed25519.Sign(key, pb.EnrolProof(t.fingerprint, t.secret[:], public)),
+	}
+	for asked := 0; ; asked++ {
+		reply, err := askOnce(ctx, rpc.NewEnrolmentServiceClient(conn), request, check)
+		pause := later(reply.GetRetryAfterMs())
+		switch {
+		case err != nil && asked > 0 && (passing(err) || status.Code(err) == codes.DeadlineExceeded) && ctx.Err() == nil:
+			pause = mostUnanswered // the coordinator is being started anew, the wait goes on
+		case err != nil:
+			return nil, err
+		default:
+			e, err := checkEnrolment(reply, addr, t, public)
+			if e != nil || err != nil {
+				return e, err
+			}
+		}
+		if asked == 0 {
+			c.awaitOperator(secagg.DeviceID(public).String())
+		}
+		if err := sleep(ctx, pause); err != nil {
+			return nil, fmt.Errorf("the operator has not admitted this device yet; enrol again later with the same token: %w", context.Cause(ctx))
+		}
+	}
+}
+
+// awaitOperator says that the device waits for a person.
+func (c *Client) awaitOperator(device string) {
+	c.log.Info("waiting for the operator to admit this device", "device", device)
+	if c.options.Waiting != nil {
+		c.options.Waiting(device)
+	}
+}
+
+// askOnce makes one call to enrol.
+func askOnce(ctx context.Context, service rpc.EnrolmentServiceClient, request *pb.EnrolRequest, check *serverCheck) (*pb.EnrolResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, enrolTime)
+	defer cancel()
+	reply, err := service.Enrol(ctx, request)
 	if status.Code(err) == codes.PermissionDenied {
 		return nil, fmt.Errorf("%w: %s", ErrToken, status.Convert(err).Message())
 	}
-	if err != nil {
-		return nil, check.explain(err)
-	}
-	return checkEnrolment(reply, addr, t, public)
+	return reply, check.explain(err)
 }
 
 // checkEnrolment believes nothing of the reply that the token and the device's own
-// key do not confirm.
+// key do not confirm. It returns nil for a device that is to ask again.
 func checkEnrolment(reply *pb.EnrolResponse, addr string, t token, public ed25519.PublicKey) (*enrolment, error) {
 	if err := pb.Check(reply.GetVersion(), oldestMinor); err != nil {
 		return nil, err
 	}
 	if sha256.Sum256(reply.GetCaCertificate()) != t.fingerprint {
 		return nil, fmt.Errorf("%w: its reply holds another CA's certificate than the token names", ErrAuthority)
+	}
+	if reply.GetRetryAfterMs() > 0 {
+		return nil, nil
 	}
 	e, err := (&enrolment{
 		Address: addr, Authority: reply.GetCaCertificate(), Certificate: reply.GetCertificate(), Credential: reply.GetCredential(),
@@ -232,7 +285,53 @@ func checkEnrolment(reply *pb.EnrolResponse, addr string, t token, public ed2551
 	if err := secagg.VerifyCredential(e.caKey, public, e.Credential); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrAuthority, err)
 	}
-	return e, nil
+	return e, e.takeLogKey(reply.GetLogKey(), reply.GetLogCredential())
+}
+
+// takeLogKey puts the log's key into the enrolment if the authority certified it.
+func (e *enrolment) takeLogKey(key, credential []byte) error {
+	if err := checkpointlog.VerifyKey(e.caKey, key, credential); err != nil {
+		return fmt.Errorf("%w: the key of its checkpoint log: %w", ErrAuthority, err)
+	}
+	e.LogKey, e.LogCredential = key, credential
+	return nil
+}
+
+// logKey returns the key of the coordinator's checkpoint log. A device that enrolled
+// before there was one asks for it, with a task's log; it is kept if the pinned
+// authority certified it.
+func (c *Client) logKey(ctx context.Context, task string) (ed25519.PublicKey, error) {
+	e := c.enrolled()
+	if e == nil {
+		return nil, ErrNotEnrolled
+	}
+	if len(e.LogKey) > 0 {
+		return e.LogKey, nil
+	}
+	l, err := c.connection()
+	if err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, callTime)
+	defer cancel()
+	reply, err := call(ctx, l, l.checkpoints.ListLog, &pb.ListLogRequest{Task: task, Limit: 1})
+	if err != nil {
+		return nil, fmt.Errorf("asking for the key of the checkpoint log: %w", err)
+	}
+	whole := *e // readers of the present one go on with it
+	if err := whole.takeLogKey(reply.GetLogKey(), reply.GetLogCredential()); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.enrolment != e { // it has moved meanwhile; the next call sees to it
+		return whole.LogKey, nil
+	}
+	if err := c.writeRecord(enrolmentRecord, &whole); err != nil {
+		return nil, fmt.Errorf("keeping the key of the checkpoint log: %w", err)
+	}
+	c.enrolment = &whole
+	return whole.LogKey, nil
 }
 
 // keepEnrolment stores an enrolment and drops the connection of the one before.

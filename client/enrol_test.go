@@ -2,18 +2,23 @@ package client
 
 import (
 	"bytes"
+	"context"
+	"crypto/ed25519"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
@@ -79,6 +84,36 @@ func TestEnrolErrors(t *testing.T) {
 			name: "a credential of nobody", address: address, token: right, err: ErrAuthority,
 			prepare: func(t *testing.T, d *daemon) {
 				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Credential[0] ^= 1 }
+			},
+		},
+		{
+			name: "a log key of another CA", address: address, token: right, err: ErrAuthority, want: "checkpoint log",
+			prepare: func(t *testing.T, d *daemon) {
+				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).LogCredential[0] ^= 1 }
+			},
+		},
+		{
+			name: "no log key", address: address, token: right, err: ErrAuthority, want: "checkpoint log",
+			prepare: func(t *testing.T, d *daemon) {
+				d.reply = func(_ string, reply any) {
+					reply.(*pb.EnrolResponse).LogKey, reply.(*pb.EnrolResponse).LogCredential = nil, nil
+				}
+			},
+		},
+		{
+			name: "another CA in the reply to one that waits", address: address, token: right, err: ErrAuthority,
+			prepare: func(t *testing.T, d *daemon) {
+				stranger := newDaemon(t, 3).caCert.Raw
+				d.reply = func(_ string, reply any) {
+					r := reply.(*pb.EnrolResponse)
+					*r = pb.EnrolResponse{Version: r.Version, CaCertificate: stranger, RetryAfterMs: 1000}
+				}
+			},
+		},
+		{
+			name: "an older coordinator", address: address, token: right, want: "1.0",
+			prepare: func(t *testing.T, d *daemon) {
+				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Version = &pb.Version{Major: 1} }
 			},
 		},
 		{
@@ -182,6 +217,150 @@ func TestEnrolConcurrently(t *testing.T) {
 		}
 		if len(d.enrolled) != 1 {
 			t.Errorf("%d enrolments, want 1: %x", len(d.enrolled), d.enrolled)
+		}
+	})
+}
+
+// testLog is the key of every daemon's checkpoint log.
+var testLog = ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))
+
+// waits makes a daemon answer so many enrolments as one whose CA is elsewhere, and
+// returns how many have come.
+func waits(d *daemon, n int) *atomic.Int32 {
+	asked := new(atomic.Int32)
+	d.set(func() {
+		d.reply = func(method string, reply any) {
+			if r, ok := reply.(*pb.EnrolResponse); ok && int(asked.Add(1)) <= n {
+				r.Certificate, r.Credential, r.RetryAfterMs = nil, nil, 10_000
+			}
+		}
+	})
+	return asked
+}
+
+// TestEnrolWaitsForTheOperator: the device asks at the pace it is told, tells who
+// waits beside it once, and outlives a coordinator that is started anew.
+func TestEnrolWaitsForTheOperator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		asked := waits(d, 20)
+		var told []string
+		c := openClient(t, t.TempDir(), d, Options{Waiting: func(device string) { told = append(told, device) }})
+		go func() {
+			<-time.After(35 * time.Second)
+			d.stop()
+			<-time.After(time.Minute)
+			d.start()
+		}()
+		began := time.Now()
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		if took := time.Since(began); took < 200*time.Second || took > 5*time.Minute {
+			t.Errorf("enrolled after %v, want 20 times 10 s and the coordinator's absence", took)
+		}
+		s, err := c.Status()
+		if err != nil || !s.Enrolled || asked.Load() != 21 || len(told) != 1 || told[0] != s.Device {
+			t.Errorf("%+v, %v after %d calls; told %v", s, err, asked.Load(), told)
+		}
+	})
+}
+
+// TestEnrolStopsWaiting: who gives up may come back with the same token, and a token
+// that is refused while the device waits ends the wait.
+func TestEnrolStopsWaiting(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		waits(d, 4)
+		dir := t.TempDir()
+		c := openClient(t, dir, d, Options{})
+		ctx, cancel := context.WithTimeout(t.Context(), 25*time.Second)
+		defer cancel()
+		if err := c.Enrol(ctx, testHost+":7443", d.token()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "same token") {
+			t.Errorf("giving up: %v", err)
+		}
+		closed := make(chan error)
+		go func() { closed <- c.Enrol(t.Context(), testHost+":7443", d.token()) }()
+		synctest.Wait()
+		c.Close()
+		if err := <-closed; !errors.Is(err, ErrClosed) {
+			t.Errorf("closing the folder: %v", err)
+		}
+		c = openClient(t, dir, d, Options{})
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		for _, key := range d.enrolled[1:] {
+			if !bytes.Equal(key, d.enrolled[0]) {
+				t.Errorf("keys %x, want one", d.enrolled)
+			}
+		}
+
+		other := newDaemon(t, 3)
+		asked := waits(other, 100)
+		other.set(func() {
+			other.edit = func(method string, _ any) error {
+				if asked.Load() == 2 {
+					return status.Error(codes.PermissionDenied, "device was revoked")
+				}
+				return nil
+			}
+		})
+		c = openClient(t, t.TempDir(), other, Options{})
+		if err := c.Enrol(t.Context(), testHost+":7443", other.token()); !errors.Is(err, ErrToken) || !strings.Contains(err.Error(), "was revoked") {
+			t.Errorf("revoked while it waits: %v", err)
+		}
+	})
+}
+
+func (d *daemon) ListLog(ctx context.Context, _ *pb.ListLogRequest) (*pb.ListLogResponse, error) {
+	if _, err := d.caller(ctx); err != nil {
+		return nil, err
+	}
+	key := testLog.Public().(ed25519.PublicKey)
+	return &pb.ListLogResponse{LogKey: key, LogCredential: checkpointlog.CertifyKey(d.rig.ca, key)}, nil
+}
+
+// TestLogKeyOfAnOlderEnrolment opens a folder that was enrolled before there was a
+// log, whose key is asked for once, and believed only under the pinned authority.
+func TestLogKeyOfAnOlderEnrolment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		dir := t.TempDir()
+		c := openClient(t, dir, d, Options{})
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		var record map[string]any
+		if _, err := c.readRecord(enrolmentRecord, &record); err != nil || record["log_key"] == nil {
+			t.Fatalf("record %v, %v", record, err)
+		}
+		delete(record, "log_key")
+		delete(record, "log_credential")
+		if err := c.writeRecord(enrolmentRecord, record); err != nil {
+			t.Fatal(err)
+		}
+		c.Close()
+		c = openClient(t, dir, d, Options{})
+		d.set(func() { d.reply = func(_ string, reply any) { reply.(*pb.ListLogResponse).LogCredential[5] ^= 1 } })
+		if _, err := c.logKey(t.Context(), "desk"); !errors.Is(err, ErrAuthority) {
+			t.Errorf("a log key that the authority did not certify: %v", err)
+		}
+		d.set(func() { d.reply = nil })
+		for range 2 {
+			for range 2 {
+				if key, err := c.logKey(t.Context(), "desk"); err != nil || !key.Equal(testLog.Public()) {
+					t.Errorf("%x, %v", key, err)
+				}
+			}
+			c.Close()
+			c = openClient(t, dir, d, Options{})
+		}
+		if n := len(d.when("ListLog")); n != 2 {
+			t.Errorf("asked %d times, want twice", n)
+		}
+		if _, err := openClient(t, t.TempDir(), d, Options{}).logKey(t.Context(), "desk"); !errors.Is(err, ErrNotEnrolled) {
+			t.Errorf("before it is enrolled: %v", err)
 		}
 	})
 }
