@@ -77,12 +77,12 @@ func TestDeviceThatIsNotEnrolledIsRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		der, _, err := w.authority.Issue(public, time.Now()) // as from a back-up that is older than the device
+		issued, err := w.authority.Issue(public, time.Now()) // as from a back-up that is older than the device
 		if err != nil {
 			t.Fatal(err)
 		}
 		config := w.trust()
-		config.Certificates = []tls.Certificate{{Certificate: [][]byte{der}, PrivateKey: key}}
+		config.Certificates = []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}
 		_, err = rpc.NewRoundServiceClient(w.dial(t, config)).Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
 		wants(t, "unknown device", err, codes.PermissionDenied, "not enrolled here", "new token")
 	})
@@ -193,7 +193,8 @@ func TestVersions(t *testing.T) {
 				t.Errorf("%s of a newer minor: %v", name, err)
 			}
 			wants(t, name+" without a version", call(t.Context(), nil), codes.FailedPrecondition, "named no version")
-			wants(t, name+" of another major", call(t.Context(), &pb.Version{Major: 2, Minor: 3}), codes.FailedPrecondition, "2.3", "1.0")
+			wants(t, name+" of another major", call(t.Context(), &pb.Version{Major: 2, Minor: 3}), codes.FailedPrecondition, "2.3", "1.1")
+			wants(t, name+" of an older minor", call(t.Context(), &pb.Version{Major: 1}), codes.FailedPrecondition, "1.0", "1.1")
 		}
 	})
 }

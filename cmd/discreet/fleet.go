@@ -80,5 +80,5 @@ func newDevice() *cobra.Command {
 		},
 	}
 	o.flags(list)
-	return parent("device", "operate", "See the enrolled devices", list)
+	return parent("device", "operate", "See the enrolled devices, and let in those that wait", list, newDeviceWaiting(), newDeviceAdmit())
 }
