@@ -37,18 +37,19 @@ type attempt struct {
 	p      *Participant
 	t      Transport
 	plan   *pb.Plan
+	bounds Bounds
 	at     *pb.RoundStep
 	log    *slog.Logger
 	result Result
 }
 
-func newAttempt(p *Participant, t Transport, plan *pb.Plan) *attempt {
+func newAttempt(p *Participant, t Transport, plan *pb.Plan, bounds Bounds) *attempt {
 	log := p.Logger
 	if log == nil {
 		log = slog.New(slog.DiscardHandler)
 	}
 	return &attempt{
-		p: p, t: t, plan: plan,
+		p: p, t: t, plan: plan, bounds: bounds,
 		at:     &pb.RoundStep{Task: plan.GetTask(), Round: plan.GetRound(), Attempt: plan.GetAttempt()},
 		log:    log.With("task", plan.GetTask(), "round", plan.GetRound(), "attempt", plan.GetAttempt()),
 		result: Result{Task: plan.GetTask(), Round: plan.GetRound(), Attempt: plan.GetAttempt()},
@@ -57,17 +58,10 @@ func newAttempt(p *Participant, t Transport, plan *pb.Plan) *attempt {
 
 // walk goes through the steps in order. vector is masked in place. Each value of
 // the protocol is made from the one before and wiped on every way out.
-func (a *attempt) walk(ctx context.Context, began time.Time, planBytes []byte, vector []uint32) error {
-	aggregate := a.plan.GetSecureAggregation()
-	advertised, advert, err := secagg.Advertise(secagg.Params{
-		Task: a.plan.GetTask(), Round: a.plan.GetRound(), Attempt: a.plan.GetAttempt(),
-		Plan: planBytes, CA: a.p.CA,
-		Length: int(aggregate.GetLength()), RingBits: int(a.plan.GetCodec().GetRingBits()),
-		// The plan's minimum is no lower than this device's own; the coordinator is held to it.
-		Cohort: int(aggregate.GetCohort()), MinSurvivors: int(aggregate.GetMinSurvivors()),
-	}, a.p.Signer, a.p.random())
+func (a *attempt) walk(ctx context.Context, began time.Time, place *Place, vector []uint32) error {
+	advertised, advert, err := place.CheckedIn.Advertise(a.params(place.Plan), a.p.Signer, place.Committed, a.p.random())
 	if err != nil {
-		return a.failed("advertise", err)
+		return a.blame("advertise", err)
 	}
 	defer advertised.Wipe()
 	if err := a.record(pb.Step_STEP_ADVERTISE); err != nil {
@@ -80,36 +74,73 @@ func (a *attempt) walk(ctx context.Context, began time.Time, planBytes []byte, v
 	}
 	shared, shares, err := advertised.Share(roster.GetRoster(), a.p.random())
 	if err != nil {
-		return a.failed("share", err)
+		return a.blame("share", err)
 	}
 	defer shared.Wipe()
+	if n := shared.Members(); n < a.bounds.MinCohort {
+		return a.failed("share", fmt.Errorf("%w: its cohort has %d members, this device's own minimum is %d", ErrPlanRefused, n, a.bounds.MinCohort))
+	}
 	inbox, err := send(ctx, a, "share", a.stepEnds(replySlack), a.t.Share, &pb.ShareRequest{Step: a.at, Shares: shares})
 	if err != nil {
 		return err
 	}
-	masking, err := shared.Open(inbox.GetInbox())
+	masking, complaint, err := shared.Open(inbox.GetInbox())
+	if errors.Is(err, secagg.ErrTooFew) {
+		return a.failed("submit", err) // its neighbours may have vanished
+	}
 	if err != nil {
-		return a.failed("submit", err)
+		return a.blame("submit", err)
 	}
 	defer masking.Wipe()
+	ends := a.stepEnds(replySlack)
+	if err := a.complain(ctx, masking.Accused(), complaint, ends); err != nil {
+		return err
+	}
 	mask(masking, vector)
 	masked := masking.Done()
 	defer masked.Wipe()
-	survivors, err := a.submit(ctx, vector)
+	survivors, err := a.submit(ctx, vector, ends)
 	if err != nil {
 		return err
 	}
-	return a.reveal(ctx, masked, survivors)
+	return a.agree(ctx, masked, survivors)
+}
+
+// params are the attempt as the protocol knows it. The plan's minimum of survivors is
+// no lower than this device's own; the coordinator is held to the plan's.
+func (a *attempt) params(planBytes []byte) secagg.Params {
+	s := a.plan.GetSecureAggregation()
+	return secagg.Params{
+		Task: a.plan.GetTask(), Round: a.plan.GetRound(), Attempt: a.plan.GetAttempt(),
+		Plan: planBytes, CA: a.p.CA,
+		Length: int(s.GetLength()), RingBits: int(a.plan.GetCodec().GetRingBits()),
+		Cohort: int(s.GetCohort()), MinSurvivors: int(s.GetMinSurvivors()),
+		Corrupt: int(s.GetCorrupt()), Dropout: int(s.GetDropout()), Keys: keyExchange(a.plan),
+		Revoked: a.p.Revoked,
+	}
+}
+
+// complain tells the coordinator, and the log, who dealt what could not be used. It
+// does nothing where everything could.
+func (a *attempt) complain(ctx context.Context, accused []*secagg.PeerError, complaint []byte, ends time.Time) error {
+	if complaint == nil {
+		return nil
+	}
+	for _, peer := range accused {
+		a.accuse("share", peer)
+	}
+	_, err := send(ctx, a, "complain", ends, a.t.Complain, &pb.ComplainRequest{Step: a.at, Complaint: complaint})
+	return err
 }
 
 // submit sends the masked vector in chunks and returns the survivors.
-func (a *attempt) submit(ctx context.Context, vector []uint32) ([]byte, error) {
+func (a *attempt) submit(ctx context.Context, vector []uint32, ends time.Time) ([]byte, error) {
 	bits := int(a.plan.GetCodec().GetRingBits())
 	packed := make([]byte, aggregation.PackedSize(len(vector), bits))
 	if err := aggregation.Pack(packed, vector, bits); err != nil {
 		return nil, a.failed("submit", err)
 	}
-	sum, ends := sha256.Sum256(packed), a.stepEnds(replySlack)
+	sum := sha256.Sum256(packed)
 	chunks := (len(packed) + chunkSize - 1) / chunkSize
 	a.log.Info("submit sending")
 	var survivors []byte
@@ -128,12 +159,24 @@ func (a *attempt) submit(ctx context.Context, vector []uint32) ([]byte, error) {
 	return survivors, nil
 }
 
-// reveal sends the shares that unmask the sum of the survivors, and takes the
-// receipt.
-func (a *attempt) reveal(ctx context.Context, masked *secagg.Masked, survivors []byte) error {
-	message, err := masked.Reveal(survivors)
+// agree signs the survivors and, once enough of the cohort have signed the same,
+// reveals the shares that unmask their sum.
+func (a *attempt) agree(ctx context.Context, masked *secagg.Masked, survivors []byte) error {
+	confirmed, confirm, err := masked.Confirm(survivors)
 	if err != nil {
-		return a.failed("reveal", err)
+		return a.blame("confirm", err)
+	}
+	defer confirmed.Wipe()
+	if err := a.record(pb.Step_STEP_CONFIRM); err != nil {
+		return err
+	}
+	quorum, err := send(ctx, a, "confirm", a.stepEnds(replySlack), a.t.Confirm, &pb.ConfirmRequest{Step: a.at, Confirm: confirm})
+	if err != nil {
+		return err
+	}
+	message, err := confirmed.Reveal(quorum.GetQuorum())
+	if err != nil {
+		return a.blame("reveal", err)
 	}
 	if err := a.record(pb.Step_STEP_REVEAL); err != nil {
 		return err
@@ -143,7 +186,7 @@ func (a *attempt) reveal(ctx context.Context, masked *secagg.Masked, survivors [
 		return err
 	}
 	if n := len(receipt.GetCheckpointSha256()); n != 32 {
-		return a.failed("reveal", fmt.Errorf("a receipt with a hash of %d bytes, want 32", n))
+		return a.breach("reveal", fmt.Errorf("a receipt with a hash of %d bytes, want 32", n))
 	}
 	a.result.Checkpoint = [32]byte(receipt.GetCheckpointSha256())
 	a.result.CheckpointBytes = int64(min(receipt.GetCheckpointBytes(), 1<<62))
@@ -155,7 +198,7 @@ func (a *attempt) record(step pb.Step) error {
 	if a.p.Record == nil {
 		return nil
 	}
-	return a.p.Record(a.at, step)
+	return a.p.Record(step)
 }
 
 // stepEnds returns when a step that begins now is over.

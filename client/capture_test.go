@@ -87,7 +87,7 @@ func TestNothingOfAChatIsSent(t *testing.T) {
 		}
 	}
 	shapes := log.Shapes()
-	for _, method := range []string{"EnrolRequest", "TasksRequest", "CheckInRequest", "GetCheckpointRequest", "AdvertiseRequest", "ShareRequest", "SubmitRequest", "RevealRequest"} {
+	for _, method := range []string{"EnrolRequest", "TasksRequest", "CheckInRequest", "GetCheckpointRequest", "GetLogProofRequest", "AdvertiseRequest", "ShareRequest", "SubmitRequest", "ConfirmRequest", "RevealRequest"} {
 		if !slices.ContainsFunc(shapes, func(s string) bool { return strings.HasPrefix(s, method) }) {
 			t.Errorf("no %s was recorded: the test sees only %d messages", method, len(shapes))
 		}
@@ -110,7 +110,7 @@ func TestNothingOfAChatIsSent(t *testing.T) {
 func steady(shapes []string) []string {
 	var all []string
 	for _, s := range shapes {
-		if strings.HasPrefix(s, "EnrolRequest") || strings.HasPrefix(s, "GetCheckpointRequest") {
+		if strings.HasPrefix(s, "EnrolRequest") || strings.HasPrefix(s, "GetCheckpointRequest") || strings.HasPrefix(s, "GetLogProofRequest") {
 			s = s[:strings.Index(s, " bytes")]
 		}
 		all = append(all, s)

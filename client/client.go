@@ -50,12 +50,14 @@ type Options struct {
 	// Logger gets the device's records, which name tasks, rounds and errors, never
 	// texts or intents. Nil logs nothing.
 	Logger *slog.Logger
-	// MinSurvivors is the fewest devices in a sum that this device joins; 0 means 3,
-	// the least there is.
-	MinSurvivors int
+	// Bounds are the least that this device asks of a round.
+	Bounds Bounds
 	// Task is the only task to take part in; empty lets the coordinator choose. Set it
 	// where a coordinator has several tasks.
 	Task string
+	// Waiting is called by Enrol, once, when an operator has to admit this device
+	// first; it is told the device's id. Nil is told nothing.
+	Waiting func(device string)
 	// DialOptions are added to the connection's own.
 	DialOptions []grpc.DialOption
 }
@@ -73,6 +75,12 @@ type Client struct {
 	users   sync.WaitGroup // calls that Close waits for
 	taking  sync.Mutex     // held while taking part or fetching a checkpoint
 	joining sync.Mutex     // held while enrolling: a folder gets one key
+
+	// The check-in whose nonce nobody was shown yet, nil for none. It is kept when a
+	// reply is lost: the coordinator gives the place to this commitment. Both belong to
+	// who holds taking.
+	checkedIn  *secagg.CheckedIn
+	commitment [32]byte
 
 	mu        sync.Mutex              // guards what follows
 	closed    bool                    // no new users
@@ -95,12 +103,9 @@ const (
 // Open opens a device's folder, making it where there is none. A folder that
 // another process has open gives [ErrInUse] at once.
 func Open(dir string, o Options) (*Client, error) {
-	if o.MinSurvivors == 0 {
-		o.MinSurvivors = secagg.MinCohort
-	}
-	if o.MinSurvivors < secagg.MinCohort || o.MinSurvivors > secagg.MaxCohort {
-		return nil, fmt.Errorf("client: a minimum of %d survivors, want %d to %d: from a sum over fewer, each could read the others' updates",
-			o.MinSurvivors, secagg.MinCohort, secagg.MaxCohort)
+	var err error
+	if o.Bounds, err = o.Bounds.filled(); err != nil {
+		return nil, fmt.Errorf("client: %w", err)
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)

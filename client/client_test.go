@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -132,7 +133,7 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := c.update(t.Context(), l); err != nil {
+		if _, err := c.update(t.Context(), l); err != nil {
 			t.Fatal(err)
 		}
 		for _, bad := range []struct {
@@ -177,7 +178,7 @@ func TestClassifyConcurrently(t *testing.T) {
 		c := newDaemon(t, 3).device(t, Options{})
 		l, err := c.connection()
 		if err == nil {
-			err = c.update(t.Context(), l)
+			_, err = c.update(t.Context(), l)
 		}
 		if err != nil {
 			t.Fatal(err)
@@ -200,8 +201,16 @@ func TestClassifyConcurrently(t *testing.T) {
 	})
 }
 
+// planAt is the little of a plan that the ledger looks at. The checkpoint is named by
+// its first byte.
+func planAt(round uint64, attempt uint32, checkpoint byte) *pb.Plan {
+	sum := [32]byte{checkpoint}
+	return &pb.Plan{Task: "shop", Round: round, Attempt: attempt, CheckpointSha256: sum[:]}
+}
+
 // TestNeverTwice holds what a device's folder remembers: no attempt is joined
-// again, and a round in which it revealed is over for it, whatever a restart forgot.
+// again, one set of survivors is confirmed in an attempt, and a round in which it
+// revealed is over for it, with that round's checkpoint, whatever a restart forgot.
 func TestNeverTwice(t *testing.T) {
 	dir := t.TempDir()
 	c, err := Open(dir, Options{})
@@ -209,26 +218,33 @@ func TestNeverTwice(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer func() { c.Close() }()
-	at := func(round uint64, attempt uint32) *pb.RoundStep {
-		return &pb.RoundStep{Task: "shop", Round: round, Attempt: attempt}
-	}
-	advertise, reveal := pb.Step_STEP_ADVERTISE, pb.Step_STEP_REVEAL
+	const advertise, confirm, reveal = pb.Step_STEP_ADVERTISE, pb.Step_STEP_CONFIRM, pb.Step_STEP_REVEAL
 	for i, s := range []struct {
-		at   *pb.RoundStep
+		plan *pb.Plan
 		step pb.Step
-		ok   bool
+		err  error
 	}{
-		{at(3, 1), advertise, true},
-		{at(3, 1), advertise, false}, // the same again
-		{at(2, 9), advertise, false}, // an earlier round
-		{at(3, 2), advertise, true},  // a later attempt
-		{at(3, 1), advertise, false},
-		{at(3, 2), reveal, true},
-		{at(3, 3), advertise, false}, // revealed: no further attempt
-		{at(4, 1), advertise, true},
+		{planAt(3, 1, 2), confirm, errAnswered}, // never joined
+		{planAt(3, 1, 2), advertise, nil},
+		{planAt(3, 1, 2), advertise, ErrPlanRefused}, // the same again
+		{planAt(2, 9, 1), advertise, ErrPlanRefused}, // an earlier round
+		{planAt(3, 1, 2), confirm, nil},
+		{planAt(3, 1, 2), confirm, errAnswered}, // a second set in this attempt
+		{planAt(3, 2, 2), confirm, errAnswered}, // an attempt that was not joined
+		{planAt(3, 2, 2), reveal, errAnswered},
+		{planAt(3, 2, 2), advertise, nil}, // a later attempt: nothing was revealed
+		{planAt(3, 1, 2), advertise, ErrPlanRefused},
+		{planAt(3, 1, 2), confirm, errAnswered}, // of the attempt that was left
+		{planAt(3, 2, 2), confirm, nil},
+		{planAt(3, 2, 2), reveal, nil},
+		{planAt(3, 2, 2), reveal, errAnswered},
+		{planAt(3, 3, 2), advertise, ErrPlanRefused}, // revealed: no further attempt
+		{planAt(3, 3, 9), advertise, ErrPlanRefused}, // not on another checkpoint either
+		{planAt(4, 1, 2), advertise, ErrPlanRefused}, // nor another round on this one
+		{planAt(4, 1, 3), advertise, nil},
 	} {
-		if err := c.record(s.at, s.step); (err == nil) != s.ok || err != nil && !errors.Is(err, ErrPlanRefused) {
-			t.Errorf("step %d: %v, want ok %v", i, err, s.ok)
+		if err := c.record(s.plan, &model.Manifest{Round: uint64(s.plan.CheckpointSha256[0])}, s.step); !errors.Is(err, s.err) {
+			t.Errorf("step %d, %v: %v, want %v", i, s.step, err, s.err)
 		}
 		c.Close()
 		if c, err = Open(dir, Options{}); err != nil {
@@ -238,8 +254,40 @@ func TestNeverTwice(t *testing.T) {
 	if err := c.mayJoin(&pb.Plan{Task: "other", Round: 1, Attempt: 1}); err != nil {
 		t.Errorf("another task: %v", err)
 	}
-	if err := c.mayJoin(&pb.Plan{Task: "shop", Round: 4, Attempt: 1}); !errors.Is(err, ErrPlanRefused) {
+	if err := c.mayJoin(planAt(4, 1, 3)); !errors.Is(err, ErrPlanRefused) {
 		t.Errorf("the same plan again: %v", err)
+	}
+	// A coordinator may come back to a checkpoint that is older than the last.
+	for rounds, ok := range map[uint64]bool{0: false, 1: false, 2: false, 3: true} {
+		if err := c.mayTrain(planAt(5, 1, 7), &model.Manifest{Round: rounds}); (err == nil) != ok || !ok && !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("a checkpoint that has been through %d rounds: %v", rounds, err)
+		}
+	}
+}
+
+// TestEarlierLedger opens what a version before wrote: the rounds count, and no
+// checkpoint has been revealed for as far as is known.
+func TestEarlierLedger(t *testing.T) {
+	c, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.store.PutRecord(ledgerRecord+"shop", []byte(`{"round":7,"attempt":2,"revealed":6,"counted":5}`)); err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range []struct {
+		plan *pb.Plan
+		ok   bool
+	}{{planAt(6, 3, 5), false}, {planAt(7, 2, 6), false}, {planAt(7, 3, 6), true}, {planAt(8, 1, 6), true}} {
+		err := errors.Join(c.mayJoin(s.plan), c.mayTrain(s.plan, &model.Manifest{Round: 6}))
+		if (err == nil) != s.ok {
+			t.Errorf("round %d, attempt %d: %v", s.plan.Round, s.plan.Attempt, err)
+		}
+	}
+	l, err := c.readLedger("shop")
+	if err != nil || l.Counted != 5 {
+		t.Errorf("%+v, %v: want the 5 rounds it was counted in", l, err)
 	}
 }
 
@@ -279,24 +327,142 @@ func TestSamePlanTwice(t *testing.T) {
 	})
 }
 
-func TestMinimumOfSurvivors(t *testing.T) {
-	for _, n := range []int{-1, 1, 2, 101} {
-		if _, err := Open(t.TempDir(), Options{MinSurvivors: n}); err == nil {
-			t.Errorf("a minimum of %d was accepted", n)
+// TestOwnBounds holds that bounds that protect nobody are refused, and that a device
+// does not check in to a task that asks less of its rounds than it does.
+func TestOwnBounds(t *testing.T) {
+	for _, b := range []Bounds{
+		{MinSurvivors: -1}, {MinSurvivors: 1}, {MinSurvivors: 2}, {MinSurvivors: 2001}, {MinCohort: 2}, {MinCorrupt: -1}, {MinCorrupt: 3334},
+	} {
+		if _, err := Open(t.TempDir(), Options{Bounds: b}); err == nil {
+			t.Errorf("%+v was accepted", b)
 		}
 	}
+	for _, c := range []struct {
+		name   string
+		bounds Bounds
+		edit   func(*pb.SecureAggregation)
+		want   string
+	}{
+		{"survivors", Bounds{MinSurvivors: 5}, nil, "3, this device's own is 5"},
+		{"cohort", Bounds{MinCohort: 5}, nil, "at most 3 devices, this device's own minimum is 5"},
+		{"corrupt", Bounds{MinCorrupt: 2000}, nil, "withstands 1000 corrupt members in 10,000, this device's own minimum is 2000"},
+		{"classical", Bounds{}, func(s *pb.SecureAggregation) { s.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL }, "classical"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t, 3)
+				d.cohort = 1
+				if c.edit != nil {
+					c.edit(d.rig.plan.SecureAggregation)
+				}
+				device := d.device(t, Options{Bounds: c.bounds})
+				_, err := device.Participate(t.Context())
+				if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want a refusal with %q", err, c.want)
+				}
+				if n := len(d.when("CheckIn")); n != 0 {
+					t.Errorf("%d check-ins: the device takes places that it does not use", n)
+				}
+				s, err := device.Status()
+				if err != nil || !strings.Contains(s.LastError, c.want) || s.Checkpoint == "" {
+					t.Errorf("status %+v, %v: want the reason, and the checkpoint all the same", s, err)
+				}
+			})
+		})
+	}
+}
+
+// TestPlanOutsideBounds has a coordinator say one thing of a task and another in its
+// plan.
+func TestPlanOutsideBounds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon(t, 3)
 		d.cohort = 1
-		c := d.device(t, Options{MinSurvivors: 5})
+		d.set(func() {
+			d.reply = func(_ string, reply any) {
+				if r, ok := reply.(*pb.TasksResponse); ok {
+					r.Tasks[0].SecureAggregation.Corrupt = 3000
+				}
+			}
+		})
+		c := d.device(t, Options{Bounds: Bounds{MinCorrupt: 2000}})
 		_, err := c.Participate(t.Context())
-		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "3, this device's own is 5") {
+		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "minimum is 2000") {
 			t.Errorf("got %v, want both numbers", err)
 		}
 		// It has a place in a cohort that it will not use: it must not be waited for.
 		if c.link != nil {
 			t.Error("the device refused the plan and kept its connection")
 		}
+	})
+}
+
+// TestEligible holds which task a device checks in to where it may not join all.
+func TestEligible(t *testing.T) {
+	good := &pb.SecureAggregation{Cohort: 20, MinSurvivors: 5, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}
+	weak := &pb.SecureAggregation{Cohort: 20, MinSurvivors: 3, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}
+	state := func(name string, s *pb.SecureAggregation) *pb.TaskState {
+		return &pb.TaskState{Task: name, SecureAggregation: s}
+	}
+	for _, c := range []struct {
+		name  string
+		own   string
+		tasks []*pb.TaskState
+		want  string
+		ok    bool
+	}{
+		{"none yet", "", nil, "", true},
+		{"none yet of its own", "shop", []*pb.TaskState{state("other", weak)}, "shop", true},
+		{"all", "", []*pb.TaskState{state("a", good), state("b", good)}, "", true},
+		{"one of two", "", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
+		{"its own", "b", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
+		{"not its own", "a", []*pb.TaskState{state("a", weak), state("b", good)}, "", false},
+		{"no task says what it asks", "", []*pb.TaskState{state("a", nil)}, "", false},
+	} {
+		bounds, err := Bounds{MinSurvivors: 5}.filled()
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := &Client{options: Options{Task: c.own, Bounds: bounds}}
+		got, err := device.eligible(c.tasks)
+		if got != c.want || (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("%s: %q, %v; want %q, ok: %v", c.name, got, err, c.want, c.ok)
+		}
+	}
+}
+
+// TestReceiptOutsideTheLog has a coordinator name a checkpoint in its receipt that is
+// not in its log. The device was counted, and does not take that checkpoint up.
+func TestReceiptOutsideTheLog(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		other, err := model.NewCheckpoint("shop", "small", 1, rigLabels, d.rig.model.Manifest.Layout.Init(9))
+		if err != nil {
+			t.Fatal(err)
+		}
+		file := other.Encode()
+		sum := sha256.Sum256(file)
+		d.rig.files[sum] = file
+		d.set(func() {
+			d.reply = func(_ string, reply any) {
+				if r, ok := reply.(*pb.RevealResponse); ok {
+					r.CheckpointSha256, r.CheckpointBytes = sum[:], uint64(len(file))
+				}
+			}
+		})
+		var group sync.WaitGroup
+		for range 3 {
+			c := d.device(t, Options{})
+			group.Go(func() {
+				if _, err := c.Participate(t.Context()); err != nil {
+					t.Error(err)
+				}
+				if s, err := c.Status(); err != nil || s.Checkpoint == fmt.Sprintf("%x", sum) || s.RoundsCounted != 1 {
+					t.Errorf("%+v, %v: want a round counted and the checkpoint before", s, err)
+				}
+			})
+		}
+		group.Wait()
 	})
 }
 
@@ -328,7 +494,8 @@ func TestCheckpointIsResumed(t *testing.T) {
 			if err != nil {
 				return err
 			}
-			return c.update(t.Context(), l)
+			_, err = c.update(t.Context(), l)
+			return err
 		}
 		if err := update(); err == nil || !strings.Contains(err.Error(), "at 614400 of") {
 			t.Fatalf("got %v", err)
@@ -363,7 +530,7 @@ func TestCheckpointRefused(t *testing.T) {
 		{"too much", nil, func(q *pb.GetCheckpointResponse) { q.Data = make([]byte, 2<<20) }, "more bytes"},
 		{"huge", func(q *pb.TasksResponse) { q.Tasks[0].CheckpointBytes = 1 << 62 }, nil, "want 1 to"},
 		{"short hash", func(q *pb.TasksResponse) { q.Tasks[0].CheckpointSha256 = []byte{1} }, nil, "hash of 1 bytes"},
-		{"other major version", func(q *pb.TasksResponse) { q.Version.Major = 9 }, nil, "9.0"},
+		{"other major version", func(q *pb.TasksResponse) { q.Version.Major = 9 }, nil, fmt.Sprintf("9.%d", pb.Minor)},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

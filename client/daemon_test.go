@@ -24,7 +24,9 @@ import (
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
 	"google.golang.org/grpc/test/bufconn"
+	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 	"github.com/discreet-fl/discreet/secagg"
@@ -47,7 +49,7 @@ type daemon struct {
 	mu       sync.Mutex
 	listener *bufconn.Listener
 	server   *grpc.Server
-	waiting  map[secagg.ID]chan []byte
+	waiting  map[secagg.ID]*waiting
 	enrolled [][]byte // every key that was certified, in order
 	edit     func(method string, request any) error
 	reply    func(method string, reply any)
@@ -55,11 +57,19 @@ type daemon struct {
 	times    []time.Time        // and when
 	cohort   int                // check-ins that make a cohort
 	planned  map[secagg.ID]bool // who is in it; its reply may have been lost
+
+	log *logServer // of the rig's checkpoints; belongs to who holds rig.mu
+}
+
+// waiting is a held check-in.
+type waiting struct {
+	commitment [32]byte
+	reply      chan *pb.CheckInResponse // takes one
 }
 
 func newDaemon(t *testing.T, n int) *daemon {
 	t.Helper()
-	d := &daemon{t: t, cohort: n, rig: newRig(t, n, nil), waiting: make(map[secagg.ID]chan []byte), planned: make(map[secagg.ID]bool), secret: [16]byte{1, 2, 3}}
+	d := &daemon{t: t, cohort: n, rig: newRig(t, n, nil), waiting: make(map[secagg.ID]*waiting), planned: make(map[secagg.ID]bool), secret: [16]byte{1, 2, 3}}
 	d.caCert = d.issue(&x509.Certificate{
 		Subject: pkix.Name{CommonName: "test CA"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 	}, nil, d.rig.authority())
@@ -68,6 +78,10 @@ func newDaemon(t *testing.T, n int) *daemon {
 		Certificates: []tls.Certificate{d.serverCertificate(testHost, x509.ExtKeyUsageServerAuth)},
 	}
 	d.config.ClientCAs.AddCert(d.caCert)
+	d.log = &logServer{t: t, ca: d.rig.ca, key: testLog}
+	d.log.add(d.rig.checkpoint)
+	d.rig.plan.LogHead = d.log.note(1)
+	d.rig.setPlan(d.rig.plan)
 	d.start()
 	t.Cleanup(d.stop)
 	return d
@@ -198,6 +212,7 @@ func (d *daemon) Enrol(_ context.Context, q *pb.EnrolRequest) (*pb.EnrolResponse
 	id := secagg.DeviceID(public)
 	return &pb.EnrolResponse{
 		Version: pb.Current(), DeviceId: id[:], Certificate: leaf.Raw, CaCertificate: d.caCert.Raw, Credential: secagg.Certify(d.rig.ca, public),
+		LogKey: testLog.Public().(ed25519.PublicKey), LogCredential: checkpointlog.CertifyKey(d.rig.ca, testLog.Public().(ed25519.PublicKey)),
 	}, nil
 }
 
@@ -217,7 +232,10 @@ func (d *daemon) Tasks(ctx context.Context, q *pb.TasksRequest) (*pb.TasksRespon
 	}
 	d.rig.mu.Lock()
 	defer d.rig.mu.Unlock()
-	state := &pb.TaskState{Task: d.rig.plan.Task, CheckpointSha256: d.rig.plan.CheckpointSha256, CheckpointBytes: d.rig.plan.CheckpointBytes}
+	state := &pb.TaskState{
+		Task: d.rig.plan.Task, CheckpointSha256: d.rig.plan.CheckpointSha256, CheckpointBytes: d.rig.plan.CheckpointBytes,
+		SecureAggregation: proto.CloneOf(d.rig.plan.SecureAggregation),
+	}
 	if next := d.rig.next; next != nil {
 		sum := sha256.Sum256(next)
 		state.CheckpointSha256, state.CheckpointBytes = sum[:], uint64(len(next))
@@ -225,38 +243,56 @@ func (d *daemon) Tasks(ctx context.Context, q *pb.TasksRequest) (*pb.TasksRespon
 	return &pb.TasksResponse{Version: pb.Current(), Tasks: []*pb.TaskState{state}}, nil
 }
 
-// CheckIn holds the call until the whole cohort waits.
-func (d *daemon) CheckIn(ctx context.Context, _ *pb.CheckInRequest) (*pb.CheckInResponse, error) {
+// CheckIn holds the call until the whole cohort waits. Strangers who never speak fill
+// one that is too small for a round.
+func (d *daemon) CheckIn(ctx context.Context, q *pb.CheckInRequest) (*pb.CheckInResponse, error) {
 	m, err := d.caller(ctx)
 	if err != nil {
 		return nil, err
 	}
 	d.mu.Lock()
-	ready := make(chan []byte, 1)
+	w := &waiting{[32]byte(q.NonceCommitment), make(chan *pb.CheckInResponse, 1)}
 	if d.planned[m.id] && !d.rig.over() {
-		ready <- d.rig.planBytes
+		w.reply <- d.invitation(m.id)
 	} else {
-		d.waiting[m.id] = ready
+		d.waiting[m.id] = w
 	}
 	if len(d.waiting) == d.cohort {
+		checkIns := make(map[secagg.ID][32]byte)
 		for id, w := range d.waiting {
-			w <- d.rig.planBytes
+			checkIns[id] = w.commitment
+		}
+		for i := byte(0); len(checkIns) < secagg.MinCohort; i++ {
+			checkIns[secagg.ID{i}] = [32]byte{}
+		}
+		d.rig.begin(d.rig.params(), checkIns)
+		for id, w := range d.waiting {
+			w.reply <- d.invitation(id)
 			d.planned[id] = true
 			delete(d.waiting, id)
 		}
 	}
 	d.mu.Unlock()
 	select {
-	case plan := <-ready:
-		return &pb.CheckInResponse{Version: pb.Current(), Plan: plan}, nil
+	case reply := <-w.reply:
+		return reply, nil
 	case <-ctx.Done():
 		d.mu.Lock()
 		defer d.mu.Unlock()
-		if d.waiting[m.id] == ready {
+		if d.waiting[m.id] == w {
 			delete(d.waiting, m.id)
 		}
 		return nil, status.FromContextError(ctx.Err()).Err()
 	}
+}
+
+// invitation is the answer to a member's check-in.
+func (d *daemon) invitation(id secagg.ID) *pb.CheckInResponse {
+	committed, err := d.rig.adverts.Committed(id)
+	if err != nil {
+		d.t.Error(err)
+	}
+	return &pb.CheckInResponse{Version: pb.Current(), Plan: d.rig.planBytes, Committed: committed}
 }
 
 func (d *daemon) GetCheckpoint(ctx context.Context, q *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
@@ -271,6 +307,18 @@ func (d *daemon) GetCheckpoint(ctx context.Context, q *pb.GetCheckpointRequest) 
 	}
 	end := min(int(q.Offset)+200<<10, len(file))
 	return &pb.GetCheckpointResponse{Data: file[q.Offset:end], TotalBytes: uint64(len(file))}, nil
+}
+
+func (d *daemon) GetLogProof(ctx context.Context, q *pb.GetLogProofRequest) (*pb.GetLogProofResponse, error) {
+	if _, err := d.caller(ctx); err != nil {
+		return nil, err
+	}
+	d.rig.mu.Lock()
+	defer d.rig.mu.Unlock()
+	if d.rig.next != nil && len(d.log.entries) == 1 {
+		d.log.add(d.rig.next)
+	}
+	return d.log.GetLogProof(ctx, q)
 }
 
 func (d *daemon) Advertise(ctx context.Context, q *pb.AdvertiseRequest) (*pb.AdvertiseResponse, error) {
@@ -289,12 +337,28 @@ func (d *daemon) Share(ctx context.Context, q *pb.ShareRequest) (*pb.ShareRespon
 	return m.Share(ctx, q)
 }
 
+func (d *daemon) Complain(ctx context.Context, q *pb.ComplainRequest) (*pb.ComplainResponse, error) {
+	m, err := d.member(ctx, q.Step)
+	if err != nil {
+		return nil, err
+	}
+	return m.Complain(ctx, q)
+}
+
 func (d *daemon) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitResponse, error) {
 	m, err := d.member(ctx, q.Step)
 	if err != nil {
 		return nil, err
 	}
 	return m.Submit(ctx, q)
+}
+
+func (d *daemon) Confirm(ctx context.Context, q *pb.ConfirmRequest) (*pb.ConfirmResponse, error) {
+	m, err := d.member(ctx, q.Step)
+	if err != nil {
+		return nil, err
+	}
+	return m.Confirm(ctx, q)
 }
 
 func (d *daemon) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {

@@ -8,6 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -26,18 +27,24 @@ func FuzzPlan(f *testing.F) {
 	if err != nil {
 		f.Fatal(err)
 	}
-	f.Add(good, 3)
-	f.Add(good[:len(good)/2], 3)
-	f.Add([]byte{}, 0)
-	f.Add([]byte("\x0a\x04shop\x10\x01\x18\x01"), 3)
-	f.Fuzz(func(t *testing.T, b []byte, minSurvivors int) {
-		plan, err := readPlan(b, minSurvivors)
+	f.Add(good, 3, 3, 1000, false)
+	f.Add(good[:len(good)/2], 3, 3, 1000, false)
+	f.Add([]byte{}, 0, 0, 0, true)
+	f.Add([]byte("\x0a\x04shop\x10\x01\x18\x01"), 3, 20, 1, true)
+	f.Fuzz(func(t *testing.T, b []byte, minCohort, minSurvivors, minCorrupt int, allowClassical bool) {
+		own, err := Bounds{minCohort, minSurvivors, minCorrupt, allowClassical}.filled()
+		if err != nil {
+			return
+		}
+		plan, err := readPlan(b, own)
 		if err != nil {
 			return
 		}
 		s := plan.SecureAggregation
-		if minSurvivors < secagg.MinCohort || int(s.MinSurvivors) < minSurvivors || s.Cohort < s.MinSurvivors || s.Cohort > secagg.MaxCohort {
-			t.Errorf("accepted a cohort of %d with a minimum of %d, the device's own %d", s.Cohort, s.MinSurvivors, minSurvivors)
+		if int(s.MinSurvivors) < own.MinSurvivors || int(s.Cohort) < own.MinCohort || s.Cohort < s.MinSurvivors || s.Cohort > secagg.MaxCohort ||
+			int(s.Corrupt) < own.MinCorrupt || s.Corrupt > mostTolerated || s.Dropout > mostTolerated ||
+			!allowClassical && s.Keys != pb.KeyExchange_KEY_EXCHANGE_HYBRID {
+			t.Errorf("accepted %v, the device's own bounds are %+v", s, own)
 		}
 		if err := training(plan).Validate(); err != nil {
 			t.Error(err)

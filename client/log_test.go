@@ -42,7 +42,14 @@ func newLogServer(t *testing.T, entries int) *logServer {
 // commit adds the checkpoint of the next round. Another salt makes it another one.
 func (s *logServer) commit(salt string) {
 	round := uint64(len(s.entries))
-	s.last = checkpointlog.Entry{Task: "shop", Round: round, Checkpoint: sha256.Sum256(fmt.Appendf(nil, "%s%d", salt, round)), Bytes: 100 + round,
+	s.append(sha256.Sum256(fmt.Appendf(nil, "%s%d", salt, round)), 100+round)
+}
+
+// add adds a checkpoint that there is.
+func (s *logServer) add(file []byte) { s.append(sha256.Sum256(file), uint64(len(file))) }
+
+func (s *logServer) append(checkpoint [32]byte, size uint64) {
+	s.last = checkpointlog.Entry{Task: "shop", Round: uint64(len(s.entries)), Checkpoint: checkpoint, Bytes: size,
 		Previous: s.last.Checkpoint, Survivors: 5, Committed: 1}
 	s.entries = append(s.entries, s.last.Encode())
 }

@@ -21,8 +21,9 @@ import (
 //  1. It holds the plan against its own bounds, before any work.
 //  2. It trains a copy of the checkpoint on its examples and encodes the
 //     difference and its weight as integers ([Participant.Update]).
-//  3. It advertises its keys, shares the seeds of its masks, submits the masked
-//     vector and reveals what removes the masks of the sum ([Participant.TakePart]).
+//  3. It advertises its keys, shares the seeds of its masks, complains about shares
+//     that cannot be used, submits the masked vector, confirms who is in the sum and
+//     reveals what removes the sum's masks ([Participant.TakePart]).
 //
 // [Client] builds one from its folder for every attempt, package simulate from
 // memory. Its methods may not be called concurrently on one value.
@@ -31,8 +32,10 @@ type Participant struct {
 	Signer secagg.Signer
 	// CA is the enrolment authority that every member of a roster must come from.
 	CA ed25519.PublicKey
-	// MinSurvivors is the fewest devices in a sum that this device joins, at least 3.
-	MinSurvivors int
+	// Revoked, where set, tells which devices that authority has taken back.
+	Revoked func(secagg.ID) bool
+	// Bounds are the least that this device asks of a round.
+	Bounds Bounds
 	// Examples returns the device's own examples for a model. None is no error: such
 	// a device sends zeros with weight zero, which nobody can tell from others.
 	Examples func(m *model.Manifest) ([]model.Example, error)
@@ -42,13 +45,22 @@ type Participant struct {
 	Rand io.Reader
 	// Seed returns the seed for a purpose, "training" or "rounding"; nil draws from Rand.
 	Seed func(plan *pb.Plan, purpose string) [32]byte
-	// Record, where set, is called before Advertise and before Reveal are sent. An
+	// Record, where set, is called before Advertise, Confirm and Reveal are sent. An
 	// error ends the attempt. It is where a device notes durably what it must not do
 	// twice.
-	Record func(at *pb.RoundStep, step pb.Step) error
+	Record func(step pb.Step) error
 	// Logger gets a record when a step's message is being sent and one when it was
 	// answered; nil logs nothing. See TakePart.
 	Logger *slog.Logger
+}
+
+// Place is a device's place in an attempt: what it kept of its check-in and what it
+// was answered.
+type Place struct {
+	// CheckedIn is whose commitment the check-in carried. It serves one attempt.
+	CheckedIn *secagg.CheckedIn
+	// Plan and Committed are the reply's, byte for byte.
+	Plan, Committed []byte
 }
 
 // Result is a round that this device was counted in.
@@ -102,18 +114,25 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 }
 
 // TakePart walks through one attempt, from the plan to the receipt of Reveal, and
-// wipes every secret of it before it returns. planBytes are the bytes of the
-// plan as they were received; checkpoint is the file that the plan names.
+// wipes every secret of it before it returns. place is what the check-in got;
+// checkpoint is the file that its plan names.
 //
 // A call that fails with UNAVAILABLE or RESOURCE_EXHAUSTED is made again with the
 // same bytes until the plan's time for its step is over; any other error ends the
-// attempt, and the device may check in again. For each step the Logger gets
-// "advertise sending" right before the message is first handed to the transport
-// and "advertise answered" when its reply is there, and so on for share, submit
-// and reveal; the attributes are task, round and attempt.
-func (p *Participant) TakePart(ctx context.Context, t Transport, planBytes, checkpoint []byte) (*Result, error) {
+// attempt, and the device may check in again. A reply that the protocol does not
+// allow gives [ErrBroken]. For each step the Logger gets "advertise sending" right
+// before the message is first handed to the transport and "advertise answered" when
+// its reply is there, and so on for share, submit, confirm and reveal, and for
+// complain where there is something to complain about; the attributes are task, round
+// and attempt. Whoever breaks the protocol is named at level Warn, as "protocol
+// broken" with by, step and reason.
+func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, checkpoint []byte) (*Result, error) {
 	began := time.Now()
-	plan, err := readPlan(planBytes, p.MinSurvivors)
+	bounds, err := p.Bounds.filled()
+	if err != nil {
+		return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
+	}
+	plan, err := readPlan(place.Plan, bounds)
 	if err != nil {
 		return nil, err
 	}
@@ -130,8 +149,8 @@ func (p *Participant) TakePart(ctx context.Context, t Transport, planBytes, chec
 		return nil, err
 	}
 	defer clear(vector)
-	a := newAttempt(p, t, plan)
-	if err := a.walk(ctx, began, planBytes, vector); err != nil {
+	a := newAttempt(p, t, plan, bounds)
+	if err := a.walk(ctx, began, place, vector); err != nil {
 		return nil, err
 	}
 	return &a.result, nil

@@ -19,7 +19,6 @@ import (
 
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
-	"github.com/discreet-fl/discreet/secagg"
 )
 
 var errGone = status.Error(codes.FailedPrecondition, "this device has vanished")
@@ -34,10 +33,24 @@ func vanish(at pb.Step) func(pb.Step, bool, proto.Message) error {
 	}
 }
 
+// wantedWithout says how many of n answer each step when some leave before one.
+func wantedWithout(n int, gone map[int]pb.Step) map[pb.Step]int {
+	wanted := make(map[pb.Step]int)
+	for _, step := range rigSteps {
+		wanted[step] = n
+		for _, left := range gone {
+			if step >= left {
+				wanted[step]--
+			}
+		}
+	}
+	return wanted
+}
+
 // TestRounds runs whole attempts and holds that the unmasked sum is exactly the
 // sum of what the survivors alone would have sent without masks.
 func TestRounds(t *testing.T) {
-	const a, s, u, v = pb.Step_STEP_ADVERTISE, pb.Step_STEP_SHARE, pb.Step_STEP_SUBMIT, pb.Step_STEP_REVEAL
+	const a, s, u, w, v = pb.Step_STEP_ADVERTISE, pb.Step_STEP_SHARE, pb.Step_STEP_SUBMIT, pb.Step_STEP_CONFIRM, pb.Step_STEP_REVEAL
 	for _, c := range []struct {
 		name    string
 		devices int
@@ -48,28 +61,20 @@ func TestRounds(t *testing.T) {
 		{"one never advertises", 4, map[int]pb.Step{0: a}},
 		{"one leaves after Advertise", 4, map[int]pb.Step{1: s}},
 		{"one leaves after Share", 4, map[int]pb.Step{2: u}},
-		{"one leaves after Submit", 4, map[int]pb.Step{3: v}},
-		{"one after Share, one after Submit", 6, map[int]pb.Step{0: u, 5: v}},
+		{"one leaves after Submit", 4, map[int]pb.Step{3: w}},
+		{"one leaves after Confirm", 4, map[int]pb.Step{3: v}},
+		{"one after Share, one after Submit", 6, map[int]pb.Step{0: u, 5: w}},
+		{"one after Advertise, one after Confirm", 6, map[int]pb.Step{0: s, 5: v}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				wanted := map[pb.Step]int{a: c.devices, s: c.devices, u: c.devices, v: c.devices}
-				for _, left := range c.gone {
-					for step := range wanted {
-						if step >= left {
-							wanted[step]--
-						}
-					}
-				}
-				r := newRig(t, c.devices, wanted)
+				r := newRig(t, c.devices, wantedWithout(c.devices, c.gone))
 				want := make([]uint32, r.plan.SecureAggregation.Length)
 				var group sync.WaitGroup
-				for i := range c.devices {
-					p := r.participant(i, i) // the first has no examples
-					transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+				for i, g := range r.guests(c.devices) {
 					left, leaves := c.gone[i]
 					if leaves {
-						transport.edit = vanish(left)
+						g.link.edit = vanish(left)
 					}
 					if !leaves || left > u {
 						own, err := r.participant(i, i).Update(r.plan, r.model)
@@ -81,11 +86,11 @@ func TestRounds(t *testing.T) {
 						}
 					}
 					group.Go(func() {
-						result, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint)
+						result, err := g.takePart(t.Context())
 						if leaves != (err != nil) || leaves && !errors.Is(err, ErrAttemptEnded) {
 							t.Errorf("device %d: result %v, error %v; leaves: %v", i, result, err, leaves)
 						}
-						if err == nil && (result.Round != 1 || result.Attempt != 1 || result.Task != "shop" || result.BytesUp < int64(len(r.vectors[transport.id]))) {
+						if err == nil && (result.Round != 1 || result.Attempt != 1 || result.Task != "shop" || result.BytesUp < int64(len(r.vectors[g.id()]))) {
 							t.Errorf("device %d: result %+v", i, result)
 						}
 					})
@@ -136,29 +141,27 @@ func TestSameBytesAgain(t *testing.T) {
 		}
 		var log syncBuffer
 		var group sync.WaitGroup
-		for i := range 3 {
-			p := r.participant(i, 5)
-			transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+		for i, g := range r.guests(3) {
 			if i == 0 {
-				transport.edit = flaky
-				p.Logger = slog.New(slog.NewTextHandler(&log, nil))
+				g.link.edit = flaky
+				g.Logger = slog.New(slog.NewTextHandler(&log, nil))
 			}
 			group.Go(func() {
-				if _, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint); err != nil {
+				if _, err := g.takePart(t.Context()); err != nil {
 					t.Errorf("device %d: %v", i, err)
 				}
 			})
 		}
 		group.Wait()
-		if len(sent) != 3+3 { // three chunks of about 590 kB
-			t.Errorf("%d messages were sent, want 6", len(sent))
+		if len(sent) != 4+3 { // three chunks of about 590 kB
+			t.Errorf("%d messages were sent, want 7", len(sent))
 		}
 		for name, n := range tries {
 			if n < 6 {
 				t.Errorf("%s was tried %d times, want it interrupted both ways", name, n)
 			}
 		}
-		for _, record := range []string{"advertise sending", "advertise answered", "share sending", "share answered", "submit sending", "submit answered", "reveal sending", "reveal answered"} {
+		for _, record := range []string{"advertise sending", "advertise answered", "share sending", "share answered", "submit sending", "submit answered", "confirm sending", "confirm answered", "reveal sending", "reveal answered"} {
 			if strings.Count(log.String(), `"`+record+`"`) != 1 {
 				t.Errorf("the log has not just one %q:\n%s", record, log.String())
 			}
@@ -183,8 +186,8 @@ func TestSilence(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				r := newRig(t, 3, nil)
 				began := time.Now()
-				p := r.participant(0, 1)
-				_, err := p.TakePart(t.Context(), &silent{member: &member{r: r}, edit: c.edit}, r.planBytes, r.checkpoint)
+				g := r.guests(3)[0]
+				_, err := g.TakePart(t.Context(), &silent{member: g.link, edit: c.edit}, g.place, r.checkpoint)
 				if !errors.Is(err, ErrAttemptEnded) || !strings.Contains(err.Error(), "no answer in the plan's time") {
 					t.Errorf("got %v", err)
 				}
@@ -208,26 +211,21 @@ func (s *silent) Advertise(ctx context.Context, _ *pb.AdvertiseRequest) (*pb.Adv
 // TestRecordComesFirst holds that nothing leaves before it was noted, and that a
 // note that fails ends the attempt.
 func TestRecordComesFirst(t *testing.T) {
-	for _, fails := range []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_REVEAL} {
+	for _, fails := range []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_CONFIRM, pb.Step_STEP_REVEAL} {
 		t.Run(fails.String(), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				r := newRig(t, 4, map[pb.Step]int{pb.Step_STEP_REVEAL: 3})
-				if fails == pb.Step_STEP_ADVERTISE {
-					r = newRig(t, 4, map[pb.Step]int{pb.Step_STEP_ADVERTISE: 3, pb.Step_STEP_SHARE: 3, pb.Step_STEP_SUBMIT: 3, pb.Step_STEP_REVEAL: 3})
-				}
+				r := newRig(t, 4, wantedWithout(4, map[int]pb.Step{0: fails}))
 				full := errors.New("the disk is full")
 				var group sync.WaitGroup
-				for i := range 4 {
-					p := r.participant(i, 5)
-					transport := &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}
+				for i, g := range r.guests(4) {
 					if i == 0 {
-						p.Record = func(at *pb.RoundStep, step pb.Step) error {
+						g.Record = func(step pb.Step) error {
 							if step == fails {
 								return full
 							}
 							return nil
 						}
-						transport.edit = func(step pb.Step, _ bool, _ proto.Message) error {
+						g.link.edit = func(step pb.Step, _ bool, _ proto.Message) error {
 							if step >= fails {
 								t.Errorf("%v was sent although it could not be noted", step)
 							}
@@ -235,7 +233,7 @@ func TestRecordComesFirst(t *testing.T) {
 						}
 					}
 					group.Go(func() {
-						_, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint)
+						_, err := g.takePart(t.Context())
 						if i == 0 != errors.Is(err, full) {
 							t.Errorf("device %d: %v", i, err)
 						}
@@ -257,7 +255,13 @@ func TestPlansRefused(t *testing.T) {
 	}{
 		{"minimum below the device's", func(p *pb.Plan) { p.SecureAggregation.MinSurvivors = 2 }, "minimum of survivors is 2, this device's own is 3"},
 		{"cohort below the minimum", func(p *pb.Plan) { p.SecureAggregation.Cohort = 2; p.SecureAggregation.MinSurvivors = 3 }, "cannot have the 3 survivors"},
-		{"cohort too large", func(p *pb.Plan) { p.SecureAggregation.Cohort = 101 }, "want at most 100"},
+		{"cohort too large", func(p *pb.Plan) { p.SecureAggregation.Cohort = 2001 }, "want at most 2000"},
+		{"too few corrupt", func(p *pb.Plan) { p.SecureAggregation.Corrupt = 999 }, "withstands 999 corrupt members in 10,000, this device's own minimum is 1000"},
+		{"too many corrupt", func(p *pb.Plan) { p.SecureAggregation.Corrupt = math.MaxUint32 }, "want at most 3333"},
+		{"too many vanish", func(p *pb.Plan) { p.SecureAggregation.Dropout = 3334 }, "want at most 3333"},
+		{"classical keys", func(p *pb.Plan) { p.SecureAggregation.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL }, "classical, which this device does not allow"},
+		{"no keys", func(p *pb.Plan) { p.SecureAggregation.Keys = pb.KeyExchange_KEY_EXCHANGE_UNSPECIFIED }, "not known"},
+		{"unknown keys", func(p *pb.Plan) { p.SecureAggregation.Keys = 9 }, "not known"},
 		{"no task", func(p *pb.Plan) { p.Task = "" }, "name has 0 bytes"},
 		{"another task", func(p *pb.Plan) { p.Task = "other" }, `belongs to task "shop"`},
 		{"round 0", func(p *pb.Plan) { p.Round = 0 }, "count from 1"},
@@ -294,7 +298,7 @@ func TestPlansRefused(t *testing.T) {
 				return nil
 			}
 			transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
-			_, err = p.TakePart(t.Context(), transport, planBytes, r.checkpoint)
+			_, err = p.TakePart(t.Context(), transport, &Place{Plan: planBytes}, r.checkpoint)
 			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}
@@ -302,47 +306,52 @@ func TestPlansRefused(t *testing.T) {
 	}
 	t.Run("not a plan", func(t *testing.T) {
 		r := newRig(t, 3, nil)
-		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, []byte("\xff\xff"), r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, &Place{Plan: []byte("\xff\xff")}, r.checkpoint); !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("got %v", err)
 		}
 	})
-	t.Run("device that would accept two", func(t *testing.T) {
-		r := newRig(t, 3, nil)
-		p := r.participant(0, 1)
-		p.MinSurvivors = 2
-		if _, err := p.TakePart(t.Context(), &member{r: r}, r.planBytes, r.checkpoint); !errors.Is(err, ErrPlanRefused) {
-			t.Errorf("got %v", err)
+	t.Run("own bounds", func(t *testing.T) {
+		for _, c := range []struct {
+			bounds Bounds
+			want   string
+		}{
+			{Bounds{MinSurvivors: 2}, "minimum of 2 survivors, want 3 to 2000"},
+			{Bounds{MinSurvivors: 2001}, "want 3 to 2000"},
+			{Bounds{MinCohort: 2}, "minimum of 2 members"},
+			{Bounds{MinCorrupt: -1}, "minimum of -1 corrupt"},
+			{Bounds{MinCorrupt: 3334}, "want 1 to 3333"},
+			{Bounds{MinSurvivors: 4}, "3, this device's own is 4"},
+			{Bounds{MinCohort: 4}, "at most 3 devices, this device's own minimum is 4"},
+			{Bounds{MinCorrupt: 1001}, "withstands 1000 corrupt members in 10,000, this device's own minimum is 1001"},
+		} {
+			r := newRig(t, 3, nil)
+			p := r.participant(0, 1)
+			p.Bounds = c.bounds
+			_, err := p.TakePart(t.Context(), &member{r: r}, &Place{Plan: r.planBytes}, r.checkpoint)
+			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
+				t.Errorf("%+v: got %v, want a refusal with %q", c.bounds, err, c.want)
+			}
 		}
 	})
 }
 
-// TestPlansMinimumHolds has a coordinator go on with fewer devices than its own plan
-// says, though as many as each device asks for.
-func TestPlansMinimumHolds(t *testing.T) {
-	r := newRig(t, 4, map[pb.Step]int{pb.Step_STEP_ADVERTISE: 3})
-	r.plan.SecureAggregation.MinSurvivors = 4
-	r.setPlan(r.plan)
-	lower := secagg.Params{
-		Task: r.plan.Task, Round: r.plan.Round, Attempt: r.plan.Attempt, Plan: r.planBytes, CA: r.authority(),
-		Length: int(r.plan.SecureAggregation.Length), RingBits: int(r.plan.Codec.RingBits), Cohort: 4, MinSurvivors: 3,
-	}
-	var err error
-	if r.adverts, err = secagg.NewServer(lower); err != nil {
-		t.Fatal(err)
-	}
-	errs := make(chan error)
-	for i := range 3 {
-		p := r.participant(i, 1)
-		go func() {
-			_, err := p.TakePart(t.Context(), &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}, r.planBytes, r.checkpoint)
-			errs <- err
-		}()
-	}
-	for range 3 {
-		if err := <-errs; !errors.Is(err, secagg.ErrTooFew) {
-			t.Errorf("got %v, want a refusal of a roster below the plan's minimum", err)
+// TestClassicalKeys runs a round without X-Wing, on devices that allow it.
+func TestClassicalKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		r.plan.SecureAggregation.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL
+		r.setPlan(r.plan)
+		var group sync.WaitGroup
+		for i, g := range r.guests(3) {
+			g.Bounds.AllowClassical = true
+			group.Go(func() {
+				if _, err := g.takePart(t.Context()); err != nil {
+					t.Errorf("device %d: %v", i, err)
+				}
+			})
 		}
-	}
+		group.Wait()
+	})
 }
 
 // TestDeviceWithoutExamples holds that it sends zeros and weight zero.
@@ -370,7 +379,7 @@ func TestTrainingThatDiverges(t *testing.T) {
 		return nil
 	}
 	transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
-	if _, err := p.TakePart(t.Context(), transport, r.planBytes, r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
+	if _, err := p.TakePart(t.Context(), transport, &Place{Plan: r.planBytes}, r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
 		t.Errorf("got %v", err)
 	}
 }

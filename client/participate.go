@@ -2,6 +2,7 @@ package client
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"time"
@@ -25,7 +26,7 @@ const (
 // attempt. It does not retry a failed one; [Client.Run] does.
 //
 // Errors, besides the connection's: [ErrNotEnrolled], [ErrDeclined], [ErrBusy],
-// [ErrPlanRefused] and [ErrAttemptEnded]. The last error stands in Status.
+// [ErrPlanRefused], [ErrBroken] and [ErrAttemptEnded]. The last error stands in Status.
 func (c *Client) Participate(ctx context.Context) (*Result, error) {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
@@ -49,7 +50,8 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	if err := c.update(ctx, l); err != nil {
+	tasks, err := c.update(ctx, l)
+	if err != nil {
 		return nil, err
 	}
 	ctx, stop, err := c.consenting(ctx)
@@ -62,11 +64,11 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 			return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
 		}
 	}
-	planBytes, err := c.checkIn(ctx, l)
+	place, err := c.checkIn(ctx, l, tasks)
 	if err != nil {
 		return nil, declined(ctx, err)
 	}
-	result, err := c.takePart(ctx, l, planBytes)
+	result, err := c.takePart(ctx, l, place)
 	if err != nil {
 		if !errors.Is(err, ErrAttemptEnded) {
 			// This device leaves a place in a cohort by its own decision. Without a
@@ -75,10 +77,21 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 		}
 		return nil, declined(ctx, err)
 	}
-	if _, err := c.adopt(ctx, l, result.Checkpoint, uint64(result.CheckpointBytes)); err != nil {
+	if err := c.takeUp(ctx, l, result.Task, result.Checkpoint, uint64(result.CheckpointBytes)); err != nil {
 		c.log.Info("the round's checkpoint comes with the next check-in", "error", err)
 	}
 	return result, nil
+}
+
+// takeUp adopts a task's new checkpoint, once it has been found in the task's log.
+func (c *Client) takeUp(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) error {
+	if m := c.model.Load(); m == nil || m.sum != sum {
+		if err := c.verifyCheckpoint(ctx, t, task, sum); err != nil {
+			return err
+		}
+	}
+	_, err := c.adopt(ctx, t, sum, size)
+	return err
 }
 
 // declined puts ErrDeclined in the place of what switching participation off caused.
@@ -110,25 +123,25 @@ func (c *Client) consenting(ctx context.Context) (context.Context, func(), error
 	}, nil
 }
 
-// update adopts the task's current checkpoint.
-func (c *Client) update(ctx context.Context, t Transport) error {
+// update adopts the task's current checkpoint and returns the tasks there are.
+func (c *Client) update(ctx context.Context, t Transport) ([]*pb.TaskState, error) {
 	ctx, cancel := context.WithTimeout(ctx, callTime+5*chunkTime)
 	defer cancel()
 	reply, err := c.tasks(ctx, t)
 	if err != nil {
-		return fmt.Errorf("client: asking for tasks: %w", err)
+		return nil, fmt.Errorf("client: asking for tasks: %w", err)
 	}
 	state := c.choose(reply.GetTasks())
 	if state == nil {
-		return nil // no task yet, or not this device's
+		return reply.GetTasks(), nil // no task yet, or not this device's
 	}
 	if len(state.GetCheckpointSha256()) != 32 {
-		return fmt.Errorf("client: task %q: a checkpoint hash of %d bytes, want 32", state.GetTask(), len(state.GetCheckpointSha256()))
+		return nil, fmt.Errorf("client: task %q: a checkpoint hash of %d bytes, want 32", state.GetTask(), len(state.GetCheckpointSha256()))
 	}
-	if _, err := c.adopt(ctx, t, [32]byte(state.GetCheckpointSha256()), state.GetCheckpointBytes()); err != nil {
-		return fmt.Errorf("client: task %q: %w", state.GetTask(), err)
+	if err := c.takeUp(ctx, t, state.GetTask(), [32]byte(state.GetCheckpointSha256()), state.GetCheckpointBytes()); err != nil {
+		return nil, fmt.Errorf("client: task %q: %w", state.GetTask(), err)
 	}
-	return nil
+	return reply.GetTasks(), nil
 }
 
 func (c *Client) tasks(ctx context.Context, t Transport) (*pb.TasksResponse, error) {
@@ -159,18 +172,51 @@ func (c *Client) choose(tasks []*pb.TaskState) *pb.TaskState {
 	return tasks[0]
 }
 
-// checkIn waits for a place in a cohort and returns the plan's bytes. A device that
-// is told to come back later, since others were chosen, takes up the checkpoint that
-// they have made meanwhile.
-func (c *Client) checkIn(ctx context.Context, t Transport) ([]byte, error) {
+// eligible returns the name to check in with: empty where the coordinator may choose.
+// A task that asks less of its rounds than this device does is not checked in to, so
+// that the device takes nobody's place; where there is no other, the error says why.
+func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
+	var open []*pb.TaskState
+	var refused error
+	for _, state := range tasks {
+		if c.options.Task != "" && state.GetTask() != c.options.Task {
+			continue
+		}
+		if err := c.options.Bounds.check(state.GetSecureAggregation()); err == nil {
+			open = append(open, state)
+		} else if refused == nil {
+			refused = fmt.Errorf("client: task %q: %w: %w", state.GetTask(), ErrPlanRefused, err)
+		}
+	}
+	switch {
+	case refused == nil:
+		return c.options.Task, nil
+	case len(open) == 0:
+		return "", refused
+	}
+	return c.choose(open).GetTask(), nil
+}
+
+// checkIn waits for a place in a cohort. A device that is told to come back later,
+// since others were chosen, takes up the checkpoint that they have made meanwhile.
+func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState) (*Place, error) {
 	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
 	for {
-		reply, err := c.checkInOnce(ctx, t)
+		task, err := c.eligible(tasks)
+		if err != nil {
+			return nil, err
+		}
+		if c.checkedIn == nil {
+			if c.checkedIn, c.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
+				return nil, fmt.Errorf("client: checking in: %w", err)
+			}
+		}
+		reply, err := c.checkInOnce(ctx, t, task)
 		if err != nil {
 			return nil, fmt.Errorf("client: checking in: %w", err)
 		}
 		if len(reply.GetPlan()) > 0 {
-			return reply.GetPlan(), nil
+			return &Place{CheckedIn: c.checkedIn, Plan: reply.GetPlan(), Committed: reply.GetCommitted()}, nil
 		}
 		pause := later(reply.GetRetryAfterMs())
 		if reply.GetRetryAfterMs() == 0 {
@@ -180,17 +226,17 @@ func (c *Client) checkIn(ctx context.Context, t Transport) ([]byte, error) {
 		if err := sleep(ctx, pause); err != nil {
 			return nil, fmt.Errorf("client: checking in: %w", err)
 		}
-		if err := c.update(ctx, t); err != nil {
+		if tasks, err = c.update(ctx, t); err != nil {
 			return nil, err
 		}
 	}
 }
 
 // checkInOnce makes a check-in, and makes it again where one was held for too long.
-func (c *Client) checkInOnce(ctx context.Context, t Transport) (*pb.CheckInResponse, error) {
+func (c *Client) checkInOnce(ctx context.Context, t Transport, task string) (*pb.CheckInResponse, error) {
 	for {
 		held, cancel := context.WithTimeout(ctx, checkInTime)
-		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: c.options.Task})
+		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: task, NonceCommitment: c.commitment[:]})
 		late := err != nil && held.Err() != nil && ctx.Err() == nil
 		cancel()
 		if !late {
@@ -206,10 +252,11 @@ func later(ms uint32) time.Duration {
 	return pause + jitter(pause/10)
 }
 
-// takePart holds a plan against the device's bounds and its ledger, sees to the
-// checkpoint and walks through the attempt.
-func (c *Client) takePart(ctx context.Context, t Transport, planBytes []byte) (*Result, error) {
-	plan, err := readPlan(planBytes, c.options.MinSurvivors)
+// takePart holds a plan against the device's bounds, its ledger, the checkpoint log
+// and the authority's revocations, sees to the checkpoint and walks through the
+// attempt.
+func (c *Client) takePart(ctx context.Context, t Transport, place *Place) (*Result, error) {
+	plan, err := readPlan(place.Plan, c.options.Bounds)
 	if err != nil {
 		return nil, err
 	}
@@ -219,19 +266,32 @@ func (c *Client) takePart(ctx context.Context, t Transport, planBytes []byte) (*
 	if err := c.mayJoin(plan); err != nil {
 		return nil, err
 	}
+	if err := c.checkLog(ctx, t, plan); err != nil {
+		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
+	}
+	revoked, err := c.revocations(ctx, t, plan)
+	if err != nil {
+		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
+	}
 	file, err := c.adopt(ctx, t, [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
+	}
+	manifest := &c.model.Load().checkpoint.Manifest
+	if err := c.mayTrain(plan, manifest); err != nil {
+		return nil, err
 	}
 	e, key, err := c.credentials()
 	if err != nil {
 		return nil, err
 	}
 	p := &Participant{
-		Signer: secagg.Signer{Key: key, Credential: e.Credential}, CA: e.caKey, MinSurvivors: c.options.MinSurvivors,
-		Examples: c.examples, Train: trainOnce, Record: c.record, Logger: c.log,
+		Signer: secagg.Signer{Key: key, Credential: e.Credential}, CA: e.caKey, Bounds: c.options.Bounds,
+		Revoked: revoked.Has, Examples: c.examples, Train: trainOnce, Logger: c.log,
+		Record: func(step pb.Step) error { return c.record(plan, manifest, step) },
 	}
-	result, err := p.TakePart(ctx, t, planBytes, file)
+	c.checkedIn = nil // it serves one attempt
+	result, err := p.TakePart(ctx, t, place, file)
 	if err != nil {
 		return nil, err
 	}

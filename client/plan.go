@@ -10,7 +10,6 @@ import (
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
-	"github.com/discreet-fl/discreet/secagg"
 )
 
 // ErrPlanRefused is returned for a plan outside the device's own bounds. Nothing
@@ -34,8 +33,8 @@ var MaxCheckpointBytes = func() int64 {
 }()
 
 // readPlan decodes a plan and holds it against every bound that needs no
-// checkpoint. minSurvivors is the device's own.
-func readPlan(b []byte, minSurvivors int) (*pb.Plan, error) {
+// checkpoint. The bounds are the device's own, filled.
+func readPlan(b []byte, bounds Bounds) (*pb.Plan, error) {
 	if len(b) > maxPlanBytes {
 		return nil, fmt.Errorf("client: %w: a plan of %d bytes, want at most %d", ErrPlanRefused, len(b), maxPlanBytes)
 	}
@@ -45,7 +44,7 @@ func readPlan(b []byte, minSurvivors int) (*pb.Plan, error) {
 	}
 	for _, check := range []func() error{
 		func() error { return checkNames(plan) },
-		func() error { return checkCohort(plan, minSurvivors) },
+		func() error { return bounds.check(plan.GetSecureAggregation()) },
 		func() error { return checkTraining(plan) },
 		func() error { return checkCodec(plan) },
 		func() error { return checkTimes(plan) },
@@ -67,22 +66,6 @@ func checkNames(plan *pb.Plan) error {
 		return fmt.Errorf("a checkpoint hash of %d bytes, want 32", len(plan.GetCheckpointSha256()))
 	case plan.GetCheckpointBytes() < 1 || plan.GetCheckpointBytes() > uint64(MaxCheckpointBytes):
 		return fmt.Errorf("a checkpoint of %d bytes, want 1 to %d", plan.GetCheckpointBytes(), MaxCheckpointBytes)
-	}
-	return nil
-}
-
-// checkCohort refuses sums over too few devices.
-func checkCohort(plan *pb.Plan, minSurvivors int) error {
-	cohort, theirs := plan.GetSecureAggregation().GetCohort(), plan.GetSecureAggregation().GetMinSurvivors()
-	switch {
-	case minSurvivors < secagg.MinCohort:
-		return fmt.Errorf("this device would accept a sum over %d devices, want at least %d", minSurvivors, secagg.MinCohort)
-	case theirs < uint32(minSurvivors):
-		return fmt.Errorf("the task's minimum of survivors is %d, this device's own is %d; create the task with a higher one or lower the device's", theirs, minSurvivors)
-	case cohort > secagg.MaxCohort:
-		return fmt.Errorf("a cohort of up to %d devices, want at most %d", cohort, secagg.MaxCohort)
-	case cohort < theirs:
-		return fmt.Errorf("a cohort of up to %d devices cannot have the %d survivors it needs", cohort, theirs)
 	}
 	return nil
 }

@@ -37,13 +37,15 @@ type rig struct {
 	wanted  map[pb.Step]int
 	vectors map[secagg.ID][]byte
 
-	adverts *secagg.Adverts
-	shares  *secagg.Shares
-	submits *secagg.Submissions
-	reveals *secagg.Reveals
-	words   []uint32            // the sum
-	next    []byte              // the checkpoint that the round made
-	files   map[[32]byte][]byte // every checkpoint by its SHA-256
+	adverts    *secagg.Adverts
+	shares     *secagg.Shares
+	submits    *secagg.Submissions
+	confirms   *secagg.Confirms
+	reveals    *secagg.Reveals
+	complaints [][]byte
+	words      []uint32            // the sum
+	next       []byte              // the checkpoint that the round made
+	files      map[[32]byte][]byte // every checkpoint by its SHA-256
 }
 
 // gate holds the calls of one step until it closes.
@@ -53,6 +55,9 @@ type gate struct {
 	err     error
 	closed  chan struct{}
 }
+
+// rigSteps are the steps in order.
+var rigSteps = []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_SHARE, pb.Step_STEP_SUBMIT, pb.Step_STEP_CONFIRM, pb.Step_STEP_REVEAL}
 
 var rigLabels = []string{"where is it", "give it back", "hello"}
 
@@ -76,7 +81,7 @@ func newRig(t *testing.T, n int, wanted map[pb.Step]int) *rig {
 	if r.wanted == nil {
 		r.wanted = make(map[pb.Step]int)
 	}
-	for _, s := range []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_SHARE, pb.Step_STEP_SUBMIT, pb.Step_STEP_REVEAL} {
+	for _, s := range rigSteps {
 		r.steps[s] = &gate{got: make(map[secagg.ID][]byte), closed: make(chan struct{})}
 		if r.wanted[s] == 0 {
 			r.wanted[s] = n
@@ -98,12 +103,13 @@ func testPlan(c *model.Checkpoint, checkpoint []byte, n int) *pb.Plan {
 		Codec:    &pb.Codec{Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(n)), MaxWeight: uint32(codec.MaxWeight)},
 		SecureAggregation: &pb.SecureAggregation{
 			Length: uint32(codec.Length(c.Manifest.Layout.Parameters())), Cohort: uint32(n), MinSurvivors: 3,
+			Corrupt: 1000, Dropout: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		},
 		AdvertiseMs: 8000, StepMs: 2000,
 	}
 }
 
-// setPlan makes the rig ready for an attempt with this plan.
+// setPlan tells the devices that check in from now on another plan.
 func (r *rig) setPlan(plan *pb.Plan) {
 	r.t.Helper()
 	b, err := proto.Marshal(plan)
@@ -111,14 +117,64 @@ func (r *rig) setPlan(plan *pb.Plan) {
 		r.t.Fatal(err)
 	}
 	r.plan, r.planBytes = plan, b
-	r.adverts, err = secagg.NewServer(secagg.Params{
-		Task: plan.Task, Round: plan.Round, Attempt: plan.Attempt, Plan: b, CA: r.authority(),
-		Length: int(plan.SecureAggregation.Length), RingBits: int(plan.Codec.RingBits),
-		Cohort: int(plan.SecureAggregation.Cohort), MinSurvivors: int(plan.SecureAggregation.MinSurvivors),
-	})
-	if err != nil {
+}
+
+// params are the coordinator's, by its plan.
+func (r *rig) params() secagg.Params {
+	a := newAttempt(&Participant{CA: r.authority()}, nil, r.plan, Bounds{})
+	return a.params(r.planBytes)
+}
+
+// begin starts the attempt with those who have checked in.
+func (r *rig) begin(p secagg.Params, checkIns map[secagg.ID][32]byte) {
+	r.t.Helper()
+	var err error
+	if r.adverts, err = secagg.NewServer(p, checkIns); err != nil {
 		r.t.Fatal(err)
 	}
+}
+
+// guest is a device that has checked in.
+type guest struct {
+	*Participant
+	link  *member
+	place *Place
+}
+
+// id is the guest's.
+func (g *guest) id() secagg.ID { return g.link.id }
+
+// takePart walks through the attempt.
+func (g *guest) takePart(ctx context.Context) (*Result, error) {
+	return g.TakePart(ctx, g.link, g.place, g.link.r.checkpoint)
+}
+
+// guests lets n devices check in and begins the attempt: the first has no example,
+// the second one, and so on.
+func (r *rig) guests(n int) []*guest { return r.guestsOf(r.params(), n) }
+
+// guestsOf is guests of a coordinator with other parameters than its plan's.
+func (r *rig) guestsOf(params secagg.Params, n int) []*guest {
+	r.t.Helper()
+	all := make([]*guest, n)
+	checkIns := make(map[secagg.ID][32]byte)
+	for i := range all {
+		p := r.participant(i, i)
+		checkedIn, commitment, err := secagg.CheckIn(rand.Reader)
+		if err != nil {
+			r.t.Fatal(err)
+		}
+		all[i] = &guest{p, &member{r: r, id: secagg.DeviceID(publicKey(p.Signer))}, &Place{CheckedIn: checkedIn, Plan: r.planBytes}}
+		checkIns[all[i].id()] = commitment
+	}
+	r.begin(params, checkIns)
+	for _, g := range all {
+		var err error
+		if g.place.Committed, err = r.adverts.Committed(g.id()); err != nil {
+			r.t.Fatal(err)
+		}
+	}
+	return all
 }
 
 func (r *rig) authority() ed25519.PublicKey { return r.ca.Public().(ed25519.PublicKey) }
@@ -136,7 +192,7 @@ func (r *rig) signer() secagg.Signer {
 // step and whose rounding repeats.
 func (r *rig) participant(number, examples int) *Participant {
 	return &Participant{
-		Signer: r.signer(), CA: r.authority(), MinSurvivors: 3,
+		Signer: r.signer(), CA: r.authority(),
 		Examples: func(*model.Manifest) ([]model.Example, error) { return make([]model.Example, examples), nil },
 		Train: func(params []float32, _ model.Layout, _ []model.Example, _ model.Training, _ uint64) error {
 			for i := range params {
@@ -155,7 +211,7 @@ func (r *rig) call(ctx context.Context, step pb.Step, from secagg.ID, message []
 	g := r.steps[step]
 	r.mu.Lock()
 	if before, again := g.got[from]; !again {
-		if err := r.receive(step, from, message); err != nil {
+		if err := r.receive(step, from, bytes.Clone(message)); err != nil { // the protocol wipes what was revealed to it
 			r.mu.Unlock()
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
@@ -190,6 +246,8 @@ func (r *rig) receive(step pb.Step, from secagg.ID, message []byte) error {
 		err = r.shares.Add(from, message)
 	case step == pb.Step_STEP_SUBMIT && r.submits != nil:
 		err = r.submits.Add(from)
+	case step == pb.Step_STEP_CONFIRM && r.confirms != nil:
+		err = r.confirms.Add(from, message)
 	case step == pb.Step_STEP_REVEAL && r.reveals != nil:
 		err = r.reveals.Add(from, message)
 	default:
@@ -200,22 +258,40 @@ func (r *rig) receive(step pb.Step, from secagg.ID, message []byte) error {
 
 // close closes a step and returns every member's answer.
 func (r *rig) close(step pb.Step) (map[secagg.ID][]byte, error) {
-	all := func(answer []byte) map[secagg.ID][]byte {
-		answers := make(map[secagg.ID][]byte)
-		for id := range r.steps[step].got {
-			answers[id] = answer
-		}
-		return answers
+	answer, err := r.closed(step)
+	if err != nil {
+		return nil, err
 	}
-	var answer []byte
-	var inboxes map[secagg.ID][]byte
-	var err error
+	answers := make(map[secagg.ID][]byte)
+	for id := range r.steps[step].got {
+		if answers[id], err = answer(id); err != nil {
+			return nil, err
+		}
+	}
+	return answers, nil
+}
+
+// closed closes a step and returns what answers a member.
+func (r *rig) closed(step pb.Step) (answer func(secagg.ID) ([]byte, error), err error) {
+	all := func(b []byte) func(secagg.ID) ([]byte, error) {
+		return func(secagg.ID) ([]byte, error) { return b, nil }
+	}
 	switch step {
 	case pb.Step_STEP_ADVERTISE:
-		r.shares, answer, err = r.adverts.Close()
+		cohorts, err := r.adverts.Close()
+		if err != nil {
+			return nil, err
+		}
+		if len(cohorts) != 1 {
+			return nil, fmt.Errorf("%d cohorts, want the rig's one", len(cohorts))
+		}
+		r.shares = cohorts[0]
+		return r.shares.Roster, nil
 	case pb.Step_STEP_SHARE:
-		r.submits, inboxes, err = r.shares.Close()
-		return inboxes, err
+		if r.submits, err = r.shares.Close(); err != nil {
+			return nil, err
+		}
+		return r.submits.Inbox, nil
 	case pb.Step_STEP_SUBMIT:
 		r.words = make([]uint32, r.plan.SecureAggregation.Length)
 		for id, packed := range r.steps[step].got {
@@ -223,21 +299,30 @@ func (r *rig) close(step pb.Step) (map[secagg.ID][]byte, error) {
 				return nil, fmt.Errorf("device %v: %w", id, err)
 			}
 		}
-		r.reveals, answer, err = r.submits.Close()
-	case pb.Step_STEP_REVEAL:
-		var u *secagg.Unmasking
-		if u, err = r.reveals.Close(); err == nil {
-			u.Range(r.words, 0, len(r.words))
-			answer, err = r.commit()
+		if r.confirms, err = r.submits.Close(); err != nil {
+			return nil, err
 		}
+		return r.confirms.Survivors, nil
+	case pb.Step_STEP_CONFIRM:
+		if r.reveals, err = r.confirms.Close(); err != nil {
+			return nil, err
+		}
+		return all(r.reveals.Quorum()), nil
 	}
-	return all(answer), err
+	u, err := r.reveals.Close()
+	if err != nil {
+		return nil, err
+	}
+	u.Range(r.words, 0, len(r.words))
+	sum, err := r.commit()
+	return all(sum), err
 }
 
 // commit steps the model by the mean update and returns its new name.
 func (r *rig) commit() ([]byte, error) {
-	mean := make([]float32, len(r.model.Params))
-	if _, err := codec(r.plan).Decode(mean, r.words, int(r.plan.Codec.RingBits)); err != nil {
+	mean, total := make([]float32, len(r.model.Params)), make([]int64, len(r.words))
+	aggregation.Lift(total, r.words, int(r.plan.Codec.RingBits))
+	if _, err := codec(r.plan).Decode(mean, total); err != nil {
 		return nil, err
 	}
 	for i, before := range r.model.Params {
@@ -262,11 +347,13 @@ func (r *rig) over() bool {
 
 // member is the Transport of one member of the rig's cohort. Where edit is set it
 // may look at a request, fail it, or fail its reply: it is called once before and
-// once after every call.
+// once after every call. Where lie is set it may put another answer in the place of
+// the rig's, as a hostile coordinator does.
 type member struct {
 	r    *rig
 	id   secagg.ID
 	edit func(step pb.Step, after bool, request proto.Message) error
+	lie  func(step pb.Step, answer []byte, err error) ([]byte, error)
 }
 
 func (m *member) hook(step pb.Step, after bool, request proto.Message) error {
@@ -281,6 +368,9 @@ func (m *member) step(ctx context.Context, step pb.Step, request proto.Message, 
 		return nil, err
 	}
 	answer, err := m.r.call(ctx, step, m.id, message)
+	if m.lie != nil {
+		answer, err = m.lie(step, bytes.Clone(answer), err)
+	}
 	if err == nil {
 		err = m.hook(step, true, request)
 	}
@@ -292,7 +382,15 @@ func (m *member) Tasks(context.Context, *pb.TasksRequest) (*pb.TasksResponse, er
 }
 
 func (m *member) CheckIn(context.Context, *pb.CheckInRequest) (*pb.CheckInResponse, error) {
-	return &pb.CheckInResponse{Plan: m.r.planBytes}, nil
+	return nil, status.Error(codes.Unimplemented, "the rig's guests have checked in")
+}
+
+func (m *member) GetRevocations(context.Context, *pb.GetRevocationsRequest) (*pb.GetRevocationsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "the rig has no store")
+}
+
+func (m *member) GetLogProof(context.Context, *pb.GetLogProofRequest) (*pb.GetLogProofResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "the rig has no store")
 }
 
 func (m *member) GetCheckpoint(context.Context, *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
@@ -307,6 +405,14 @@ func (m *member) Advertise(ctx context.Context, q *pb.AdvertiseRequest) (*pb.Adv
 func (m *member) Share(ctx context.Context, q *pb.ShareRequest) (*pb.ShareResponse, error) {
 	inbox, err := m.step(ctx, pb.Step_STEP_SHARE, q, q.Shares)
 	return &pb.ShareResponse{Inbox: inbox}, err
+}
+
+func (m *member) Complain(_ context.Context, q *pb.ComplainRequest) (*pb.ComplainResponse, error) {
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
+	m.r.complaints = append(m.r.complaints, q.Complaint)
+	_, err := m.r.submits.Complain(m.id, q.Complaint)
+	return &pb.ComplainResponse{}, err
 }
 
 func (m *member) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitResponse, error) {
@@ -325,6 +431,11 @@ func (m *member) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitRes
 	}
 	survivors, err := m.step(ctx, pb.Step_STEP_SUBMIT, q, whole)
 	return &pb.SubmitResponse{Survivors: survivors}, err
+}
+
+func (m *member) Confirm(ctx context.Context, q *pb.ConfirmRequest) (*pb.ConfirmResponse, error) {
+	quorum, err := m.step(ctx, pb.Step_STEP_CONFIRM, q, q.Confirm)
+	return &pb.ConfirmResponse{Quorum: quorum}, err
 }
 
 func (m *member) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {

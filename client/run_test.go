@@ -85,7 +85,7 @@ func TestRetryAfter(t *testing.T) {
 			d.set(func() {
 				d.reply = func(_ string, reply any) {
 					if r, ok := reply.(*pb.CheckInResponse); ok {
-						r.Plan, r.RetryAfterMs, r.Reason = nil, c.ms, "not now"
+						r.Plan, r.Committed, r.RetryAfterMs, r.Reason = nil, nil, c.ms, "not now"
 					}
 				}
 				d.cohort = 1
@@ -142,7 +142,7 @@ func TestCoordinatorRestarts(t *testing.T) {
 				t.Errorf("device %d: %+v, %v", i, s, err)
 			}
 		}
-		for _, method := range []string{"Tasks", "CheckIn", "GetCheckpoint", "Advertise", "Share", "Submit", "Reveal"} {
+		for _, method := range []string{"Tasks", "CheckIn", "GetCheckpoint", "GetLogProof", "Advertise", "Share", "Submit", "Confirm", "Reveal"} {
 			if !cut[method] {
 				t.Errorf("no connection was cut in %s", method)
 			}

@@ -11,24 +11,31 @@ const keyWarning = "the key that seals the chats is a file in the folder, not in
 
 // Status is how a device stands.
 type Status struct {
-	Enrolled      bool   `json:"enrolled"`
-	Coordinator   string `json:"coordinator,omitempty"`   // HOST:PORT
-	Device        string `json:"device,omitempty"`        // its id, hexadecimal
-	Participation bool   `json:"participation"`           // false when switched off on this device
-	Task          string `json:"task,omitempty"`          // of the checkpoint in use
-	Round         uint64 `json:"round"`                   // rounds the checkpoint has been through
-	Checkpoint    string `json:"checkpoint,omitempty"`    // its SHA-256, hexadecimal
-	Intents       int    `json:"intents,omitempty"`       // that the checkpoint tells apart
-	Chats         int    `json:"chats"`                   // held in the folder
-	RoundsCounted uint64 `json:"rounds_counted"`          // of the task, in whose sum this device was
-	LastError     string `json:"last_error,omitempty"`    // of the last attempt to take part; empty after a good one
-	Warning       string `json:"warning,omitempty"`       // about how the folder is protected
-	MinSurvivors  int    `json:"min_survivors,omitempty"` // fewest devices in a sum that this one joins
+	Enrolled       bool   `json:"enrolled"`
+	Coordinator    string `json:"coordinator,omitempty"` // HOST:PORT
+	Device         string `json:"device,omitempty"`      // its id, hexadecimal
+	Participation  bool   `json:"participation"`         // false when switched off on this device
+	Task           string `json:"task,omitempty"`        // of the checkpoint in use
+	Round          uint64 `json:"round"`                 // rounds the checkpoint has been through
+	Checkpoint     string `json:"checkpoint,omitempty"`  // its SHA-256, hexadecimal
+	Intents        int    `json:"intents,omitempty"`     // that the checkpoint tells apart
+	Chats          int    `json:"chats"`                 // held in the folder
+	RoundsCounted  uint64 `json:"rounds_counted"`        // of the task, in whose sum this device was
+	LastError      string `json:"last_error,omitempty"`  // of the last attempt to take part; empty after a good one
+	Warning        string `json:"warning,omitempty"`     // about how the folder is protected
+	MinCohort      int    `json:"min_cohort,omitempty"`  // these four are the device's own bounds: see Bounds
+	MinSurvivors   int    `json:"min_survivors,omitempty"`
+	MinCorrupt     int    `json:"min_corrupt,omitempty"`
+	AllowClassical bool   `json:"allow_classical"`
 }
 
 // Status returns how the device stands.
 func (c *Client) Status() (Status, error) {
-	s := Status{Warning: keyWarning, MinSurvivors: c.options.MinSurvivors}
+	b := c.options.Bounds
+	s := Status{
+		Warning: keyWarning, MinCohort: b.MinCohort, MinSurvivors: b.MinSurvivors,
+		MinCorrupt: b.MinCorrupt, AllowClassical: b.AllowClassical,
+	}
 	if e := c.enrolled(); e != nil {
 		s.Enrolled, s.Coordinator, s.Device = true, e.Address, e.device.String()
 	}
@@ -43,9 +50,9 @@ func (c *Client) Status() (Status, error) {
 	if s.Participation, err = c.participation(); err != nil {
 		return s, fmt.Errorf("client: %w", err)
 	}
-	var l ledger
-	if _, err = c.readRecord(ledgerRecord+s.Task, &l); err != nil {
-		return s, fmt.Errorf("client: %w", err)
+	l, err := c.readLedger(s.Task)
+	if err != nil {
+		return s, err
 	}
 	s.RoundsCounted = l.Counted
 	if _, err = c.readRecord(errorRecord, &s.LastError); err != nil {

@@ -52,8 +52,8 @@ func Traces(data []byte, word string) []string {
 
 // Shape describes a message by everything an onlooker who cannot break its masks and
 // seals may compare: its type, its size, the value of each clear field and the
-// length of each sealed one. Sealed are advert, shares, reveal, and the masked
-// vector's data and sha256 in SubmitRequest.
+// length of each sealed one. Sealed are what package secagg makes: keys, shares,
+// signatures, a commitment, and the masked vector with its hash.
 func Shape(m proto.Message) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s of %d bytes", m.ProtoReflect().Descriptor().Name(), proto.Size(m))
@@ -62,11 +62,14 @@ func Shape(m proto.Message) string {
 }
 
 var sealed = map[protoreflect.FullName]bool{
-	"discreet.v1.AdvertiseRequest.advert": true,
-	"discreet.v1.ShareRequest.shares":     true,
-	"discreet.v1.SubmitRequest.data":      true,
-	"discreet.v1.SubmitRequest.sha256":    true,
-	"discreet.v1.RevealRequest.reveal":    true,
+	"discreet.v1.CheckInRequest.nonce_commitment": true,
+	"discreet.v1.AdvertiseRequest.advert":         true,
+	"discreet.v1.ShareRequest.shares":             true,
+	"discreet.v1.ComplainRequest.complaint":       true,
+	"discreet.v1.SubmitRequest.data":              true,
+	"discreet.v1.SubmitRequest.sha256":            true,
+	"discreet.v1.ConfirmRequest.confirm":          true,
+	"discreet.v1.RevealRequest.reveal":            true,
 }
 
 func shape(b *strings.Builder, m protoreflect.Message) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"os"
 	"path/filepath"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/client/agent"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // dirFlag adds --dir, the device's folder, to a command.
@@ -28,7 +30,8 @@ func dirFlag(c *cobra.Command, dir *string) {
 func newAgent() *cobra.Command {
 	var (
 		dir, listen, socket, task, level string
-		fewest                           int
+		bounds                           client.Bounds
+		corrupt                          float64
 	)
 	c := &cobra.Command{
 		Use: "agent", GroupID: "device",
@@ -47,10 +50,16 @@ Chats stay in the folder.`,
 			if err != nil {
 				return err
 			}
-			if fewest < minSurvivors {
-				return usagef("--min-survivors %d, want at least %d", fewest, minSurvivors)
+			switch {
+			case bounds.MinCohort < secagg.MinCohort || bounds.MinCohort > secagg.MaxCohort:
+				return usagef("--min-cohort %d, want %d to %d", bounds.MinCohort, secagg.MinCohort, secagg.MaxCohort)
+			case bounds.MinSurvivors < minSurvivors || bounds.MinSurvivors > secagg.MaxCohort:
+				return usagef("--min-survivors %d, want %d to %d", bounds.MinSurvivors, minSurvivors, secagg.MaxCohort)
+			case !(corrupt >= 0.0001 && corrupt <= 0.3333):
+				return usagef("--min-corrupt %v, want 0.0001 to 0.3333", corrupt)
 			}
-			device, err := client.Open(dir, client.Options{Logger: logger, MinSurvivors: fewest, Task: task})
+			bounds.MinCorrupt = int(math.Round(corrupt * 10_000))
+			device, err := client.Open(dir, client.Options{Logger: logger, Bounds: bounds, Task: task})
 			if err != nil {
 				return err
 			}
@@ -62,7 +71,10 @@ Chats stay in the folder.`,
 	f := c.Flags()
 	f.StringVar(&socket, "socket", "", "path of the unix socket (default: agent.sock in the folder)")
 	f.StringVar(&listen, "listen", "", "also serve the API on this loopback address, HOST:PORT, to who has the token")
-	f.IntVar(&fewest, "min-survivors", minSurvivors, "fewest devices in a sum that this device joins")
+	f.IntVar(&bounds.MinCohort, "min-cohort", secagg.MinCohort, "fewest members of its cohort with which this device takes part")
+	f.IntVar(&bounds.MinSurvivors, "min-survivors", minSurvivors, "fewest devices in a sum that this device joins")
+	f.Float64Var(&corrupt, "min-corrupt", 0.1, "share of its cohort that may work for the coordinator, at least; 0.0001 to 0.3333")
+	f.BoolVar(&bounds.AllowClassical, "allow-classical", false, "also take part with keys that are not post-quantum")
 	f.StringVar(&task, "task", "", "the task to take part in, where the coordinator has several")
 	logFlag(c, &level)
 	c.AddCommand(newAgentJoin(), newAgentStatus(), newAgentForget(), newAgentParticipation())
@@ -112,10 +124,16 @@ func newAgentJoin() *cobra.Command {
 	c := &cobra.Command{
 		Use: "join HOST:PORT TOKEN", Short: "Enrol this device with a coordinator",
 		Long: `Join makes this device's key, checks the coordinator by the fingerprint in the token
-that "discreet token create" printed there, and enrols. It may be repeated.`,
+that "discreet token create" printed there, and enrols. It may be repeated.
+
+Where the key of the federation's CA is kept apart from the coordinator, it shows the
+device's id and waits until the operator lets the device in. It may be stopped, and
+run again later with the same token.`,
 		Args: arguments("HOST:PORT", "TOKEN"),
 		RunE: func(c *cobra.Command, args []string) error {
-			device, err := client.Open(dir, client.Options{})
+			device, err := client.Open(dir, client.Options{Waiting: func(id string) {
+				fmt.Fprintf(c.OutOrStdout(), "device %s waits until the operator lets it in\n", id)
+			}})
 			if err != nil {
 				return err
 			}

@@ -1,0 +1,46 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// ErrBroken is returned for an attempt in which the coordinator, or a member, broke
+// the protocol. The error says who, in which step, and how. Nothing was sent after
+// that.
+var ErrBroken = errors.New("broke the protocol")
+
+// blame says who is at fault where the protocol refused what the coordinator
+// answered, logs it and returns the error that ends the attempt. An error that is
+// nobody else's fault only gets the attempt's name.
+func (a *attempt) blame(step string, err error) error {
+	if peer := new(secagg.PeerError); errors.As(err, &peer) {
+		a.accuse(step, peer)
+		return a.failed(step, fmt.Errorf("device %s %w: %w", short(peer.Peer), ErrBroken, peer.Err))
+	}
+	for _, breach := range []error{
+		secagg.ErrMalformed, secagg.ErrForged, secagg.ErrMismatch, secagg.ErrDiffers, secagg.ErrMember,
+		secagg.ErrBadKey, secagg.ErrTooFew, secagg.ErrRefused, secagg.ErrRevoked,
+	} {
+		if errors.Is(err, breach) {
+			return a.breach(step, err)
+		}
+	}
+	return a.failed(step, err)
+}
+
+// breach is blame where only the coordinator can have done it.
+func (a *attempt) breach(step string, err error) error {
+	a.log.Warn("protocol broken", "by", "the coordinator", "step", step, "reason", err)
+	return a.failed(step, fmt.Errorf("the coordinator %w: %w", ErrBroken, err))
+}
+
+// accuse logs a member that broke the protocol.
+func (a *attempt) accuse(step string, peer *secagg.PeerError) {
+	a.log.Warn("protocol broken", "by", "device "+short(peer.Peer), "step", step, "reason", peer.Err)
+}
+
+// short is how another device appears in logs and errors.
+func short(id secagg.ID) string { return id.String()[:8] }
