@@ -34,6 +34,8 @@ var roles = map[string][]ca.Role{
 	rpc.EnrolmentService_Enrol_FullMethodName: {ca.Anonymous, ca.Device, ca.Operator},
 
 	rpc.CheckpointService_GetCheckpoint_FullMethodName: {ca.Device, ca.Operator},
+	rpc.CheckpointService_GetLogProof_FullMethodName:   {ca.Device, ca.Operator},
+	rpc.CheckpointService_ListLog_FullMethodName:       {ca.Device, ca.Operator},
 
 	rpc.RoundService_Tasks_FullMethodName:     {ca.Device},
 	rpc.RoundService_CheckIn_FullMethodName:   {ca.Device},
