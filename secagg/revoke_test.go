@@ -150,9 +150,10 @@ func TestSignRevocationsRefuses(t *testing.T) {
 // bytes of 7, and Ed25519 signs deterministically.
 func TestRevocationVector(t *testing.T) {
 	const want = "44524c01" + "0000000000000002" + "00000002" +
-		"00000000000000010000000000000000" + "000000000000000a0000000000000000"
-	list := signRevocations(t, 2, revoked(10), revoked(1))
-	if got := hex.EncodeToString(list[:len(list)-ed25519.SignatureSize]); got != want {
+		"00000000000000010000000000000000" + "000000000000000a0000000000000000" +
+		"cd820ed4264287f62bc98d7db106a0a6aa34fd2ce37ada898323e7cfa46f7396" +
+		"ae7b16caa10c0d324b1e37733371fee392ca1bb6f8b8e5d8ba354af686aa1f04"
+	if got := hex.EncodeToString(signRevocations(t, 2, revoked(10), revoked(1))); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }

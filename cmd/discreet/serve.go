@@ -32,6 +32,7 @@ func newServe() *cobra.Command {
 		Long: `Serve runs the coordinator of a federation. The first start makes, in its folder, a CA,
 the server's certificate and the operator's credential (operator.pem), and prints the
 CA's fingerprint. It goes on from the last committed checkpoint however it ended.
+"discreet ca" makes a folder for a coordinator that is not to have the CA's key.
 
 Devices and operators connect with TLS 1.3 on --listen; /healthz and /metrics are
 plain HTTP on --http, which should not be open to the network.`,
