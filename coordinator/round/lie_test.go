@@ -6,28 +6,48 @@ import (
 	"time"
 )
 
-// TestAWrongRevealAbortsAndNamesNobody has a survivor reveal well-formed shares that
-// are not what it was dealt. The sum is lost; the reason goes to the log and to every
-// member, and holds no device's identifier.
-func TestAWrongRevealAbortsAndNamesNobody(t *testing.T) {
-	p := &player{t: t, now: time.UnixMilli(0)}
-	for _, command := range []string{"new devices=3", "advertise 0 1 2", "share 0 1 2", "submit 0 1 2", "reveal 1"} {
-		p.play(command)
-	}
-	for _, d := range []*device{p.devices[0], p.devices[2]} {
-		if err := d.prepare(p.params, Reveal); err != nil {
-			t.Fatal(err)
+// TestReasonsNameNobody lets members lie in every step, so that cohorts are lost by
+// them. The reasons, which go to the log and to every member, hold no device's
+// identifier; what is blamed says who it was.
+func TestReasonsNameNobody(t *testing.T) {
+	for _, script := range []string{
+		"new devices=3, advertise all, crook 0 1, share all, submit all, confirm all, reveal all", // the dealer is found out
+		"new devices=4, advertise all, share all, submit all, confirm all, reveal 1 2, reveal~ 0 3",
+		"new devices=3, advertise all, misdeal 0 1, share 0 1 2, complain 1, submit all, confirm all, reveal~ 0, reveal 1 2",
+	} {
+		p := &player{t: t, now: time.UnixMilli(0)}
+		for command := range strings.SplitSeq(script, ", ") {
+			p.play(command)
 		}
-		d.message[Reveal][34] ^= 1 // the low byte of the first scalar stays below the order
+		out := p.out.String()
+		if !strings.Contains(out, "aborted in reveal: ") {
+			t.Errorf("%s: no abort in\n%s", script, out)
+		}
+		if !strings.Contains(out, "0 broke the protocol") && !strings.Contains(out, "0 spoilt its cohort") {
+			t.Errorf("%s: nobody says who it was\n%s", script, out)
+		}
+		for _, d := range p.devices {
+			if strings.Contains(out, d.id.String()) {
+				t.Errorf("%s: device %v is named\n%s", script, d.id, out)
+			}
+		}
 	}
-	p.play("reveal 0 2")
-	out := p.out.String()
-	if !strings.Contains(out, "aborted in reveal: ") {
-		t.Fatalf("no abort in\n%s", out)
-	}
-	for _, d := range p.devices {
-		if strings.Contains(out, d.id.String()) {
-			t.Errorf("the reason names device %v:\n%s", d.id, out)
+}
+
+// TestHookSeesEveryMessage holds that a test can lie in each step.
+func TestHookSeesEveryMessage(t *testing.T) {
+	for step := range steps {
+		p := &player{t: t, now: time.UnixMilli(0), lie: func(device int, at Step, payload []byte) []byte {
+			if device == 2 && at == step {
+				payload[len(payload)/2] ^= 1
+			}
+			return payload
+		}}
+		for _, command := range []string{"new devices=4", "advertise 0 1 2 3", "share 0 1 3"} {
+			p.play(command)
+		}
+		if p.play("progress"); step == Advertise && !strings.Contains(p.out.String(), "2 broke the protocol in advertise") {
+			t.Errorf("%v: the lie went unseen\n%s", step, p.out.String())
 		}
 	}
 }
