@@ -1,0 +1,114 @@
+package client
+
+import (
+	"errors"
+	"strings"
+	"testing"
+	"testing/synctest"
+
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// TestOwnBounds holds that bounds that protect nobody are refused, and that a device
+// does not check in to a task that asks less of its rounds than it does.
+func TestOwnBounds(t *testing.T) {
+	for _, b := range []Bounds{
+		{MinSurvivors: -1}, {MinSurvivors: 1}, {MinSurvivors: 2}, {MinSurvivors: 2001}, {MinCohort: 2}, {MinCorrupt: -1}, {MinCorrupt: 3334},
+	} {
+		if _, err := Open(t.TempDir(), Options{Bounds: b}); err == nil {
+			t.Errorf("%+v was accepted", b)
+		}
+	}
+	for _, c := range []struct {
+		name   string
+		bounds Bounds
+		edit   func(*pb.SecureAggregation)
+		want   string
+	}{
+		{"survivors", Bounds{MinSurvivors: 5}, nil, "3, this device's own is 5"},
+		{"cohort", Bounds{MinCohort: 5}, nil, "at most 3 devices, this device's own minimum is 5"},
+		{"corrupt", Bounds{MinCorrupt: 2000}, nil, "withstands 1000 corrupt members in 10,000, this device's own minimum is 2000"},
+		{"classical", Bounds{}, func(s *pb.SecureAggregation) { s.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL }, "classical"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t, 3)
+				d.cohort = 1
+				if c.edit != nil {
+					c.edit(d.rig.plan.SecureAggregation)
+				}
+				device := d.device(t, Options{Bounds: c.bounds})
+				_, err := device.Participate(t.Context())
+				if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want a refusal with %q", err, c.want)
+				}
+				if n := len(d.when("CheckIn")); n != 0 {
+					t.Errorf("%d check-ins: the device takes places that it does not use", n)
+				}
+				s, err := device.Status()
+				if err != nil || !strings.Contains(s.LastError, c.want) || s.Checkpoint == "" {
+					t.Errorf("status %+v, %v: want the reason, and the checkpoint all the same", s, err)
+				}
+			})
+		})
+	}
+}
+
+// TestPlanOutsideBounds has a coordinator say one thing of a task and another in its
+// plan.
+func TestPlanOutsideBounds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		d.cohort = 1
+		d.set(func() {
+			d.reply = func(_ string, reply any) {
+				if r, ok := reply.(*pb.TasksResponse); ok {
+					r.Tasks[0].SecureAggregation.Corrupt = 3000
+				}
+			}
+		})
+		c := d.device(t, Options{Bounds: Bounds{MinCorrupt: 2000}})
+		_, err := c.Participate(t.Context())
+		if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "minimum is 2000") {
+			t.Errorf("got %v, want both numbers", err)
+		}
+		// It has a place in a cohort that it will not use: it must not be waited for.
+		if c.link != nil {
+			t.Error("the device refused the plan and kept its connection")
+		}
+	})
+}
+
+// TestEligible holds which task a device checks in to where it may not join all.
+func TestEligible(t *testing.T) {
+	good := &pb.SecureAggregation{Cohort: 20, MinSurvivors: 5, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}
+	weak := &pb.SecureAggregation{Cohort: 20, MinSurvivors: 3, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}
+	state := func(name string, s *pb.SecureAggregation) *pb.TaskState {
+		return &pb.TaskState{Task: name, SecureAggregation: s}
+	}
+	for _, c := range []struct {
+		name  string
+		own   string
+		tasks []*pb.TaskState
+		want  string
+		ok    bool
+	}{
+		{"none yet", "", nil, "", true},
+		{"none yet of its own", "shop", []*pb.TaskState{state("other", weak)}, "shop", true},
+		{"all", "", []*pb.TaskState{state("a", good), state("b", good)}, "", true},
+		{"one of two", "", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
+		{"its own", "b", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
+		{"not its own", "a", []*pb.TaskState{state("a", weak), state("b", good)}, "", false},
+		{"no task says what it asks", "", []*pb.TaskState{state("a", nil)}, "", false},
+	} {
+		bounds, err := Bounds{MinSurvivors: 5}.filled()
+		if err != nil {
+			t.Fatal(err)
+		}
+		device := &Client{options: Options{Task: c.own, Bounds: bounds}}
+		got, err := device.eligible(c.tasks)
+		if got != c.want || (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("%s: %q, %v; want %q, ok: %v", c.name, got, err, c.want, c.ok)
+		}
+	}
+}
