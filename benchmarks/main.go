@@ -20,7 +20,8 @@ var benchmarks = map[string]func(args []string) error{
 	"train":  runTrain,
 	"rounds": runRounds,
 
-	daemonArgument: serveRounds,
+	daemonArgument:  serveRounds,
+	devicesArgument: serveDevices,
 }
 
 func main() {
