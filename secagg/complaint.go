@@ -71,6 +71,31 @@ func appendAccusations(b []byte, list []accusation) []byte {
 	return b
 }
 
+// complaint is what a device says of its inbox before it sends its vector.
+type complaint struct {
+	pledge      []byte       // on a sparse graph
+	accusations []accusation // by the place of the accused
+}
+
+func (c *complaint) encode() []byte {
+	b := append(message(kindComplaint, len(c.pledge)+2+len(c.accusations)*accusationSize), c.pledge...)
+	return appendAccusations(b, c.accusations)
+}
+
+func (s *session) decodeComplaint(msg []byte) (*complaint, error) {
+	if err := checkHeader(kindComplaint, msg); err != nil {
+		return nil, err
+	}
+	f := fields(msg[headerSize:])
+	if err := f.atLeast(kindComplaint, s.pledgeSize()); err != nil {
+		return nil, err
+	}
+	c := &complaint{pledge: f.next(s.pledgeSize())}
+	var err error
+	c.accusations, err = f.takeAccusations(kindComplaint, len(s.members))
+	return c, err
+}
+
 // complaintSigned is what an accusation's signature is over.
 func (s *session) complaintSigned(accuser, accused int, r reason) []byte {
 	return transcript(labelComplaint, s.ctx1[:], s.members[accuser].id[:], s.members[accused].id[:], []byte{byte(r)})

@@ -196,18 +196,19 @@ func (d *Shared) Wipe() {
 	clear(d.pairs)
 }
 
-// Open checks and opens what the neighbours sealed for this device. Who dealt badly,
-// by its own signature, is accused in the complaint, which is nil where nobody did and
-// else is to be sent before the masked vector; this device and that one then have no
-// mask in common. Every error ends the attempt for this device: nothing has been
-// masked yet.
+// Open checks and opens what the neighbours sealed for this device, and returns the
+// complaint, a message that is to be sent before the masked vector. Who dealt badly, by
+// its own signature, is accused in it; this device and that one then have no mask in
+// common. On a sparse graph it also pledges whom the device masks with; on the complete
+// one it is nil where nobody is accused. Every error ends the attempt for this device:
+// nothing has been masked yet.
 func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 	if d.spent {
 		return nil, nil, ErrSpent
 	}
 	defer d.Wipe()
 	s := d.session
-	shared, entries, err := s.decodeInbox(msg, d.self)
+	sharers, entries, err := s.decodeInbox(msg, d.self)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -215,9 +216,9 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	k := newKeeping(s, d.self, d.signer)
+	k := newKeeping(s, d.self, d.signer, sharers)
 	k.ownShare = d.ownShare
-	masks, complaint, accused, err := d.openAll(k, key, shared, entries)
+	masks, complaint, accused, err := d.openAll(k, key, entries)
 	if err == nil && k.opened.count()+s.own() < s.graph.threshold {
 		err = fmt.Errorf("%w: the shares of %d of %d neighbours are here and open, want %d", ErrTooFew, k.opened.count(), s.graph.k, s.graph.threshold-s.own())
 	}
@@ -227,18 +228,25 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 		return nil, nil, err
 	}
 	masks.add(&d.seed, false)
-	return &Masking{keeping: k, masks: masks, accused: accused}, complaint, nil
+	m := &Masking{keeping: k, masks: masks, accused: accused}
+	if s.sparse() {
+		complaint.pledge = d.signer.sign(s.pledgeSigned(d.self, sharers))
+	} else if accused == nil {
+		return m, nil, nil
+	}
+	return m, complaint.encode(), nil
 }
 
 // openAll opens the entries one by one and accuses whom it must.
-func (d *Shared) openAll(k *keeping, key *opener, shared bitmap, entries []*inboxEntry) (*maskSet, []byte, []*PeerError, error) {
+func (d *Shared) openAll(k *keeping, key *opener, entries []*inboxEntry) (*maskSet, *complaint, []*PeerError, error) {
 	s := d.session
-	neighbours := s.graph.neighbours(d.self)
-	masks := &maskSet{}
-	var accusations []accusation
+	masks, complaint := &maskSet{}, &complaint{}
 	var accused []*PeerError
-	for _, slot := range shared.places() {
-		from, e := neighbours[slot], entries[slot]
+	for slot, from := range s.graph.neighbours(d.self) {
+		e := entries[slot]
+		if e == nil {
+			continue
+		}
 		root := rootOf(s.leaf(from, d.self, e.parcel), s.graph.slot(from, d.self), e.path)
 		if err := s.verifyShares(from, &e.dealing, &root); err != nil {
 			return masks, nil, nil, err
@@ -247,21 +255,14 @@ func (d *Shared) openAll(k *keeping, key *opener, shared bitmap, entries []*inbo
 		if err != nil {
 			c := accusation{place: from, reason: r}
 			copy(c.signature[:], d.signer.sign(s.complaintSigned(d.self, from, r)))
-			accusations = append(accusations, c)
+			complaint.accusations = append(complaint.accusations, c)
 			accused = append(accused, s.blame(from, fmt.Errorf("%v: %w", r, err)))
 			continue
 		}
 		k.opened.set(slot)
 		masks.add(&k.pairs[slot], !s.graph.encapsulates(d.self, from))
 	}
-	if accusations == nil {
-		return masks, nil, nil, nil
-	}
-	k.accused = make(map[int]bool)
-	for _, c := range accusations {
-		k.accused[c.place] = true
-	}
-	return masks, appendAccusations(message(kindComplaint, 2+len(accusations)*accusationSize), accusations), accused, nil
+	return masks, complaint, accused, nil
 }
 
 // open keeps a neighbour's shares and the seed of the mask in common.

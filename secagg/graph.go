@@ -100,6 +100,36 @@ func (g *graph) encapsulates(from, to int) bool {
 	return ahead <= g.k/2
 }
 
+// leastApart is the fewest of the chosen members that two runs of k/2 places on the
+// circle have together, with at least one place between them on either side. Without
+// them the circle would fall into two parts with no edge between. It is for sparse
+// graphs.
+func (g *graph) leastApart(chosen bitmap) int {
+	h := g.k / 2
+	runs := make([]int, g.n) // chosen at positions p to p+h−1, for each p
+	for d := range h {
+		if chosen.has(g.order[d]) {
+			runs[0]++
+		}
+	}
+	for p := 1; p < g.n; p++ {
+		runs[p] = runs[p-1]
+		if chosen.has(g.order[p-1]) {
+			runs[p]--
+		}
+		if chosen.has(g.order[(p+h-1)%g.n]) {
+			runs[p]++
+		}
+	}
+	least := g.k
+	for p := range g.n {
+		for q := p + h + 1; q < min(g.n, p+g.n-h); q++ {
+			least = min(least, runs[p]+runs[q])
+		}
+	}
+	return least
+}
+
 // ahead is how many steps to lies ahead of from on the circle, 0 to n−1.
 func (g *graph) ahead(from, to int) int {
 	return (g.position[to] - g.position[from] + g.n) % g.n

@@ -35,6 +35,7 @@ const (
 	labelNode        = "discreet/secagg/v2/node"
 	labelShares      = "discreet/secagg/v2/shares"
 	labelComplaint   = "discreet/secagg/v2/complaint"
+	labelSharers     = "discreet/secagg/v2/sharers"
 	labelSelf        = "discreet/secagg/v2/self-mask"
 	labelPair        = "discreet/secagg/v2/pair-mask"
 	labelSurvivors   = "discreet/secagg/v2/survivors"

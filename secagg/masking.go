@@ -10,17 +10,17 @@ type keeping struct {
 	session  *session
 	self     int
 	signer   Signer
+	sharers  bitmap // by place
 	opened   bitmap // whose shares are here
 	sigma, b [][scalarSize]byte
 	pairs    []digest         // seeds of the masks in common
 	ownShare [scalarSize]byte // of the device's own b, on the complete graph
-	accused  map[int]bool     // places that this device has accused
 }
 
-func newKeeping(s *session, self int, signer Signer) *keeping {
+func newKeeping(s *session, self int, signer Signer, sharers bitmap) *keeping {
 	k := s.graph.k
 	return &keeping{
-		session: s, self: self, signer: signer, opened: newBitmap(k),
+		session: s, self: self, signer: signer, sharers: sharers, opened: newBitmap(k),
 		sigma: make([][scalarSize]byte, k), b: make([][scalarSize]byte, k), pairs: make([]digest, k),
 	}
 }
@@ -113,15 +113,16 @@ func (m *Masked) Wipe() {
 }
 
 // Confirm checks the survivors and returns the device's signature under them for the
-// server. It is the only set that the device agrees to: an error ends the attempt for
-// it.
+// server, with the seed of the mask in common with each of them that has accused this
+// device and so does not use it. It is the only set that the device agrees to: an error
+// ends the attempt for it.
 func (m *Masked) Confirm(survivors []byte) (*Confirmed, []byte, error) {
 	if m.spent {
 		return nil, nil, ErrSpent
 	}
 	k := m.keeping
 	s := k.session
-	v, err := decodeSurvivors(survivors, len(s.members))
+	v, err := s.decodeSurvivors(survivors, k.self)
 	if err == nil {
 		err = k.check(v)
 	}
@@ -130,8 +131,16 @@ func (m *Masked) Confirm(survivors []byte) (*Confirmed, []byte, error) {
 		return nil, nil, err
 	}
 	m.spent = true
-	signature := k.signer.sign(s.confirmSigned(v.alive))
-	return &Confirmed{keeping: k, shown: v}, append(message(kindConfirm, len(signature)), signature...), nil
+	b := append(message(kindConfirm, confirmSize(len(v.accusations))), k.signer.sign(s.confirmSigned(k.sharers, v.alive))...)
+	for i := range v.accusations {
+		// The accuser has signed that it does not use the seed. An honest one has reason
+		// to, and another knows the seed.
+		accuser := v.accusations[i].place
+		if slot := s.graph.slot(k.self, accuser); v.alive.has(accuser) && k.opened.has(slot) {
+			b = append(b, k.pairs[slot][:]...)
+		}
+	}
+	return &Confirmed{keeping: k, alive: v.alive}, b, nil
 }
 
 // check is everything that must hold of the survivors before the device agrees.
@@ -143,19 +152,36 @@ func (k *keeping) check(v *shown) error {
 	if n := v.alive.count(); n < s.needed() {
 		return s.tooFew(n, "survived")
 	}
+	for _, j := range v.alive.places() {
+		if !k.sharers.has(j) {
+			return s.blame(j, fmt.Errorf("%w: the survivors name a member whose shares never came", ErrRefused))
+		}
+	}
 	alive := s.own()
 	for slot, j := range s.graph.neighbours(k.self) {
-		switch {
-		case !v.alive.has(j):
-		case k.opened.has(slot):
+		if v.alive.has(j) && k.opened.has(slot) {
 			alive++
-		case !k.accused[j]:
-			return s.blame(j, fmt.Errorf("%w: the survivors name a neighbour whose shares never came", ErrRefused))
 		}
 	}
 	if alive < s.graph.threshold {
 		return fmt.Errorf("%w: %d of this device's %d neighbours survived with shares that opened, want %d",
 			ErrTooFew, alive-s.own(), s.graph.k, s.graph.threshold-s.own())
+	}
+	if err := s.checkJoined(v.alive); err != nil {
+		return err
+	}
+	return k.checkSigned(v)
+}
+
+// checkSigned verifies what the survivors that concern this device have signed.
+func (k *keeping) checkSigned(v *shown) error {
+	s := k.session
+	if s.sparse() {
+		for i, j := range s.beside(k.self, v.alive) {
+			if !s.verify(j, s.pledgeSigned(j, k.sharers), v.pledges[i]) {
+				return s.blame(j, fmt.Errorf("%w: the neighbour has not pledged to mask with all its neighbours among those who shared; it may not have been shown them all", ErrForged))
+			}
+		}
 	}
 	for i := range v.accusations {
 		c := &v.accusations[i]
@@ -170,7 +196,7 @@ func (k *keeping) check(v *shown) error {
 // the masks of their sum when enough others have.
 type Confirmed struct {
 	keeping *keeping
-	shown   *shown
+	alive   bitmap
 	spent   bool
 }
 
@@ -184,9 +210,8 @@ func (c *Confirmed) Wipe() {
 
 // Reveal checks the quorum and returns the message for the server: for each member
 // whose share is here exactly one share, of b where it survived and of σ where it did
-// not; and the seed of the mask in common with each that did not survive, or that has
-// accused this device and so did not use it. The value is spent; the message may be
-// sent as often as need be.
+// not; and the seed of the mask in common with each that did not survive. The value is
+// spent; the message may be sent as often as need be.
 func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
 	if c.spent {
 		return nil, ErrSpent
@@ -194,14 +219,10 @@ func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
 	defer c.Wipe()
 	k := c.keeping
 	s := k.session
-	if err := s.checkQuorum(quorum, c.shown.alive); err != nil {
+	if err := s.checkQuorum(quorum, k.sharers, c.alive); err != nil {
 		return nil, err
 	}
-	accusedBy := make(map[int]bool)
-	for _, a := range c.shown.accusations {
-		accusedBy[a.place] = true
-	}
-	h := s.survivorsHash(c.shown.alive)
+	h := s.survivorsHash(k.sharers, c.alive)
 	b := append(message(kindReveal, revealSize(s.shares(), s.graph.k)), h[:]...)
 	own := s.own() == 1
 	for slot, j := range s.graph.neighbours(k.self) {
@@ -211,12 +232,10 @@ func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
 		if !k.opened.has(slot) {
 			continue
 		}
-		if c.shown.alive.has(j) {
+		if c.alive.has(j) {
 			b = append(b, k.b[slot][:]...)
 		} else {
 			b = append(b, k.sigma[slot][:]...)
-		}
-		if !c.shown.alive.has(j) || accusedBy[j] {
 			b = append(b, k.pairs[slot][:]...)
 		}
 	}

@@ -5,33 +5,53 @@ import (
 	"fmt"
 )
 
-// shown is what a device is told of the survivors: who they are, and which of them
-// have accused it.
+// shown is what a device is told of the survivors: who they are, what its neighbours
+// among them have pledged, and who has accused it.
 type shown struct {
 	alive       bitmap
+	pledges     [][]byte // of the surviving neighbours, by place; on a sparse graph
 	accusations []accusation
 }
 
 func (v *shown) encode() []byte {
-	b := append(message(kindSurvivors, len(v.alive)+2+len(v.accusations)*accusationSize), v.alive...)
+	size := len(v.alive) + len(v.pledges)*signatureSize + 2 + len(v.accusations)*accusationSize
+	b := append(message(kindSurvivors, size), v.alive...)
+	for _, g := range v.pledges {
+		b = append(b, g...)
+	}
 	return appendAccusations(b, v.accusations)
 }
 
-func decodeSurvivors(msg []byte, n int) (*shown, error) {
+// decodeSurvivors takes the survivors as the member at place self is shown them. The
+// result holds on to msg.
+func (s *session) decodeSurvivors(msg []byte, self int) (*shown, error) {
 	if err := checkHeader(kindSurvivors, msg); err != nil {
 		return nil, err
 	}
-	f := fields(msg[headerSize:])
+	n, f := len(s.members), fields(msg[headerSize:])
 	if err := f.atLeast(kindSurvivors, bitmapSize(n)); err != nil {
 		return nil, err
 	}
-	alive, err := decodeBitmap(f.next(bitmapSize(n)), n)
-	if err != nil {
+	v := &shown{}
+	var err error
+	if v.alive, err = decodeBitmap(f.next(bitmapSize(n)), n); err != nil {
 		return nil, err
 	}
-	list, err := f.takeAccusations(kindSurvivors, n)
-	return &shown{alive, list}, err
+	if s.sparse() {
+		beside := len(s.beside(self, v.alive))
+		if err := f.atLeast(kindSurvivors, beside*s.pledgeSize()); err != nil {
+			return nil, err
+		}
+		for range beside {
+			v.pledges = append(v.pledges, f.next(s.pledgeSize()))
+		}
+	}
+	v.accusations, err = f.takeAccusations(kindSurvivors, n)
+	return v, err
 }
+
+// confirmSize is the body's length of a confirm with so many seeds.
+func confirmSize(seeds int) int { return signatureSize + seeds*len(digest{}) }
 
 // A quorum is who signed a set of survivors, and their signatures.
 
@@ -45,7 +65,7 @@ func encodeQuorum(signers bitmap, signatures map[int][]byte) []byte {
 }
 
 // checkQuorum tells whether enough members signed the survivors.
-func (s *session) checkQuorum(msg []byte, survivors bitmap) error {
+func (s *session) checkQuorum(msg []byte, sharers, survivors bitmap) error {
 	if err := checkHeader(kindQuorum, msg); err != nil {
 		return err
 	}
@@ -66,7 +86,7 @@ func (s *session) checkQuorum(msg []byte, survivors bitmap) error {
 		return fmt.Errorf("%w: %d of %d members signed these survivors, want at least %d: the server may have shown others another set",
 			ErrTooFew, len(places), n, s.quorum)
 	}
-	signed := s.confirmSigned(survivors)
+	signed := s.confirmSigned(sharers, survivors)
 	for _, p := range places {
 		if !s.verify(p, signed, f.next(ed25519.SignatureSize)) {
 			return s.blame(p, fmt.Errorf("%w: the quorum holds a signature that is not this member's under these survivors", ErrForged))
@@ -77,8 +97,8 @@ func (s *session) checkQuorum(msg []byte, survivors bitmap) error {
 
 // A reveal holds, for every member whose share the device has and in roster order, one
 // share: of its b where it survived and of its σ where it did not. There is no room for
-// both. Behind it stands the seed of the mask between the two where the device alone
-// has used it: the member did not survive, or could not.
+// both. Behind it stands the seed of the mask between the two where the member did not
+// survive.
 
 // revealSize is the body's length for shares and seeds of those numbers.
 func revealSize(shares, seeds int) int {

@@ -145,13 +145,62 @@ func (s *session) tooFew(got int, did string) error {
 		ErrTooFew, got, len(s.members), did, s.needed(), s.graph.threshold, s.shares(), s.quorum, s.params.MinSurvivors)
 }
 
-// survivorsHash names a set of survivors in one attempt.
-func (s *session) survivorsHash(survivors bitmap) digest {
-	return hash(labelSurvivors, s.ctx1[:], survivors)
+// sparse tells whether a member has only some of the others as its neighbours.
+func (s *session) sparse() bool { return !s.graph.complete }
+
+// pledgeSize is the length of a pledge, 0 where there is none.
+func (s *session) pledgeSize() int {
+	if s.sparse() {
+		return signatureSize
+	}
+	return 0
+}
+
+// pledgeSigned is what a pledge's signature is over. On a sparse graph every member
+// pledges, before its vector is taken, that it masks with all its neighbours among the
+// sharers but those whom it accuses, and those who hold shares of its b give them away
+// only against that. A server that shows a member fewer sharers can call back every
+// mask that the member then puts on, and would have its b from the neighbours that it
+// left out. On the complete graph it is short of members for that, who have to sign.
+func (s *session) pledgeSigned(place int, sharers bitmap) []byte {
+	return transcript(labelSharers, s.ctx1[:], s.members[place].id[:], sharers)
+}
+
+// survivorsHash names a set of survivors, and the sharers they are among, in one attempt.
+func (s *session) survivorsHash(sharers, survivors bitmap) digest {
+	return hash(labelSurvivors, s.ctx1[:], sharers, survivors)
 }
 
 // confirmSigned is what a member's signature of a set of survivors is over.
-func (s *session) confirmSigned(survivors bitmap) []byte {
-	h := s.survivorsHash(survivors)
+func (s *session) confirmSigned(sharers, survivors bitmap) []byte {
+	h := s.survivorsHash(sharers, survivors)
 	return transcript(labelConfirm, s.ctx1[:], h[:])
+}
+
+// checkJoined refuses survivors of a sparse graph that could be parted. Where two runs
+// of k/2 places of the circle, with others on either side, hold fewer of them than the
+// threshold, it may be corrupt ones alone that join the two sides, and a server that had
+// called the rest vanished would have the sums of both. That no more corrupt members
+// are on some such k places is nearly as likely as that no member has more of them
+// for neighbours, which the threshold was chosen by.
+func (s *session) checkJoined(survivors bitmap) error {
+	if !s.sparse() {
+		return nil
+	}
+	if n := s.graph.leastApart(survivors); n < s.graph.threshold {
+		return fmt.Errorf("%w: %d survivors in the %d places by which two parts of the circle hang together, want %d",
+			ErrTooFew, n, s.graph.k, s.graph.threshold)
+	}
+	return nil
+}
+
+// beside lists a member's neighbours among a set.
+func (s *session) beside(place int, among bitmap) []int {
+	var list []int
+	for _, j := range s.graph.neighbours(place) {
+		if among.has(j) {
+			list = append(list, j)
+		}
+	}
+	return list
 }

@@ -159,35 +159,40 @@ func (s *session) inboxEntrySize(from, to int) int {
 	return s.headSize() + s.params.Keys.parcelSize(s.graph.encapsulates(from, to)) + depth(s.graph.k)*len(digest{})
 }
 
-// decodeInbox takes the inbox of the member at place self: which neighbours shared,
-// by slot, and an entry for each of them. The result holds on to msg.
+// decodeInbox takes the inbox of the member at place self: who shared, and an entry
+// for each of its neighbours among them, by slot. The result holds on to msg.
 func (s *session) decodeInbox(msg []byte, self int) (bitmap, []*inboxEntry, error) {
 	if err := checkHeader(kindInbox, msg); err != nil {
 		return nil, nil, err
 	}
 	f := fields(msg[headerSize:])
-	k := s.graph.k
-	if err := f.atLeast(kindInbox, bitmapSize(k)); err != nil {
+	n := len(s.members)
+	if err := f.atLeast(kindInbox, bitmapSize(n)); err != nil {
 		return nil, nil, err
 	}
-	shared, err := decodeBitmap(f.next(bitmapSize(k)), k)
+	sharers, err := decodeBitmap(f.next(bitmapSize(n)), n)
 	if err != nil {
 		return nil, nil, err
 	}
 	neighbours := s.graph.neighbours(self)
 	size := 0
-	for _, slot := range shared.places() {
-		size += s.inboxEntrySize(neighbours[slot], self)
+	for _, from := range neighbours {
+		if sharers.has(from) {
+			size += s.inboxEntrySize(from, self)
+		}
 	}
 	if err := f.exactly(kindInbox, size); err != nil {
 		return nil, nil, err
 	}
-	entries := make([]*inboxEntry, k)
-	for _, slot := range shared.places() {
+	entries := make([]*inboxEntry, len(neighbours))
+	for slot, from := range neighbours {
+		if !sharers.has(from) {
+			continue
+		}
 		e := &inboxEntry{dealing: *s.takeHead(&f)}
-		e.parcel = f.takeParcel(s.params.Keys, s.graph.encapsulates(neighbours[slot], self))
-		e.path = f.next(depth(k) * len(digest{}))
+		e.parcel = f.takeParcel(s.params.Keys, s.graph.encapsulates(from, self))
+		e.path = f.next(depth(s.graph.k) * len(digest{}))
 		entries[slot] = e
 	}
-	return shared, entries, nil
+	return sharers, entries, nil
 }

@@ -19,6 +19,7 @@ type Submissions struct {
 // complaints are what members said of their neighbours' dealings.
 type complaints struct {
 	messages map[int][]byte              // by accuser's place
+	pledges  map[int][]byte              // by place; on a sparse graph
 	against  map[int]map[int]*accusation // by accused, then by accuser
 }
 
@@ -27,7 +28,7 @@ func (c *complaints) pair(accuser, accused int) bool { return c.against[accused]
 func newSubmissions(s *session, shared bitmap, got []*received) *Submissions {
 	return &Submissions{
 		session: s, shared: shared, received: got, got: newBitmap(len(s.members)),
-		complain: complaints{make(map[int][]byte), make(map[int]map[int]*accusation)},
+		complain: complaints{make(map[int][]byte), make(map[int][]byte), make(map[int]map[int]*accusation)},
 	}
 }
 
@@ -47,19 +48,12 @@ func (c *Submissions) Inbox(id ID) ([]byte, error) {
 		return nil, err
 	}
 	s := c.session
-	neighbours := s.graph.neighbours(place)
-	shared, size := newBitmap(len(neighbours)), bitmapSize(len(neighbours))
-	for slot, j := range neighbours {
-		if c.shared.has(j) {
-			shared.set(slot)
-			size += s.inboxEntrySize(j, place)
-		}
+	senders, size := s.beside(place, c.shared), len(c.shared)
+	for _, j := range senders {
+		size += s.inboxEntrySize(j, place)
 	}
-	b := append(message(kindInbox, size), shared...)
-	for slot, j := range neighbours {
-		if !shared.has(slot) {
-			continue
-		}
+	b := append(message(kindInbox, size), c.shared...)
+	for _, j := range senders {
 		r, theirs := c.received[j], s.graph.slot(j, place)
 		b = r.dealing.appendHead(b, s)
 		b = r.dealing.parcels[theirs].append(b, s.graph.encapsulates(j, place))
@@ -79,7 +73,8 @@ func (c *Submissions) member(id ID) (int, error) {
 
 // Complain takes a member's complaint, which comes before its vector, and returns whom
 // it accuses of what. Which of the two is wrong cannot be told from it; it costs them
-// the mask that they have in common and nobody anything else.
+// the mask that they have in common and nobody anything else. On a sparse graph every
+// member sends one, as its pledge is in it.
 func (c *Submissions) Complain(from ID, msg []byte) ([]*PeerError, error) {
 	if c.spent {
 		return nil, ErrSpent
@@ -95,32 +90,41 @@ func (c *Submissions) Complain(from ID, msg []byte) ([]*PeerError, error) {
 		}
 		return nil, nil
 	}
-	if err := checkHeader(kindComplaint, msg); err != nil {
-		return nil, &PeerError{from, err}
-	}
-	list, err := fields(msg[headerSize:]).takeAccusations(kindComplaint, len(s.members))
+	m, err := s.decodeComplaint(msg)
 	if err != nil {
 		return nil, &PeerError{from, err}
 	}
-	var accused []*PeerError
-	for i := range list {
-		a := &list[i]
-		if s.graph.slot(place, a.place) < 0 || !c.shared.has(a.place) {
-			return nil, &PeerError{from, fmt.Errorf("%w: it accuses place %d, which dealt nothing to it", ErrMalformed, a.place)}
-		}
-		if !s.verify(place, s.complaintSigned(place, a.place, a.reason), a.signature[:]) {
-			return nil, &PeerError{from, fmt.Errorf("%w: an accusation is not signed by its sender", ErrForged)}
-		}
-		accused = append(accused, s.blame(a.place, fmt.Errorf("%w: %v, says device %v", ErrMismatch, a.reason, from)))
+	if s.sparse() && !s.verify(place, s.pledgeSigned(place, c.shared), m.pledge) {
+		return nil, &PeerError{from, fmt.Errorf("%w: the pledge is not its signature under those who shared", ErrForged)}
 	}
-	for i := range list {
-		a := &list[i]
+	accused, err := c.verify(place, m.accusations)
+	if err != nil {
+		return nil, &PeerError{from, err}
+	}
+	for i := range m.accusations {
+		a := &m.accusations[i]
 		if c.complain.against[a.place] == nil {
 			c.complain.against[a.place] = make(map[int]*accusation)
 		}
 		c.complain.against[a.place][place] = &accusation{place, a.reason, a.signature}
 	}
-	c.complain.messages[place] = bytes.Clone(msg)
+	c.complain.messages[place], c.complain.pledges[place] = bytes.Clone(msg), bytes.Clone(m.pledge)
+	return accused, nil
+}
+
+// verify checks a member's accusations.
+func (c *Submissions) verify(place int, list []accusation) (accused []*PeerError, err error) {
+	s := c.session
+	for i := range list {
+		a := &list[i]
+		if s.graph.slot(place, a.place) < 0 || !c.shared.has(a.place) {
+			return nil, fmt.Errorf("%w: it accuses place %d, which dealt nothing to it", ErrMalformed, a.place)
+		}
+		if !s.verify(place, s.complaintSigned(place, a.place, a.reason), a.signature[:]) {
+			return nil, fmt.Errorf("%w: an accusation is not signed by its sender", ErrForged)
+		}
+		accused = append(accused, s.blame(a.place, fmt.Errorf("%w: %v, says device %v", ErrMismatch, a.reason, s.members[place].id)))
+	}
 	return accused, nil
 }
 
@@ -140,17 +144,31 @@ func (c *Submissions) holders(dealer int, among bitmap) int {
 }
 
 // Admit returns nil where a member's masked vector may be added to the caller's sum: it
-// shared, and enough others hold its shares for its masks to come off again.
+// shared, enough others hold its shares for its masks to come off again, and on a
+// sparse graph its complaint is here.
 func (c *Submissions) Admit(from ID) error {
+	if err := c.Viable(from); err != nil {
+		return err
+	}
+	place, _ := c.session.place(from)
+	if c.session.sparse() && c.complain.pledges[place] == nil {
+		return &PeerError{from, fmt.Errorf("%w: its pledge has not come, which goes before the vector", ErrRefused)}
+	}
+	return nil
+}
+
+// Viable returns nil as long as a member's masked vector may still be admitted: it
+// shared, and enough others hold its shares that have not complained.
+func (c *Submissions) Viable(id ID) error {
 	if c.spent {
 		return ErrSpent
 	}
-	place, err := c.member(from)
+	place, err := c.member(id)
 	if err != nil {
 		return err
 	}
 	if n, t := c.holders(place, c.shared), c.session.graph.threshold; n < t {
-		return &PeerError{from, fmt.Errorf("%w: %d members hold shares of it that open, want %d; %d have complained",
+		return &PeerError{id, fmt.Errorf("%w: %d members hold shares of it that open, want %d; %d have complained",
 			ErrRefused, n, t, len(c.complain.against[place]))}
 	}
 	return nil
@@ -167,9 +185,10 @@ func (c *Submissions) Add(from ID) error {
 	return nil
 }
 
-// Close fixes the survivors. With fewer than Needed it fails and stays open; where the
-// masks of a survivor could not be removed again it fails for good, and the error names
-// the survivor if others complained about it.
+// Close fixes the survivors. With fewer than Needed, or with gaps that on a sparse graph
+// part them, it fails and stays open; where the masks of a survivor could not be removed
+// again it fails for good, and the error names the survivor if others complained about
+// it.
 func (c *Submissions) Close() (*Confirms, error) {
 	if c.spent {
 		return nil, ErrSpent
@@ -177,6 +196,9 @@ func (c *Submissions) Close() (*Confirms, error) {
 	s := c.session
 	if n := c.got.count(); n < s.needed() {
 		return nil, s.tooFew(n, "submitted")
+	}
+	if err := s.checkJoined(c.got); err != nil {
+		return nil, err
 	}
 	c.spent = true
 	for _, i := range c.got.places() {
@@ -188,15 +210,15 @@ func (c *Submissions) Close() (*Confirms, error) {
 			return nil, err
 		}
 	}
-	return &Confirms{session: s, cohort: c.settle(), signatures: make(map[int][]byte)}, nil
+	return newConfirms(s, c.settle()), nil
 }
 
 // settle keeps of the dealings what is needed to remove masks.
 func (c *Submissions) settle() *settled {
 	s := c.session
 	n := len(s.members)
-	f := &settled{shared: c.shared, survivors: c.got, complain: c.complain, dealt: make([]*dealt, n)}
-	f.hash = s.survivorsHash(c.got)
+	f := &settled{shared: c.shared, survivors: c.got, complain: c.complain, dealt: make([]*dealt, n), alone: make(map[int]map[int]digest)}
+	f.hash = s.survivorsHash(c.shared, c.got)
 	for _, i := range c.shared.places() {
 		m := c.received[i].dealing
 		d := &dealt{b: m.b, ownShare: m.ownShare}
@@ -217,9 +239,42 @@ func (c *Submissions) settle() *settled {
 // settled is what is fixed once the vectors are in.
 type settled struct {
 	shared, survivors bitmap
-	hash              digest // of the survivors
+	hash              digest // of both
 	complain          complaints
-	dealt             []*dealt // by place; nil for who did not share
+	dealt             []*dealt               // by place; nil for who did not share
+	alone             map[int]map[int]digest // seeds of masks that a survivor used and another, its accuser, did not
+}
+
+// used tells whether a survivor has masked with a neighbour.
+func (c *settled) used(survivor, neighbour int) bool {
+	return c.shared.has(neighbour) && !c.complain.pair(survivor, neighbour)
+}
+
+// accusers lists, in order, the survivors with whom a survivor alone has used the mask
+// in common.
+func (c *settled) accusers(s *session, survivor int) []int {
+	if c.complain.against[survivor] == nil {
+		return nil
+	}
+	var list []int
+	for _, j := range s.beside(survivor, c.survivors) {
+		if c.used(survivor, j) && c.complain.pair(j, survivor) {
+			list = append(list, j)
+		}
+	}
+	return list
+}
+
+// checkSeed holds a seed that a survivor reveals against the commitment to it.
+func (c *settled) checkSeed(s *session, holder, neighbour int, seed *digest) error {
+	from, to := holder, neighbour
+	if s.graph.encapsulates(neighbour, holder) {
+		from, to = neighbour, holder
+	}
+	if s.commitPair(from, to, seed) != c.dealt[from].parcels[s.graph.slot(from, to)].pair {
+		return fmt.Errorf("%w: it reveals another seed than was committed to between it and device %v", ErrMismatch, s.members[neighbour].id)
+	}
+	return nil
 }
 
 // dealt is what is kept of a dealing.
@@ -231,90 +286,4 @@ type dealt struct {
 type kept struct {
 	sigma, b, pair digest
 	ciphertext     []byte // where an end did not survive
-}
-
-// Confirms is a server that gathers signatures under the survivors.
-type Confirms struct {
-	session    *session
-	cohort     *settled
-	signatures map[int][]byte
-	spent      bool
-}
-
-// Members lists the survivors.
-func (c *Confirms) Members() []ID { return c.session.ids(c.cohort.survivors.places()) }
-
-// Needed is the fewest signatures with which the step may end.
-func (c *Confirms) Needed() int { return c.session.quorum }
-
-// Survivors is the answer to a survivor's vector. It may be asked for after Close too.
-func (c *Confirms) Survivors(id ID) ([]byte, error) {
-	place, err := c.member(id)
-	if err != nil {
-		return nil, err
-	}
-	v := &shown{alive: c.cohort.survivors}
-	for _, j := range c.session.graph.neighbours(place) {
-		if a := c.cohort.complain.against[place][j]; a != nil {
-			v.accusations = append(v.accusations, *a)
-		}
-	}
-	return v.encode(), nil
-}
-
-func (c *Confirms) member(id ID) (int, error) {
-	place, ok := c.session.place(id)
-	if !ok || !c.cohort.survivors.has(place) {
-		return 0, &PeerError{id, fmt.Errorf("%w: not a survivor", ErrMember)}
-	}
-	return place, nil
-}
-
-// Add takes a survivor's signature.
-func (c *Confirms) Add(from ID, msg []byte) error {
-	if c.spent {
-		return ErrSpent
-	}
-	place, err := c.member(from)
-	if err != nil {
-		return err
-	}
-	b, err := body(kindConfirm, msg, signatureSize)
-	if err != nil {
-		return &PeerError{from, err}
-	}
-	if before := c.signatures[place]; before != nil {
-		if !bytes.Equal(before, b) {
-			return &PeerError{from, fmt.Errorf("%w: a second signature", ErrDiffers)}
-		}
-		return nil
-	}
-	if !c.session.verify(place, c.session.confirmSigned(c.cohort.survivors), b) {
-		return &PeerError{from, fmt.Errorf("%w: not its signature under the survivors", ErrForged)}
-	}
-	c.signatures[place] = bytes.Clone(b)
-	return nil
-}
-
-// Ready tells whether a quorum has signed.
-func (c *Confirms) Ready() bool { return !c.spent && len(c.signatures) >= c.session.quorum }
-
-// Close ends the step. Without a quorum it fails and stays open.
-func (c *Confirms) Close() (*Reveals, error) {
-	if c.spent {
-		return nil, ErrSpent
-	}
-	s := c.session
-	if !c.Ready() {
-		return nil, fmt.Errorf("%w: %d of %d members signed the survivors, want %d", ErrTooFew, len(c.signatures), len(s.members), s.quorum)
-	}
-	c.spent = true
-	signers := newBitmap(len(s.members))
-	for place, n := 0, 0; n < s.quorum; place++ { // no device needs to check more
-		if c.signatures[place] != nil {
-			signers.set(place)
-			n++
-		}
-	}
-	return newReveals(s, c.cohort, encodeQuorum(signers, c.signatures)), nil
 }

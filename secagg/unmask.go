@@ -35,16 +35,6 @@ func (c *Reveals) Members() []ID { return c.session.ids(c.cohort.survivors.place
 // Quorum is the answer to every survivor's signature.
 func (c *Reveals) Quorum() []byte { return c.quorum }
 
-// used tells whether a survivor has masked with a neighbour.
-func (c *settled) used(survivor, neighbour int) bool {
-	return c.shared.has(neighbour) && !c.complain.pair(survivor, neighbour)
-}
-
-// lone tells whether it was the only one of the two who did that is in the sum.
-func (c *settled) lone(survivor, neighbour int) bool {
-	return c.used(survivor, neighbour) && (!c.survivors.has(neighbour) || c.complain.pair(neighbour, survivor))
-}
-
 // Add takes a survivor's reveal and holds every share and seed in it against what was
 // committed to.
 func (c *Reveals) Add(from ID, msg []byte) error {
@@ -93,7 +83,7 @@ func (c *Reveals) holding(place int) []int {
 func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
 	dealers, seeds := c.holding(place), 0
 	for _, j := range dealers {
-		if j != place && c.cohort.lone(place, j) {
+		if !c.cohort.survivors.has(j) {
 			seeds++
 		}
 	}
@@ -112,9 +102,9 @@ func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
 			return nil, err
 		}
 		r.shares[j] = share
-		if j != place && c.cohort.lone(place, j) {
+		if !c.cohort.survivors.has(j) {
 			seed := f.digest()
-			if err := c.checkSeed(place, j, &seed); err != nil {
+			if err := c.cohort.checkSeed(c.session, place, j, &seed); err != nil {
 				return nil, err
 			}
 			r.seeds[j] = seed
@@ -141,36 +131,15 @@ func (c *Reveals) checkShare(holder, dealer int, share *[scalarSize]byte) error 
 	return nil
 }
 
-func (c *Reveals) checkSeed(holder, neighbour int, seed *digest) error {
-	s := c.session
-	from, to := holder, neighbour
-	if s.graph.encapsulates(neighbour, holder) {
-		from, to = neighbour, holder
-	}
-	if s.commitPair(from, to, seed) != c.cohort.dealt[from].parcels[s.graph.slot(from, to)].pair {
-		return fmt.Errorf("%w: it reveals another seed than was committed to between it and device %v", ErrMismatch, s.members[neighbour].id)
-	}
-	return nil
-}
-
 // Ready tells whether enough is here for every mask to be removed.
 func (c *Reveals) Ready() bool { return !c.spent && c.lacks() == nil }
 
 // lacks says what is missing.
 func (c *Reveals) lacks() error {
-	s, t := c.session, c.session.graph.threshold
+	t := c.session.graph.threshold
 	for _, j := range c.cohort.shared.places() {
-		if c.shares[j] >= t {
-			if !c.cohort.survivors.has(j) {
-				continue
-			}
-		} else if c.cohort.survivors.has(j) || !c.answered(j) {
+		if c.shares[j] < t && (c.cohort.survivors.has(j) || !c.answered(j)) {
 			return fmt.Errorf("%w: %d shares of a member's secret were revealed, the threshold is %d", ErrTooFew, c.shares[j], t)
-		}
-		for accuser := range c.cohort.complain.against[j] {
-			if c.cohort.survivors.has(j) && c.cohort.survivors.has(accuser) && c.cohort.lone(j, accuser) && c.got[j] == nil {
-				return s.blame(j, fmt.Errorf("%w: accused of bad shares, it has not revealed the seed of a mask that it alone used", ErrTooFew))
-			}
 		}
 	}
 	return nil
@@ -196,6 +165,7 @@ func (c *Reveals) Wipe() {
 			clear(r.seeds)
 		}
 	}
+	clear(c.cohort.alone)
 	c.got = nil
 }
 
@@ -287,11 +257,8 @@ func (w *unmasker) survivor(j int) error {
 	seed := selfSeed(&s.ctx1, b)
 	defer clear(seed[:])
 	w.masks.add(&seed, true)
-	for accuser := range c.cohort.complain.against[j] {
-		if c.cohort.survivors.has(accuser) && c.cohort.lone(j, accuser) {
-			pair := c.got[j].seeds[accuser]
-			w.masks.add(&pair, s.graph.encapsulates(j, accuser))
-		}
+	for accuser, pair := range c.cohort.alone[j] {
+		w.masks.add(&pair, s.graph.encapsulates(j, accuser))
 	}
 	return nil
 }
