@@ -1,11 +1,14 @@
 package main
 
 import (
+	"encoding/json"
 	"os"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
+
+	"github.com/discreet-fl/discreet/client"
 )
 
 // chapter returns the commands of a chapter of docs/operations.md in order.
@@ -121,6 +124,36 @@ func TestKeyElsewhereManual(t *testing.T) {
 	}
 	if errs, code := join(0); code != 0 {
 		t.Errorf("the other device: exit %d with %q", code, errs)
+	}
+}
+
+// TestRoundsGoOnWithoutARevokedDevice puts out one of four agents that run, at a
+// coordinator that has the key in its own folder.
+func TestRoundsGoOnWithoutARevokedDevice(t *testing.T) {
+	if testing.Short() {
+		t.Skip("left out: five processes and a few rounds take some seconds")
+	}
+	f := newFederation(t, 4, "--every", "500ms", "--deadline", "4s")
+	for i := range 4 {
+		f.runAgent(i)
+	}
+	f.until("a round with all four", func() bool {
+		return regexp.MustCompile(`(?m) 4 +4 +4 +committed`).MatchString(f.operate("task", "show", "support"))
+	})
+	status := func(i int) (s client.Status) {
+		if err := json.Unmarshal([]byte(f.must("agent", "status", "--dir", kiosk(i))), &s); err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	f.must("ca", "revoke", "server", status(3).Device)
+	at := f.committed()
+	f.until("two more rounds, with three devices", func() bool {
+		return f.committed() >= at+2 && regexp.MustCompile(`(?m) 3 +3 +3 +committed`).MatchString(f.operate("task", "show", "support"))
+	})
+	f.until("the device to know why it is out", func() bool { return strings.Contains(status(3).LastError, "revoked") })
+	if before, after := status(3).RoundsCounted, status(0).RoundsCounted; before >= after {
+		t.Errorf("the revoked device was counted in %d rounds, another in %d", before, after)
 	}
 }
 
