@@ -79,31 +79,24 @@ func (c *cohort) add(from secagg.ID, packed []byte) error {
 	return c.submissions.Add(from)
 }
 
-// admitVector returns an error where a member's masks could not come off again.
+// admitVector returns an error where a member's vector may not be taken: its masks could
+// not come off again, or, on a sparse graph, it has not sent what goes before the vector.
 func (c *cohort) admitVector(m *member) error {
-	var fault *secagg.PeerError
-	if err := c.submissions.Admit(m.id); errors.As(err, &fault) {
-		return fmt.Errorf("round: %v of device %s: %w: %w", Submit, m.id, ErrOut, fault.Err)
-	} else if err != nil {
-		return fmt.Errorf("round: %v of device %s: %w: %w", Submit, m.id, ErrOut, err)
+	if err := c.submissions.Viable(m.id); err != nil {
+		return fmt.Errorf("round: %v of device %s: %w: %w", Submit, m.id, ErrOut, nameless(err))
+	}
+	if err := c.submissions.Admit(m.id); err != nil {
+		return fmt.Errorf("round: %v of device %s: %w: %w", Submit, m.id, ErrEarly, nameless(err))
 	}
 	return nil
 }
 
-// accused notes an accusation, and gives up on the member once its accusers are so many
-// that its masks could not come off again.
-func (c *cohort) accused(m *member) {
-	m.accusers++
-	if m.sent[Submit] == nil && c.submissions.Admit(m.id) != nil {
-		m.out = true
-		c.leave(m)
+// nameless is an error without the member that it names.
+func nameless(err error) error {
+	if fault := (*secagg.PeerError)(nil); errors.As(err, &fault) {
+		return fault.Err
 	}
-}
-
-// convicted tells whether more members accuse one than may be corrupt: then one of them
-// at least is honest, and it did deal badly. One alone never proves anything.
-func (c *cohort) convicted(m *member) bool {
-	return m.accusers > max(1, len(c.roster)*c.params.Corrupt/10_000)
+	return err
 }
 
 // needed is how many have to answer the open step.
@@ -194,7 +187,11 @@ func (r *Round) closeReveal(now time.Time, c *cohort) []Effect {
 func (r *Round) lose(c *cohort, reason error) (effects []Effect) {
 	if fault := (*secagg.PeerError)(nil); errors.As(reason, &fault) {
 		verdict := Spoilt
-		if c.step == Submit && !c.convicted(r.members[fault.Peer]) {
+		switch {
+		case c.step == Reveal || c.convicted(r.members[fault.Peer]):
+		case c.step == Confirm:
+			verdict = Broke // accused, it kept back what it alone knows
+		default:
 			verdict = Accused // by complaints alone
 		}
 		effects = append(effects, Blamed{Cohort: c.number, Peer: fault.Peer, Verdict: verdict, Step: c.step, Err: fault.Err})

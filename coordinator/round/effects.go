@@ -40,10 +40,11 @@ const (
 	// Accused: another member says that it broke the protocol, and nothing proves it. It
 	// may as well be the accuser who did.
 	Accused Verdict = iota
-	// Broke: it sent something that no device which keeps to the protocol sends.
+	// Broke: it sent something that no device which keeps to the protocol sends, or it was
+	// accused and vanished with what it alone knew, so that its cohort was lost.
 	Broke
-	// Spoilt: its cohort was lost by what it dealt or kept back. Of what it dealt either
-	// its own commitments say so, or more members than may be corrupt.
+	// Spoilt: its cohort was lost by what it dealt: its own commitments say so, or more
+	// members than may be corrupt.
 	Spoilt
 )
 

@@ -51,3 +51,21 @@ func TestHookSeesEveryMessage(t *testing.T) {
 		}
 	}
 }
+
+// TestSparseGraph takes more members than mask all with each other. Each of them then
+// says what it thinks of its shares before its vector is taken.
+func TestSparseGraph(t *testing.T) {
+	p := &player{t: t, now: time.UnixMilli(0)}
+	for _, command := range []string{
+		"new devices=120", "gone 3", "advertise present", "+5s", "gone 7 8", "share present", "+5s", "submit 0", "complain present",
+		"gone 11 12 13", "submit present", "+5s", "gone 17", "confirm present", "+5s", "gone 20 21", "reveal present", "+5s",
+	} {
+		p.play(command)
+	}
+	out := p.out.String()
+	for _, want := range []string{"0 refused: the step is not open yet", "closed submit 114/117", "their plain sum", "done, 0 of 1 cohorts lost"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("no %q in\n%s", want, out)
+		}
+	}
+}

@@ -297,56 +297,6 @@ func (m *member) number() int {
 	return m.cohort.number
 }
 
-// Complain takes a member's complaint about shares that were dealt to it. It comes
-// between the reply to Share and the member's vector and has no reply but the error,
-// which is one of the typed ones above. Each accusation is an effect.
-func (r *Round) Complain(now time.Time, from secagg.ID, payload []byte) ([]Effect, error) {
-	m := r.members[from]
-	if m == nil {
-		return r.Tick(now), fmt.Errorf("round: device %s: %w", from, ErrNotMember)
-	}
-	effects := r.Back(now, from)
-	hash := sha256.Sum256(payload)
-	switch c := m.cohort; {
-	case m.complaint != nil && *m.complaint == hash:
-		return effects, nil
-	case m.complaint != nil:
-		return append(effects, r.Expel(now, from, Share, ErrDiffers)...), fmt.Errorf("round: complaint of device %s: %w", from, ErrDiffers)
-	case c == nil && r.adverts != nil || c != nil && c.step < Submit:
-		return effects, fmt.Errorf("round: complaint of device %s: %w; there is nothing to complain about", from, ErrEarly)
-	case m.sent[Submit] != nil:
-		return effects, fmt.Errorf("round: complaint of device %s: %w: its vector is here", from, ErrLate)
-	}
-	if err := r.admitComplaint(m); err != nil {
-		return effects, err
-	}
-	accused, err := m.cohort.submissions.Complain(from, payload)
-	if err != nil {
-		more, err := r.refuse(now, m, Share, err)
-		return append(effects, more...), err
-	}
-	m.complaint = &hash
-	for _, a := range accused {
-		effects = append(effects, Blamed{Cohort: m.cohort.number, Peer: a.Peer, Accuser: from, Verdict: Accused, Step: Share, Err: a.Err})
-		m.cohort.accused(r.members[a.Peer])
-	}
-	return append(effects, r.Tick(now)...), nil
-}
-
-// admitComplaint is admit for a complaint, whose sender need not be one whose own
-// vector would be taken.
-func (r *Round) admitComplaint(m *member) error {
-	switch c := m.cohort; {
-	case r.aborted || c != nil && c.lost:
-		return fmt.Errorf("round: %w", ErrOver)
-	case m.out:
-		return fmt.Errorf("round: complaint of device %s: %w: it broke the protocol, or too many say so", m.id, ErrOut)
-	case c == nil || c.step != Submit || m.turn != Submit:
-		return fmt.Errorf("round: complaint of device %s: %w without this device; check in for the next attempt", m.id, ErrLate)
-	}
-	return nil
-}
-
 // Gone says that a member's connection ended. Unless it comes back, it is no longer
 // waited for after Config.Grace; what it sent stays.
 func (r *Round) Gone(now time.Time, id secagg.ID) []Effect {

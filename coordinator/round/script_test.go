@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "rewrite the transcripts in testdata")
 //	> advertise 0 1                  these devices send their message of that step
 //	> advertise! 0                   device 0 sends other bytes; the last one is a stranger
 //	> reveal~ 0                      device 0 sends its message with one bit turned
-//	> share all / share c1           all devices, or those of a cohort
+//	> share all / present / c1       all devices, those with a connection, or those of a cohort
 //	> misdeal 0 1 / crook 0 1        device 0 deals to device 1 what does not open, or a wrong share
 //	> complain 1                     what device 1 has to complain of
 //	> gone 3 / back 3                its connection
@@ -167,14 +167,16 @@ func (p *player) begin(settings []string) {
 	p.start = p.now
 }
 
-// named are the devices of a word: a number, "all", or "c2", those of a cohort.
+// named are the devices of a word: a number, "all", "present", those of them that have a
+// connection, or "c2", those of a cohort.
 func (p *player) named(word string) []*device {
 	if i, err := strconv.Atoi(word); err == nil {
 		return p.devices[i : i+1]
 	}
 	var list []*device
 	for _, d := range p.devices[:len(p.devices)-1] {
-		if c := p.round.members[d.id].cohort; word == "all" || c != nil && word == fmt.Sprintf("c%d", c.number) {
+		m := p.round.members[d.id]
+		if c := m.cohort; word == "all" || word == "present" && m.gone.IsZero() || c != nil && word == fmt.Sprintf("c%d", c.number) {
 			list = append(list, d)
 		}
 	}

@@ -3,8 +3,8 @@
 // docs/protocol.md and shares no code with package secagg.
 //
 // Begin with [New], when the device knows its roster; then change what it would send:
-// [Liar.Misdeal] makes shares that do not open, [Liar.Crook] shares that are not those
-// of the secret, and [Liar.Accuse] a complaint. It knows the complete graph alone.
+// [Liar.Misdeal] makes shares that do not open, and [Liar.Crook] shares that are not those
+// of the secret. It knows the complete graph alone.
 package liar
 
 import (
@@ -27,12 +27,10 @@ const (
 	header   = 2
 	digest   = sha256.Size
 	sigSize  = ed25519.SignatureSize
-	idSize   = 16
 	shareOfB = 'b'
 	shareOfσ = 's'
 
-	kindShares    = 4
-	kindComplaint = 6
+	kindShares = 4
 )
 
 // Liar is a member of one cohort.
@@ -248,17 +246,6 @@ func (l *Liar) Crook(message []byte, victim secagg.ID) ([]byte, error) {
 func (l *Liar) keys(place int) []byte {
 	m := l.members[place]
 	return hash("keys", m.id, m.channel, m.mask)
-}
-
-// Accuse is a complaint of the liar about another member, whatever that one did: that
-// its shares do not open. shares is the liar's own Share message.
-func (l *Liar) Accuse(shares []byte, other secagg.ID) ([]byte, error) {
-	if _, err := l.open(shares); err != nil { // to know the cohort
-		return nil, err
-	}
-	place := slices.IndexFunc(l.members, func(m member) bool { return bytes.Equal(m.id, other[:]) })
-	signature := ed25519.Sign(l.key, transcript("complaint", l.ctx1, l.members[l.self].id, other[:], []byte{1}))
-	return slices.Concat([]byte{kindComplaint, version}, u16(1), u16(place), []byte{1}, signature), nil
 }
 
 func transcript(label string, fields ...[]byte) []byte {
