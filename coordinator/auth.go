@@ -21,7 +21,9 @@ import (
 )
 
 const (
-	// The largest request is a chunk of a vector or the shares for a hundred members.
+	// The largest request is the shares for 510 neighbours, the most that CheckSpec lets
+	// a member have, under hybrid keys. Larger ones are refused before they are read, so
+	// a device holds at most maxCalls of these on a connection.
 	maxRequest = 1 << 20
 	// A device makes one call at a time, and another while it reconnects.
 	maxCalls = 16
@@ -42,6 +44,8 @@ var roles = map[string][]ca.Role{
 	rpc.RoundService_Advertise_FullMethodName: {ca.Device},
 	rpc.RoundService_Share_FullMethodName:     {ca.Device},
 	rpc.RoundService_Submit_FullMethodName:    {ca.Device},
+	rpc.RoundService_Complain_FullMethodName:  {ca.Device},
+	rpc.RoundService_Confirm_FullMethodName:   {ca.Device},
 	rpc.RoundService_Reveal_FullMethodName:    {ca.Device},
 
 	rpc.RoundService_GetRevocations_FullMethodName: {ca.Device},

@@ -172,7 +172,9 @@ func TestVersions(t *testing.T) {
 				return err
 			},
 			"check-in": func(ctx context.Context, v *pb.Version) error {
-				_, err := d.rounds.CheckIn(ctx, &pb.CheckInRequest{Version: v})
+				request := d.anywhere("")
+				request.Version = v
+				_, err := d.rounds.CheckIn(ctx, request)
 				return err
 			},
 			"enrol": func(ctx context.Context, v *pb.Version) error {

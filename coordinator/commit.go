@@ -2,69 +2,169 @@ package coordinator
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
-// outcome is how an attempt that has its sum ended.
+// sums takes the masks off the sums of an attempt's cohorts, one after another as they
+// come, and adds them up. Its goroutine begins with the first of them, beside the
+// task's, to which everything but total and survivors belongs.
+type sums struct {
+	bits    int                     // of the ring
+	cohorts chan round.CohortSummed // has room for all of them
+	begun   bool
+	closed  bool
+	record  store.Attempt // of the attempt, once its cohorts have ended
+	dropped atomic.Bool   // the attempt was aborted
+
+	total     []int64
+	survivors []secagg.ID
+}
+
+func newSums(plan *pb.Plan, cohorts int) *sums {
+	return &sums{bits: int(plan.GetCodec().GetRingBits()), cohorts: make(chan round.CohortSummed, cohorts)}
+}
+
+// close says that no more sums come, and how the attempt is to be recorded.
+func (s *sums) close(record store.Attempt) {
+	s.record, s.closed = record, true
+	close(s.cohorts)
+}
+
+// giveUp lets the goroutine end without a commit, if it has not been asked for one.
+func (s *sums) giveUp() {
+	if !s.closed {
+		s.dropped.Store(true)
+		s.close(store.Attempt{})
+	}
+}
+
+// summed hands on the sum of a cohort.
+func (t *task) summed(r *attempt, e round.CohortSummed) {
+	t.metrics.cohorts.WithLabelValues("summed").Inc()
+	r.sums.cohorts <- e
+	if !r.sums.begun {
+		r.sums.begun = true
+		current := t.current
+		t.owners.Go(func() { t.sumUp(r.plan, r.sums, current) })
+	}
+}
+
+// sumUp unmasks until no more sums come, and then commits their total.
+func (t *task) sumUp(plan *pb.Plan, s *sums, current checkpoint) {
+	log := t.log.With("round", plan.GetRound(), "attempt", plan.GetAttempt())
+	for e := range s.cohorts {
+		if s.dropped.Load() {
+			e.Unmasking.Wipe()
+			continue
+		}
+		began, expansions := time.Now(), e.Unmasking.Expansions()
+		e.Unmask()
+		if s.total == nil {
+			s.total = make([]int64, len(e.Sum))
+		}
+		aggregation.Lift(s.total, e.Sum, s.bits)
+		s.survivors = append(s.survivors, e.Survivors...)
+		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
+	}
+	if !s.dropped.Load() {
+		t.finished <- t.commit(plan, s, current)
+	}
+}
+
+// outcome is how an attempt that has its total ended.
 type outcome struct {
 	next checkpoint
 	err  error
 }
 
-// commit makes the next checkpoint from the masked sum and stores it. It runs beside
-// the task's goroutine, which meanwhile leaves the attempt and the current
-// checkpoint alone. Whatever fails leaves the last committed checkpoint current.
-func (t *task) commit(r *attempt, s round.Summed) outcome {
-	log := t.log.With("round", r.plan.GetRound(), "attempt", r.plan.GetAttempt())
-	began, expansions := time.Now(), s.Unmasking.Expansions()
-	s.Unmask()
-	log.Info("sum unmasked", "survivors", len(s.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
-	moved, velocity, err := Apply(t.current.Checkpoint, t.current.velocity, r.plan, s.Sum, len(s.Survivors))
+// commit makes the next checkpoint from the total and stores it. The task's goroutine
+// meanwhile leaves the current checkpoint alone. Whatever fails leaves the last
+// committed checkpoint current.
+func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
+	moved, velocity, err := Apply(current.Checkpoint, current.velocity, plan, s.total, len(s.survivors))
 	if err != nil {
 		return outcome{err: err}
 	}
-	raw := moved.Encode()
+	raw, record := moved.Encode(), s.record
+	record.Survivors, record.Ended = len(s.survivors), time.Now()
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: r.record(time.Now(), len(s.Survivors)), Previous: t.current.sum,
-		Checkpoint: raw, Velocity: velocity, Survivors: s.Survivors,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, Velocity: velocity, Survivors: s.survivors,
 	})
 	if err != nil {
 		return outcome{err: err}
 	}
-	log.Info("round committed", "cohort", len(r.members), "roster", r.round.Roster(), "survivors", len(s.Survivors), "checkpoint", hexHead(sum))
+	t.log.Info("round committed", "round", record.Round, "attempt", record.Attempt, "devices", record.Cohort, "roster", record.Roster,
+		"survivors", record.Survivors, "cohorts", record.Cohorts, "cohorts_lost", record.CohortsLost, "checkpoint", hexHead(sum))
 	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), velocity}}
 }
 
-// finish ends the attempt whose sum was committed, or could not be, and answers the
+// finish ends the attempt whose total was committed, or could not be, and answers the
 // devices that wait for their receipt.
 func (t *task) finish(now time.Time, o outcome) {
 	if o.err != nil {
 		t.log.Error("commit failed", "round", t.round, "attempt", t.attempt, "error", o.err)
 		t.abort(now, "the sum could not become a checkpoint; the operator finds the reason in the coordinator's log")
-		if pause := now.Add(storePause); t.notBefore.Before(pause) {
-			t.notBefore = pause
-		}
+		t.pause(now)
 		return
 	}
 	r := t.running
 	t.running, t.last = nil, nil
-	t.current = o.next
-	t.done++
 	t.metrics.rounds.WithLabelValues("committed").Inc()
-	t.next()
-	t.publish() // a device that has its receipt finds the new checkpoint
+	t.adopt(o.next)
 	for id := range r.held[round.Reveal] {
 		r.answer(round.Reveal, id, reply{sum: o.next.sum, size: o.next.size})
 	}
+	t.retire()
+}
+
+// hold commits, in the place of a round that was lost after its devices were told to
+// reveal, a checkpoint with the same parameters. The devices know it by its hash for
+// another and train on it; the spent one is used no more.
+func (t *task) hold(now time.Time) {
+	next, err := successor(t.current.Checkpoint, t.current.Params)
+	if err != nil {
+		t.log.Error("checkpoint could not be held", "round", t.round, "error", err)
+		t.pause(now)
+		return
+	}
+	raw := next.Encode()
+	sum, err := t.store.Commit(context.Background(), store.Commit{
+		Task: t.name, Attempt: store.Attempt{Round: t.round, Attempt: t.attempt, Started: now, Ended: now},
+		Previous: t.current.sum, Checkpoint: raw, Velocity: t.current.velocity, Held: true,
+	})
+	if err != nil {
+		t.log.Error("checkpoint could not be held", "round", t.round, "error", err)
+		t.pause(now)
+		return
+	}
+	t.spent = false
+	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
+	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.velocity})
+	t.retire()
+}
+
+// adopt goes on from a checkpoint that was committed.
+func (t *task) adopt(next checkpoint) {
+	t.current = next
+	t.done++
+	t.next()
+	t.publish() // a device that has its receipt finds the new checkpoint
+}
+
+// retire tells the devices that wait when all rounds are done.
+func (t *task) retire() {
 	if !t.over() {
 		return
 	}
 	t.log.Info("task done", "rounds", t.done)
-	for _, w := range t.gathering.waiting {
-		w.done <- later(time.Minute, t.state())
+	for _, c := range t.gathering.drain() {
+		c.done <- later(time.Minute, t.state())
 	}
-	t.gathering.waiting = nil
 }

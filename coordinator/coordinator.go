@@ -1,5 +1,5 @@
 // Package coordinator runs federated rounds: it enrols devices, gathers them into
-// cohorts, sums their masked updates without seeing one, and keeps the model.
+// rounds, sums their masked updates without seeing one, and keeps the model.
 //
 // Begin with [Open] and [Coordinator.Serve]. Below it, package round is one attempt
 // as a pure state machine, package store what must not be lost, and package ca the
@@ -10,26 +10,36 @@
 // Each task has one goroutine, which owns its rounds; the handlers of calls parse,
 // check who calls, hand it an event and wait.
 //
-//  1. CheckIn is held. When enough devices wait, they are a cohort and get the plan.
-//  2. Advertise, Share, Submit and Reveal go to the round. A call is held until its
-//     step closes, and may be repeated with the same bytes.
-//  3. The masks come off the sum, the strategy makes the next checkpoint, and one
-//     transaction stores it with the record of the round.
+//  1. CheckIn is held. When enough devices wait, they are a round and get the plan,
+//     with the checkpoint log's head, and a proof that their nonces are committed to.
+//  2. Advertise, Share, Submit, Confirm and Reveal go to the round, which splits its
+//     devices into cohorts after the first of them. A call is held until its step
+//     closes for its cohort, and may be repeated with the same bytes.
+//  3. The masks come off each cohort's sum as it is complete. When all cohorts have
+//     ended, and at least half of them with a sum, the strategy makes the next
+//     checkpoint from their total, and one transaction stores it with its entry in the
+//     log and the record of the round.
 //  4. Only then is Reveal answered, with the new checkpoint's hash.
 //
-// Nothing of an unfinished round is written down but its number. After a crash at
-// any moment the last committed checkpoint is current, and the next round begins.
-// An attempt that loses too many devices is tried again, [MaxAttempts] times in all,
-// unless its survivors have been told to reveal: then the round is left.
+// Nothing of an unfinished round is written down but its number, and that it reveals.
+// After a crash at any moment the last committed checkpoint is current, and the next
+// round begins. An attempt that loses too many devices is tried again, [MaxAttempts]
+// times in all, unless its survivors have been told to reveal: then the round is left,
+// and a checkpoint with the same parameters takes the place of the one that was
+// revealed for, which no device trains on twice.
 //
 // # Logs
 //
 // Each phase leaves one record with a message that does not change, all with task,
 // round and attempt: "device checked in" (debug; the first 8 hexadecimal digits of
 // its id are all that identifies a device in any record), "cohort formed",
-// "advertise closed", "share closed", "submit closed", "reveal closed", "sum
-// unmasked" (before the commit), "round committed" (before the devices are told),
-// "attempt aborted", "round left", "task done".
+// "advertise closed", then for each cohort, which it names, "share closed", "submit
+// closed", "confirm closed", "reveal closed", "sum unmasked" (before the commit), or
+// "cohort lost"; at the end "round committed" (before the devices are told), or
+// "attempt aborted" and "round left"; "checkpoint held" in the place of a round that was
+// left after it revealed; "task done". Beside them "protocol broken" says which device
+// did, in which step and how, whether that is proven, and who says so where it is not;
+// "device kept out" says for how many rounds.
 package coordinator
 
 import (

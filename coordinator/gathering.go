@@ -10,8 +10,8 @@ import (
 )
 
 const (
-	// holdTime is how long a check-in waits for a cohort before its device is asked
-	// to come again.
+	// holdTime is how long a check-in waits for a round before its device is asked to
+	// come again.
 	holdTime = 30 * time.Second
 	// comeBack is how soon: at once, but for what the devices add by chance.
 	comeBack = time.Second
@@ -19,67 +19,71 @@ const (
 	longestWindow = 10 * time.Second
 )
 
-// gathering is the devices that wait for the next cohort of a task, in the order in
-// which they came. It knows no clock.
+// gathering is the devices that wait for the next round of a task, in the order in
+// which they came. It knows no clock. To come, to leave and to ask whether it is time
+// costs the same however many wait.
 //
-// A cohort forms as soon as as many devices wait as it holds at most. It also forms
+// A round forms as soon as as many devices wait as it holds at most. It also forms
 // with fewer, but at least the minimum, once the formation window has passed since
 // there were enough: a quarter of the task's deadline, at most 10 seconds.
 type gathering struct {
 	least, most int
+	cohort      int // devices of a cohort at most
 	window      time.Duration
-	waiting     []*checkIn
-	enough      time.Time // since when at least the minimum waits; zero while fewer do
+	waiting     map[secagg.ID]*checkIn
+	order       []*checkIn // as they came; with some that wait no longer
+	enough      time.Time  // since when at least the minimum waits; zero while fewer do
 }
 
 // checkIn is one held call.
 type checkIn struct {
-	id    secagg.ID
-	ctx   context.Context // of the call
-	since time.Time
-	done  chan *pb.CheckInResponse // takes one
+	id         secagg.ID
+	commitment [32]byte        // to its nonce
+	ctx        context.Context // of the call
+	since      time.Time
+	done       chan *pb.CheckInResponse // takes one
 }
 
 func newGathering(spec *pb.TaskSpec) gathering {
 	return gathering{
-		least: int(spec.GetMinSurvivors()), most: int(spec.GetPerRound()),
-		window: min(milliseconds(spec.GetDeadlineMs())/4, longestWindow),
+		least: int(spec.GetMinSurvivors()), most: int(spec.GetPerRound()), cohort: int(cohortOf(spec)),
+		window:  min(milliseconds(spec.GetDeadlineMs())/4, longestWindow),
+		waiting: make(map[secagg.ID]*checkIn),
 	}
 }
 
 // add lets a device wait and returns its earlier check-in, which the new one
 // replaces, or nil.
 func (g *gathering) add(c *checkIn) (replaced *checkIn) {
-	for _, w := range g.waiting {
-		if w.id == c.id {
-			replaced = w
-		}
+	replaced = g.waiting[c.id]
+	delete(g.waiting, c.id)
+	g.note(c.since)
+	if len(g.order) > 2*len(g.waiting)+16 { // mostly of those who left
+		g.order = g.first(len(g.waiting))
 	}
-	g.remove(replaced, c.since)
-	g.waiting = append(g.waiting, c)
+	g.waiting[c.id] = c
+	g.order = append(g.order, c)
 	g.note(c.since)
 	return replaced
 }
 
 // remove takes a check-in out, if it is still waiting.
 func (g *gathering) remove(c *checkIn, now time.Time) {
-	g.keep(now, func(w *checkIn) bool { return w != c })
+	if g.waiting[c.id] == c {
+		delete(g.waiting, c.id)
+		g.note(now)
+	}
 }
 
-// keep drops the check-ins that f does not hold and returns them.
-func (g *gathering) keep(now time.Time, f func(*checkIn) bool) (dropped []*checkIn) {
-	kept := g.waiting[:0]
-	for _, w := range g.waiting {
-		if f(w) {
-			kept = append(kept, w)
-		} else {
-			dropped = append(dropped, w)
+// first lists the n who came first.
+func (g *gathering) first(n int) []*checkIn {
+	list := make([]*checkIn, 0, n)
+	for _, c := range g.order {
+		if len(list) < n && g.waiting[c.id] == c {
+			list = append(list, c)
 		}
 	}
-	clear(g.waiting[len(kept):])
-	g.waiting = kept
-	g.note(now)
-	return dropped
+	return list
 }
 
 // note keeps the time since when there are enough.
@@ -92,23 +96,71 @@ func (g *gathering) note(now time.Time) {
 	}
 }
 
-// form takes a cohort out, those who came first, or returns nil where it is not
-// time. Check-ins whose call has ended are dropped.
-func (g *gathering) form(now time.Time) []*checkIn {
-	g.keep(now, func(w *checkIn) bool { return w.ctx.Err() == nil })
-	if len(g.waiting) < g.most && (g.enough.IsZero() || now.Before(g.enough.Add(g.window))) {
+// full tells whether it is time for a round.
+func (g *gathering) full(now time.Time) bool {
+	return len(g.waiting) >= g.most || !g.enough.IsZero() && !now.Before(g.enough.Add(g.window))
+}
+
+// form takes a round's devices out, those who came first, or returns nil where it is
+// not time. Check-ins that are not to stay, and those whose call has ended, are dropped.
+func (g *gathering) form(now time.Time, stays func(*checkIn) bool) []*checkIn {
+	if !g.full(now) {
 		return nil
 	}
-	cohort := append([]*checkIn(nil), g.waiting[:min(len(g.waiting), g.most)]...)
-	g.waiting = append([]*checkIn(nil), g.waiting[len(cohort):]...)
+	for _, c := range g.first(len(g.waiting)) {
+		if c.ctx.Err() != nil || !stays(c) {
+			g.remove(c, now)
+		}
+	}
+	if !g.full(now) {
+		return nil
+	}
+	chosen := g.first(g.size())
+	for _, c := range chosen {
+		delete(g.waiting, c.id)
+	}
+	g.order = g.first(len(g.waiting))
 	g.enough = time.Time{}
 	g.note(now)
-	return cohort
+	return chosen
+}
+
+// size is how many of those who wait make a round: as many as there may be, but no
+// more than can be split into cohorts none of which has less than the minimum.
+func (g *gathering) size() int {
+	n := min(len(g.waiting), g.most)
+	for n > g.cohort && n/secagg.Cohorts(n, g.cohort) < g.least {
+		n--
+	}
+	return n
 }
 
 // expire takes out the check-ins that have been held for too long.
-func (g *gathering) expire(now time.Time) []*checkIn {
-	return g.keep(now, func(w *checkIn) bool { return now.Before(w.since.Add(holdTime)) })
+func (g *gathering) expire(now time.Time) (expired []*checkIn) {
+	for c := g.oldest(); c != nil && !now.Before(c.since.Add(holdTime)); c = g.oldest() {
+		g.remove(c, now)
+		expired = append(expired, c)
+	}
+	return expired
+}
+
+// oldest is the first of those who wait, nil where nobody does.
+func (g *gathering) oldest() *checkIn {
+	for len(g.order) > 0 && g.waiting[g.order[0].id] != g.order[0] {
+		g.order = g.order[1:]
+	}
+	if len(g.order) == 0 {
+		return nil
+	}
+	return g.order[0]
+}
+
+// drain takes everybody out.
+func (g *gathering) drain() []*checkIn {
+	list := g.first(len(g.waiting))
+	clear(g.waiting)
+	g.order, g.enough = nil, time.Time{}
+	return list
 }
 
 // due returns when form could say something else if nobody comes, zero for never,
@@ -119,8 +171,8 @@ func (g *gathering) due() (forms, expires time.Time) {
 	} else if !g.enough.IsZero() {
 		forms = g.enough.Add(g.window)
 	}
-	if len(g.waiting) > 0 {
-		expires = g.waiting[0].since.Add(holdTime)
+	if c := g.oldest(); c != nil {
+		expires = c.since.Add(holdTime)
 	}
 	return forms, expires
 }

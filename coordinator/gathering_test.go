@@ -47,7 +47,7 @@ func TestGathering(t *testing.T) {
 				cancels[who-'A'+'a']()
 			}
 			var got string
-			for _, c := range g.form(now) {
+			for _, c := range g.form(now, func(*checkIn) bool { return true }) {
 				got += string(rune(c.id[0]))
 			}
 			if got != want {
@@ -78,7 +78,7 @@ func TestFewDevicesWaitForTheWindow(t *testing.T) {
 			next <- k
 		}()
 		synctest.Wait()
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		gather(t, devices[:2]...)
 		if k := <-next; k.at.GetRound() != 2 {
 			t.Errorf("the held device is in round %d, want 2", k.at.GetRound())
@@ -89,7 +89,7 @@ func TestFewDevicesWaitForTheWindow(t *testing.T) {
 func TestHeldCheckInIsToldToComeAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, devices := fleet(t, 1, spec(3, 3), Options{})
-		request := &pb.CheckInRequest{Version: pb.Current(), Task: "desk"}
+		request := devices[0].request()
 		start := time.Now()
 		reply, err := devices[0].rounds.CheckIn(t.Context(), request)
 		if err != nil || len(reply.GetPlan()) != 0 || reply.GetRetryAfterMs() != 1000 || reply.GetReason() != "waiting for devices (1 of 3)" {
@@ -137,7 +137,7 @@ func TestDisconnectedDeviceIsInNoCohort(t *testing.T) {
 		devices[3].leave()
 		wants(t, "its own call", <-gone, codes.Canceled)
 		walks := gather(t, devices[:3]...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 	})
 }
 
@@ -185,7 +185,7 @@ func TestLostInvitationComesAgain(t *testing.T) {
 			next <- k
 		}()
 		each(t, 2, func(i int) error {
-			err := walks[i+1].steps(t.Context(), 4)
+			err := walks[i+1].steps(t.Context(), all)
 			wants(t, "the others", err, codes.Aborted, "2 devices left")
 			return nil
 		})
@@ -206,8 +206,8 @@ func TestRoundsKeepTheirDistance(t *testing.T) {
 		w, devices := fleet(t, 3, s, Options{})
 		start := time.Now()
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
-		reply, err := devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+		reply, err := devices[0].rounds.CheckIn(t.Context(), devices[0].anywhere(""))
 		if err != nil || reply.GetRetryAfterMs() != 60_000 || !strings.HasPrefix(reply.GetReason(), "round 2 starts at 2000-01-01T00:01:00Z") {
 			t.Errorf("before its time: %v, %v", reply, err)
 		}
@@ -219,24 +219,24 @@ func TestRoundsKeepTheirDistance(t *testing.T) {
 		waiting := make(chan *pb.CheckInResponse, 1)
 		outsider := w.join(t)
 		go func() {
-			reply, err := outsider.rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			reply, err := outsider.rounds.CheckIn(t.Context(), outsider.anywhere(""))
 			if err != nil {
 				t.Error(err)
 			}
 			waiting <- reply
 		}()
 		synctest.Wait()
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		if reply := <-waiting; reply.GetReason() != "all 2 rounds are done" || reply.GetRetryAfterMs() != 60_000 {
 			t.Errorf("held when the task was done: %v", reply)
 		}
 		for task, want := range map[string]string{"desk": "all 2 rounds are done", "": "no task is open"} {
-			reply, err := devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: task})
+			reply, err := devices[0].rounds.CheckIn(t.Context(), devices[0].anywhere(task))
 			if err != nil || reply.GetReason() != want {
 				t.Errorf("task %q: %v, %v; want the reason %q", task, reply, err, want)
 			}
 		}
-		_, err = devices[0].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current(), Task: "other"})
+		_, err = devices[0].rounds.CheckIn(t.Context(), devices[0].anywhere("other"))
 		wants(t, "unknown task", err, codes.NotFound, `"other"`)
 	})
 }
@@ -248,7 +248,7 @@ func TestStateLeavesAStartThatHasPassed(t *testing.T) {
 		s.EveryMs = 60_000
 		w, devices := fleet(t, 3, s, Options{})
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		op := rpc.NewOperatorServiceClient(w.operator(t))
 		for _, want := range []string{"round 2 starts at 2000-01-01T00:01:00Z", "waiting for devices (0 of 3)"} {
 			reply, err := op.ListTasks(t.Context(), &pb.ListTasksRequest{})
@@ -268,14 +268,14 @@ func TestHeldDeviceIsToldWhenTheNextRoundIsFar(t *testing.T) {
 		walks := gather(t, devices[:3]...)
 		told := make(chan *pb.CheckInResponse, 1)
 		go func() {
-			reply, err := devices[3].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			reply, err := devices[3].rounds.CheckIn(t.Context(), devices[3].anywhere(""))
 			if err != nil {
 				t.Error(err)
 			}
 			told <- reply
 		}()
 		synctest.Wait()
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		if reply := <-told; reply.GetRetryAfterMs() != 270_000 {
 			t.Errorf("held for 30 s, then told %v; want to come when the next round starts", reply)
 		}
@@ -290,10 +290,10 @@ func TestDevicesAreSpreadOverTasks(t *testing.T) {
 		second.Name = "shop"
 		w.create(t, second)
 		walks := gather(t, devices...) // names "desk"
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		replies := make([]*pb.CheckInResponse, 3)
 		each(t, 3, func(i int) (err error) {
-			replies[i], err = devices[i].rounds.CheckIn(t.Context(), &pb.CheckInRequest{Version: pb.Current()})
+			replies[i], err = devices[i].rounds.CheckIn(t.Context(), devices[i].anywhere(""))
 			return err
 		})
 		if !strings.Contains(string(replies[0].GetPlan()), "shop") {

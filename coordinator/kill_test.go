@@ -272,7 +272,7 @@ func (d *device) live(ctx context.Context, receipts chan<- *walk) {
 	for ctx.Err() == nil {
 		k, err := d.checkIn(ctx)
 		if err == nil {
-			err = k.steps(ctx, 4)
+			err = k.steps(ctx, all)
 		}
 		if err != nil {
 			select {
@@ -297,7 +297,7 @@ func TestKillInEveryPhase(t *testing.T) {
 		committed uint64
 	}{
 		{"device checked in", 0}, {"cohort formed", 0}, {"advertise closed", 0}, {"share closed", 0}, {"submit closed", 0},
-		{"reveal closed", 0}, {"sum unmasked", 0}, {"round committed", 1},
+		{"confirm closed", 0}, {"reveal closed", 0}, {"sum unmasked", 0}, {"round committed", 1},
 	} {
 		t.Run(phase.message, func(t *testing.T) {
 			t.Parallel()

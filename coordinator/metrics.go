@@ -18,6 +18,8 @@ type metrics struct {
 	registry *prometheus.Registry
 	rounds   *prometheus.CounterVec   // by outcome
 	cohort   prometheus.Histogram     // devices
+	cohorts  *prometheus.CounterVec   // by outcome
+	refusals *prometheus.CounterVec   // by step and reason
 	step     *prometheus.HistogramVec // seconds, by step
 	bytes    *prometheus.CounterVec   // by direction
 }
@@ -29,8 +31,15 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_attempts_total", Help: "Attempts at a round that ended, by outcome: committed or aborted.",
 		}, []string{"outcome"}),
 		cohort: prometheus.NewHistogram(prometheus.HistogramOpts{
-			Name: "discreet_cohort_devices", Help: "Devices in the cohorts that formed.", Buckets: []float64{3, 5, 10, 20, 50, 75, 100},
+			Name: "discreet_cohort_devices", Help: "Devices in the rounds that formed, over all their cohorts.",
+			Buckets: []float64{3, 10, 30, 100, 300, 1000, 3000, 10_000},
 		}),
+		cohorts: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "discreet_cohorts_total", Help: "Cohorts that ended, by outcome: summed or lost.",
+		}, []string{"outcome"}),
+		refusals: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "discreet_refusals_total", Help: "Messages of devices that were refused, and complaints, by step and reason.",
+		}, []string{"step", "reason"}),
 		step: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "discreet_step_seconds", Help: "How long each step of a round was open.", Buckets: []float64{0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100, 300, 1000, 3000},
 		}, []string{"step"}),
@@ -41,7 +50,10 @@ func newMetrics(c *Coordinator) *metrics {
 	for _, outcome := range []string{"committed", "aborted"} {
 		m.rounds.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.rounds, m.cohort, m.step, m.bytes, collectors.NewGoCollector(),
+	for _, outcome := range []string{"summed", "lost"} {
+		m.cohorts.WithLabelValues(outcome)
+	}
+	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("discreet_devices", "Devices enrolled.", func() float64 {
 			n, err := c.store.CountDevices(context.Background())
@@ -52,7 +64,7 @@ func newMetrics(c *Coordinator) *metrics {
 			return float64(n)
 		}),
 		gauge("discreet_upload_bytes", "Memory that incomplete masked vectors take.", func() float64 { return float64(c.memory.used.Load()) }),
-		gauge("discreet_checkins_waiting", "Devices that wait for a cohort.", func() float64 {
+		gauge("discreet_checkins_waiting", "Devices that wait for a round.", func() float64 {
 			n := 0
 			for _, t := range c.all() {
 				n += t.view.Load().waiting

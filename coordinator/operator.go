@@ -76,7 +76,7 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
 	codec := Codec()
-	need := aggregation.PackedSize(codec.Length(len(first.Params)), codec.RingBits(int(spec.GetPerRound())))
+	need := aggregation.PackedSize(codec.Length(len(first.Params)), codec.RingBits(int(cohortOf(spec))))
 	if int64(need) > c.memory.limit {
 		return nil, status.Errorf(codes.InvalidArgument,
 			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
@@ -139,6 +139,7 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 	for _, a := range attempts {
 		record := &pb.RoundRecord{
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
+			Cohorts: uint32(a.Cohorts), CohortsLost: uint32(a.CohortsLost),
 			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted,
 		}
 		if a.Aborted == "" {

@@ -44,8 +44,18 @@ func TestCheckSpec(t *testing.T) {
 		{"empty intent", "intent 2 has 0 bytes", func(s *pb.TaskSpec) { s.Intents = []string{"a", ""} }},
 		{"long intent", "intent 1 has 129 bytes", func(s *pb.TaskSpec) { s.Intents[0] = strings.Repeat("x", 129) }},
 		{"unknown model", `"huge"`, func(s *pb.TaskSpec) { s.Model = "huge" }},
-		{"pair", "2 devices per round, want 3 to 100", func(s *pb.TaskSpec) { s.PerRound = 2 }},
-		{"crowd", "101 devices per round", func(s *pb.TaskSpec) { s.PerRound = 101 }},
+		{"largest", "", func(s *pb.TaskSpec) { s.PerRound, s.Cohort, s.Corrupt, s.Dropout = 20_000, 2000, 3333, 3333 }},
+		{"cohorts of three", "", func(s *pb.TaskSpec) { s.PerRound, s.Cohort = 20_000, 3 }},
+		{"nobody corrupt among a hundred", "", func(s *pb.TaskSpec) { s.PerRound, s.Corrupt = 100, 1 }},
+		{"pair", "2 devices per round, want 3 to 20000", func(s *pb.TaskSpec) { s.PerRound = 2 }},
+		{"crowd", "20001 devices per round", func(s *pb.TaskSpec) { s.PerRound = 20_001 }},
+		{"small cohort", "cohorts of 2 devices, want 3 to 2000", func(s *pb.TaskSpec) { s.Cohort = 2 }},
+		{"large cohort", "cohorts of 2001 devices", func(s *pb.TaskSpec) { s.PerRound, s.Cohort = 5000, 2001 }},
+		{"minimum above the cohort", "minimum of 5 survivors, want 3 to 4", func(s *pb.TaskSpec) { s.MinSurvivors, s.Cohort = 5, 4 }},
+		{"corrupt", "3334 corrupt and 1000 vanishing", func(s *pb.TaskSpec) { s.Corrupt = 3334 }},
+		{"dropout", "1000 corrupt and 3334 vanishing", func(s *pb.TaskSpec) { s.Dropout = 3334 }},
+		{"no sparse graph", "101 devices in a cohort, 99 in 10,000", func(s *pb.TaskSpec) { s.PerRound, s.Corrupt = 200, 99 }},
+		{"keys", "key exchange 3 is not known", func(s *pb.TaskSpec) { s.Keys = 3 }},
 		{"minimum of two", "minimum of 2 survivors, want 3 to 5", func(s *pb.TaskSpec) { s.MinSurvivors = 2 }},
 		{"minimum above", "minimum of 6 survivors", func(s *pb.TaskSpec) { s.MinSurvivors = 6 }},
 		{"no deadline", "deadline of 0 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 0 }},
@@ -87,7 +97,7 @@ func TestOperatorCalls(t *testing.T) {
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: padded})
 		wants(t, "an intent with a space before it", err, codes.InvalidArgument, "transfer")
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		list, err := op.ListTasks(t.Context(), &pb.ListTasksRequest{})
 		if err != nil || len(list.GetTasks()) != 1 || list.GetTasks()[0].GetState() != "waiting for devices (0 of 3)" || list.GetTasks()[0].GetRoundsDone() != 1 {
 			t.Errorf("tasks %v, %v", list, err)
@@ -140,26 +150,29 @@ func TestOperatorCalls(t *testing.T) {
 	})
 }
 
+// refuse lets the disk refuse what a trigger names, as a full one does, or drops it.
+func (w *world) refuse(t *testing.T, statement string) {
+	t.Helper()
+	database, err := sql.Open("sqlite", filepath.Join(w.dir, "discreet.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer database.Close()
+	if _, err := database.Exec(statement); err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestFailedCommitLosesOneRound lets the disk refuse the transaction that ends a
-// round, as a full one does.
+// round. Its devices have revealed, so that the checkpoint is spent.
 func TestFailedCommitLosesOneRound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, devices := fleet(t, 3, spec(3, 3), Options{})
 		before := w.task("desk").view.Load().sum
-		database, err := sql.Open("sqlite", filepath.Join(w.dir, "discreet.db"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer database.Close()
-		refuse := func(statement string) {
-			if _, err := database.Exec(statement); err != nil {
-				t.Fatal(err)
-			}
-		}
-		refuse(`CREATE TRIGGER full BEFORE INSERT ON checkpoint_chunks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
+		w.refuse(t, `CREATE TRIGGER full BEFORE INSERT ON checkpoint_chunks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
 		walks := gather(t, devices...)
 		each(t, 3, func(i int) error {
-			wants(t, "receipt", walks[i].steps(t.Context(), 4), codes.Aborted, "could not become a checkpoint")
+			wants(t, "receipt", walks[i].steps(t.Context(), all), codes.Aborted, "could not become a checkpoint")
 			return nil
 		})
 		if w.log.count("commit failed") != 1 || !strings.Contains(w.log.String(), "disk is full") {
@@ -169,24 +182,34 @@ func TestFailedCommitLosesOneRound(t *testing.T) {
 		if v := w.task("desk").view.Load(); v.sum != before || v.done != 0 {
 			t.Error("the checkpoint changed")
 		}
-		refuse(`DROP TRIGGER full`)
-		// The next attempt cannot begin either while the disk is full.
-		refuse(`CREATE TRIGGER full BEFORE UPDATE ON tasks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
-		started := time.Now()
+		// Nothing begins before another checkpoint has taken its place.
+		<-time.After(storePause + time.Second)
+		if n := w.log.count("checkpoint could not be held"); n != 2 || w.log.count("checkpoint held") != 0 {
+			t.Errorf("%d times the checkpoint could not be held, want twice", n)
+		}
+		w.refuse(t, `DROP TRIGGER full`)
+		<-time.After(storePause)
+		synctest.Wait()
+		if v := w.task("desk").view.Load(); v.sum == before || v.done != 1 || w.log.count("checkpoint held") != 1 {
+			t.Error("no checkpoint was held when there was room again")
+		}
+		// The next attempt cannot begin while the disk is full.
+		w.refuse(t, `CREATE TRIGGER full BEFORE UPDATE OF attempt ON tasks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
 		each(t, 3, func(i int) error {
 			if _, err := devices[i].checkIn(t.Context()); err == nil || !strings.Contains(err.Error(), "cannot begin a round") {
 				t.Errorf("device %d: %v", i, err)
 			}
 			return nil
 		})
+		w.refuse(t, `DROP TRIGGER full`)
+		started := time.Now()
+		walks = gather(t, devices...)
 		if took := time.Since(started); took != storePause {
 			t.Errorf("tried again after %v, want %v", took, storePause)
 		}
-		refuse(`DROP TRIGGER full`)
-		walks = gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		attempts, err := w.store.Attempts(t.Context(), "desk", 10)
-		if err != nil || len(attempts) != 2 || attempts[0].Round != 2 || attempts[0].Checkpoint == [32]byte{} || attempts[1].Aborted == "" {
+		if err != nil || len(attempts) != 3 || attempts[0].Round != 3 || attempts[0].Checkpoint == [32]byte{} || attempts[2].Aborted == "" {
 			t.Errorf("records %+v, %v", attempts, err)
 		}
 	})
@@ -221,7 +244,7 @@ func TestStatusPages(t *testing.T) {
 	w.create(t, spec(3, 3))
 	devices := []*device{w.join(t), w.join(t), w.join(t)}
 	walks := gather(t, devices...)
-	each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+	each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 	get := func(path string) (int, string) {
 		recorder := httptest.NewRecorder()
 		w.StatusHandler().ServeHTTP(recorder, httptest.NewRequest(http.MethodGet, path, nil))
@@ -233,7 +256,8 @@ func TestStatusPages(t *testing.T) {
 	_, body := get("/metrics")
 	for _, line := range []string{
 		`discreet_attempts_total{outcome="committed"} 1`, `discreet_attempts_total{outcome="aborted"} 0`, "discreet_devices 3",
-		"discreet_upload_bytes 0", "discreet_checkins_waiting 0", "discreet_cohort_devices_sum 3", `discreet_step_seconds_count{step="reveal"} 1`,
+		"discreet_upload_bytes 0", "discreet_checkins_waiting 0", "discreet_cohort_devices_sum 3", `discreet_step_seconds_count{step="confirm"} 1`, `discreet_step_seconds_count{step="reveal"} 1`,
+		`discreet_cohorts_total{outcome="summed"} 1`, `discreet_cohorts_total{outcome="lost"} 0`,
 		`discreet_message_bytes_total{direction="in"} `, "go_goroutines ",
 	} {
 		if !strings.Contains(body, "\n"+line) {

@@ -20,6 +20,13 @@ const (
 	// MaxAttempts is how often a round is tried before it is left for the next one.
 	MaxAttempts = 3
 
+	// defaultCohort bounds a cohort where the specification does not, and
+	// defaultTolerated is the tenth of its devices, in 10,000, that may be corrupt and
+	// that may vanish.
+	defaultCohort    = 1000
+	defaultTolerated = 1000
+	mostTolerated    = 3333
+
 	// trainingShare is how many times the deadline of a step Advertise may take,
 	// because the training happens in it.
 	trainingShare = 4
@@ -73,12 +80,8 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if _, err := model.NewLayout(spec.GetModel(), len(spec.GetIntents())); err != nil {
 		return err
 	}
-	least, most := spec.GetMinSurvivors(), spec.GetPerRound()
-	if most < secagg.MinCohort || most > secagg.MaxCohort {
-		return fmt.Errorf("%d devices per round, want %d to %d", most, secagg.MinCohort, secagg.MaxCohort)
-	}
-	if least < secagg.MinCohort || least > most {
-		return fmt.Errorf("a minimum of %d survivors, want %d to %d, the devices per round", least, secagg.MinCohort, most)
+	if err := checkRounds(spec); err != nil {
+		return err
 	}
 	if d := milliseconds(spec.GetDeadlineMs()); d < leastStep || d > longestStep {
 		return fmt.Errorf("a deadline of %d ms for each step, want %v to %v", spec.GetDeadlineMs(), leastStep, longestStep)
@@ -86,8 +89,75 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if milliseconds(spec.GetEveryMs()) > longestWait {
 		return fmt.Errorf("a round every %d ms, want at most every %v", spec.GetEveryMs(), longestWait)
 	}
+	return nil
+}
+
+// checkRounds is what CheckSpec says of a round's devices and how they are kept from
+// learning anything.
+func checkRounds(spec *pb.TaskSpec) error {
+	least, most, cohort := spec.GetMinSurvivors(), spec.GetPerRound(), cohortOf(spec)
+	if most < secagg.MinCohort || most > secagg.MaxDevices {
+		return fmt.Errorf("%d devices per round, want %d to %d", most, secagg.MinCohort, secagg.MaxDevices)
+	}
+	if cohort < secagg.MinCohort || cohort > secagg.MaxCohort {
+		return fmt.Errorf("cohorts of %d devices, want %d to %d", cohort, secagg.MinCohort, secagg.MaxCohort)
+	}
+	if least < secagg.MinCohort || least > min(most, cohort) {
+		return fmt.Errorf("a minimum of %d survivors, want %d to %d, the devices of a cohort", least, secagg.MinCohort, min(most, cohort))
+	}
+	corrupt, dropout := corruptOf(spec), dropoutOf(spec)
+	if corrupt > mostTolerated || dropout > mostTolerated {
+		return fmt.Errorf("%d corrupt and %d vanishing devices in 10,000, want at most %d of each", corrupt, dropout, mostTolerated)
+	}
+	if _, ok := pb.KeyExchange_name[int32(spec.GetKeys())]; !ok {
+		return fmt.Errorf("key exchange %d is not known, want hybrid or classical", spec.GetKeys())
+	}
+	// Where a large roster had no sparse graph its members would all mask with each
+	// other, and their messages outgrow what a call may carry.
+	if cohort > secagg.CompleteGraph {
+		for _, n := range []uint32{secagg.CompleteGraph + 1, cohort} {
+			if _, _, ok := secagg.Search(int(n), int(corrupt), int(dropout), 80, 30); !ok || n*corrupt < 10_000 {
+				return fmt.Errorf("%d devices in a cohort, %d in 10,000 of them corrupt and %d vanishing: no sparse graph is safe for them; want at least 100 corrupt, or cohorts of at most %d",
+					n, corrupt, dropout, secagg.CompleteGraph)
+			}
+		}
+	}
 	c := Codec()
-	return c.Fits(int(most), c.RingBits(int(most)))
+	return c.Fits(int(cohort), c.RingBits(int(cohort)))
+}
+
+// What a specification leaves to the coordinator.
+
+// cohortOf is the most devices of a cohort.
+func cohortOf(spec *pb.TaskSpec) uint32 {
+	if n := spec.GetCohort(); n != 0 {
+		return n
+	}
+	return min(spec.GetPerRound(), defaultCohort)
+}
+
+// corruptOf is the devices in 10,000 that may work for the coordinator.
+func corruptOf(spec *pb.TaskSpec) uint32 {
+	if n := spec.GetCorrupt(); n != 0 {
+		return n
+	}
+	return defaultTolerated
+}
+
+// dropoutOf is the devices in 10,000 that may vanish.
+func dropoutOf(spec *pb.TaskSpec) uint32 {
+	if n := spec.GetDropout(); n != 0 {
+		return n
+	}
+	return defaultTolerated
+}
+
+// keysOf is how keys are agreed on.
+func keysOf(spec *pb.TaskSpec) pb.KeyExchange {
+	if k := spec.GetKeys(); k != pb.KeyExchange_KEY_EXCHANGE_UNSPECIFIED {
+		return k
+	}
+	return pb.KeyExchange_KEY_EXCHANGE_HYBRID
 }
 
 // milliseconds turns a field of the contract into a duration, the longest one where
@@ -96,30 +166,41 @@ func milliseconds(ms uint64) time.Duration {
 	return time.Duration(min(ms, uint64(longestWait/time.Millisecond)+1)) * time.Millisecond
 }
 
+// Basis is what the rounds of a task start from: the model as it stands, and what the
+// devices hold the coordinator to.
+type Basis struct {
+	// Checkpoint is the SHA-256 of the checkpoint's file and Bytes its size.
+	Checkpoint [32]byte
+	Bytes      uint64
+	// Layout is its model's.
+	Layout model.Layout
+	// LogHead is the newest signed head of the task's log, in which the checkpoint
+	// stands, and Revocations the SHA-256 of the list of revoked devices, empty where
+	// there is none. A simulation has neither.
+	LogHead, Revocations []byte
+}
+
 // NewPlan returns what the devices of one attempt are told, and its bytes, which
-// are what everybody hashes. The checkpoint is named by the SHA-256 and the size in
-// bytes of its file; the layout is its model's. The specification has passed
-// CheckSpec.
-func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, checkpoint [32]byte, size uint64, layout model.Layout) (*pb.Plan, []byte, error) {
+// are what everybody hashes. The specification has passed CheckSpec.
+func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.Plan, []byte, error) {
 	training, err := model.DefaultTraining(spec.GetModel())
 	if err != nil {
 		return nil, nil, err
 	}
-	codec, cohort := Codec(), spec.GetPerRound()
+	codec := Codec()
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
-		CheckpointSha256: checkpoint[:], CheckpointBytes: size,
+		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
 		Training: &pb.Training{
 			Epochs: uint32(training.Epochs), Batch: uint32(training.Batch), LearningRate: training.LearningRate,
 			FeatureDropout: training.FeatureDropout, LabelSmoothing: training.LabelSmoothing,
 		},
 		Codec: &pb.Codec{
-			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(int(cohort))), MaxWeight: uint32(codec.MaxWeight),
+			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(int(cohortOf(spec)))), MaxWeight: uint32(codec.MaxWeight),
 		},
-		SecureAggregation: &pb.SecureAggregation{
-			Length: uint32(codec.Length(layout.Parameters())), Cohort: cohort, MinSurvivors: spec.GetMinSurvivors(),
-		},
-		AdvertiseMs: uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
+		SecureAggregation: aggregationOf(spec, from.Layout),
+		AdvertiseMs:       uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
+		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(plan)
 	if err != nil {
@@ -128,41 +209,62 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, checkpoint [32]byt
 	return plan, raw, nil
 }
 
-// RoundConfig returns the attempt that a plan describes, for these members.
-func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, members []secagg.ID, grace time.Duration) round.Config {
+// aggregationOf is what every round of a task asks of its devices.
+func aggregationOf(spec *pb.TaskSpec, layout model.Layout) *pb.SecureAggregation {
+	return &pb.SecureAggregation{
+		Length: uint32(Codec().Length(layout.Parameters())), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
+		Corrupt: corruptOf(spec), Dropout: dropoutOf(spec), Keys: keysOf(spec),
+	}
+}
+
+// RoundConfig returns the attempt that a plan describes, for devices with these
+// check-ins. Its Params.Revoked is the caller's to set.
+func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[secagg.ID][32]byte, grace time.Duration) round.Config {
 	aggregate := plan.GetSecureAggregation()
+	keys := secagg.Hybrid
+	if aggregate.GetKeys() == pb.KeyExchange_KEY_EXCHANGE_CLASSICAL {
+		keys = secagg.Classical
+	}
 	return round.Config{
 		Params: secagg.Params{
 			Task: plan.GetTask(), Round: plan.GetRound(), Attempt: plan.GetAttempt(), Plan: raw, CA: ca,
 			Length: int(aggregate.GetLength()), RingBits: int(plan.GetCodec().GetRingBits()),
 			Cohort: int(aggregate.GetCohort()), MinSurvivors: int(aggregate.GetMinSurvivors()),
+			Corrupt: int(aggregate.GetCorrupt()), Dropout: int(aggregate.GetDropout()), Keys: keys,
 		},
-		Members:   members,
+		CheckIns:  checkIns,
 		Advertise: time.Duration(plan.GetAdvertiseMs()) * time.Millisecond,
 		Step:      time.Duration(plan.GetStepMs()) * time.Millisecond,
 		Grace:     grace,
 	}
 }
 
-// Apply moves a model by an unmasked sum of so many devices' encoded updates: it
-// decodes the sum, steps the strategy and returns the next checkpoint with the
-// strategy's state that goes with it. The checkpoint and the velocity it starts from
-// stay as they are. An update that would make a parameter NaN or infinite is an error.
-func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, sum []uint32, survivors int) (*model.Checkpoint, []float32, error) {
+// Apply moves a model by the total of so many devices' encoded updates, over all
+// cohorts: it decodes the total, steps the strategy and returns the next checkpoint
+// with the strategy's state that goes with it. The checkpoint and the velocity it
+// starts from stay as they are. An update that would make a parameter NaN or infinite
+// is an error.
+func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
-	if _, err := codec.Decode(mean, sum, int(p.GetRingBits())); err != nil {
+	if _, err := codec.Decode(mean, total); err != nil {
 		return nil, nil, err
 	}
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), velocity...)
 	if err := Strategy(survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err
 	}
+	moved, err := successor(c, params)
+	return moved, next, err
+}
+
+// successor is the next checkpoint of a model with these parameters.
+func successor(c *model.Checkpoint, params []float32) (*model.Checkpoint, error) {
 	m := &c.Manifest
-	moved, err := model.NewCheckpoint(m.Task, m.Size, m.Round+1, m.Labels, params)
+	next, err := model.NewCheckpoint(m.Task, m.Size, m.Round+1, m.Labels, params)
 	if err != nil {
-		return nil, nil, fmt.Errorf("coordinator: the new checkpoint: %w", err)
+		return nil, fmt.Errorf("coordinator: the new checkpoint: %w", err)
 	}
-	return moved, next, nil
+	return next, nil
 }

@@ -16,6 +16,7 @@ import (
 
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // verbatim is a codec that sends and returns bytes as they are.
@@ -30,27 +31,34 @@ func (verbatim) Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// recorded are requests as a client of version 1.0 sends them, some with fields that
-// this version does not know: 100 in the version or the step, 2047 in the message.
+// recorded are requests as a client of version 1.1 sends them, some with fields that
+// this version does not know: 100 in the version or the step, 2047 in the message. What
+// a client of version 1.0 sends is refused for its version.
 var recorded = []struct {
 	method string
 	bytes  string     // in hexadecimal
 	want   codes.Code // OK, or a refusal that shows that every known field was read
 	text   string     // in the refusal or the reply
 }{
-	{rpc.RoundService_Tasks_FullMethodName, "0a020801", codes.OK, "desk"},
-	{rpc.RoundService_Tasks_FullMethodName, "0a050801a00601" + "fa7f036e6577", codes.OK, "desk"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a050801a00601" + "12046465736b" + "fa7f036e6577", codes.OK, "all 1 rounds are done"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a020801" + "12046e6f6e65", codes.NotFound, `"none"`},
+	{rpc.RoundService_Tasks_FullMethodName, "0a020801", codes.FailedPrecondition, "works with 1.1 and later"},
+	{rpc.RoundService_Tasks_FullMethodName, "0a0408011001", codes.OK, "desk"},
+	{rpc.RoundService_Tasks_FullMethodName, "0a0708011001a00601" + "fa7f036e6577", codes.OK, "desk"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a020801" + "12046465736b", codes.FailedPrecondition, "1.0"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0708011001a00601" + "12046465736b" + "1a20" + strings.Repeat("07", 32) + "fa7f036e6577", codes.OK, "all 1 rounds are done"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011001" + "12046465736b", codes.InvalidArgument, "nonce of 0 bytes, want 32"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011001" + "12046465736b" + "1a1f" + strings.Repeat("07", 31), codes.InvalidArgument, "31 bytes"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011001" + "12046e6f6e65" + "1a20" + strings.Repeat("07", 32), codes.NotFound, `"none"`},
 	{rpc.RoundService_CheckIn_FullMethodName, "0a04080210" + "05", codes.FailedPrecondition, "2.5"},
 	{rpc.RoundService_Advertise_FullMethodName, "0a0d0a046465736b10031801a00601" + "12036b6579" + "fa7f036e6577", codes.FailedPrecondition, "round 3 attempt 1"},
 	{rpc.RoundService_Share_FullMethodName, "0a0a0a046465736b10011801" + "120373656c" + "fa7f036e6577", codes.FailedPrecondition, "round 1 attempt 1"},
+	{rpc.RoundService_Complain_FullMethodName, "0a0a0a046465736b10011802" + "120373656c" + "fa7f036e6577", codes.FailedPrecondition, "round 1 attempt 2"},
 	{rpc.RoundService_Submit_FullMethodName, "0a0a0a046465736b10011802" + "120173" + "1801" + "2003" + "2a0164" + "fa7f036e6577", codes.FailedPrecondition, "round 1 attempt 2"},
+	{rpc.RoundService_Confirm_FullMethodName, "0a0a0a046465736b10011802" + "120373656c" + "fa7f036e6577", codes.FailedPrecondition, "round 1 attempt 2"},
 	// The receipt of the committed round: the old reveal's shares are not needed.
 	{rpc.RoundService_Reveal_FullMethodName, "0a0d0a046465736b10011801a00601" + "1201ff" + "fa7f036e6577", codes.OK, ""},
 	{rpc.RoundService_Reveal_FullMethodName, "0a0a0a046465736b10011802", codes.FailedPrecondition, "round 1 attempt 2"},
 	{rpc.CheckpointService_GetCheckpoint_FullMethodName, "0a20" + strings.Repeat("07", 32) + "1005" + "fa7f036e6577", codes.NotFound, "070707"},
-	{rpc.EnrolmentService_Enrol_FullMethodName, "0a020801" + "1210" + strings.Repeat("01", 16) + "1a20" + strings.Repeat("02", 32) + "2240" +
+	{rpc.EnrolmentService_Enrol_FullMethodName, "0a0408011001" + "1210" + strings.Repeat("01", 16) + "1a20" + strings.Repeat("02", 32) + "2240" +
 		strings.Repeat("03", 64) + "fa7f036e6577", codes.InvalidArgument, "the proof is not"},
 }
 
@@ -61,7 +69,7 @@ func TestRecordedBytes(t *testing.T) {
 		s.Rounds = 1
 		_, devices := fleet(t, 3, s, Options{})
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		for i, r := range recorded {
 			request, err := hex.DecodeString(r.bytes)
 			if err != nil {
@@ -85,7 +93,7 @@ func TestNewerDevicesFinishARound(t *testing.T) {
 			d.rounds = rpc.NewRoundServiceClient(newer{d.conn})
 		}
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 	})
 }
 
@@ -116,13 +124,17 @@ func TestPlanBytes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	plan, raw, err := NewPlan(s, 7, 2, [32]byte{1, 2, 3}, 99, first.Manifest.Layout)
+	from := Basis{Checkpoint: [32]byte{1, 2, 3}, Bytes: 99, Layout: first.Manifest.Layout, LogHead: []byte("head"), Revocations: []byte("sum")}
+	plan, raw, err := NewPlan(s, 7, 2, from)
 	if err != nil {
 		t.Fatal(err)
 	}
 	read := new(pb.Plan)
 	if err := proto.Unmarshal(raw, read); err != nil || !proto.Equal(read, plan) {
 		t.Errorf("the bytes are not the plan's: %v", err)
+	}
+	if string(read.GetLogHead()) != "head" || string(read.GetRevocationsSha256()) != "sum" || read.GetCheckpointBytes() != 99 {
+		t.Errorf("the plan %v does not say what it starts from", read)
 	}
 	if got, want := plan.GetSecureAggregation().GetLength(), uint32(len(first.Params)+1); got != want {
 		t.Errorf("vectors of %d words, want %d", got, want)
@@ -132,5 +144,45 @@ func TestPlanBytes(t *testing.T) {
 	}
 	if bits := int(plan.GetCodec().GetRingBits()); Codec().Fits(20, bits) != nil || Codec().Fits(20, bits-1) == nil {
 		t.Errorf("a ring of %d bits for 20 devices", bits)
+	}
+}
+
+// What a specification leaves open is filled in the plan; the ring is a cohort's.
+func TestPlanHasTheDefaults(t *testing.T) {
+	for _, tc := range []struct {
+		spec *pb.TaskSpec
+		want *pb.SecureAggregation
+		fits int // devices
+	}{
+		{&pb.TaskSpec{PerRound: 20}, &pb.SecureAggregation{Cohort: 20, Corrupt: 1000, Dropout: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}, 20},
+		{&pb.TaskSpec{PerRound: 20_000}, &pb.SecureAggregation{Cohort: 1000, Corrupt: 1000, Dropout: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}, 1000},
+		{&pb.TaskSpec{PerRound: 300, Cohort: 50, Corrupt: 3333, Dropout: 500, Keys: pb.KeyExchange_KEY_EXCHANGE_CLASSICAL},
+			&pb.SecureAggregation{Cohort: 50, Corrupt: 3333, Dropout: 500, Keys: pb.KeyExchange_KEY_EXCHANGE_CLASSICAL}, 50},
+	} {
+		s := tc.spec
+		s.Name, s.Intents, s.Model, s.MinSurvivors, s.DeadlineMs = "desk", []string{"a", "b"}, "small", 5, 1000
+		if err := CheckSpec(s); err != nil {
+			t.Errorf("%v: %v", s, err)
+		}
+		first, err := firstCheckpoint(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		plan, raw, err := NewPlan(s, 1, 1, Basis{Layout: first.Manifest.Layout})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tc.want.Length, tc.want.MinSurvivors = uint32(len(first.Params)+1), 5
+		if !proto.Equal(plan.GetSecureAggregation(), tc.want) {
+			t.Errorf("%v: got %v, want %v", s, plan.GetSecureAggregation(), tc.want)
+		}
+		if bits := int(plan.GetCodec().GetRingBits()); Codec().Fits(tc.fits, bits) != nil || Codec().Fits(tc.fits, bits-1) == nil {
+			t.Errorf("a ring of %d bits for %d devices", bits, tc.fits)
+		}
+		p := RoundConfig(plan, raw, nil, nil, 0).Params
+		if hybrid := tc.want.GetKeys() == pb.KeyExchange_KEY_EXCHANGE_HYBRID; p.Keys == secagg.Hybrid != hybrid ||
+			p.Corrupt != int(tc.want.GetCorrupt()) || p.Dropout != int(tc.want.GetDropout()) || p.Cohort != int(tc.want.GetCohort()) {
+			t.Errorf("%v: the round has %+v", s, p)
+		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -55,7 +56,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 				d.connect(w)
 			}
 			walks := gather(t, devices...)
-			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 			sum = walks[2].receipt.GetCheckpointSha256()
 		}
 		after := devices[0].checkpointOf(sum)
@@ -84,12 +85,12 @@ func TestRoundsMoveTheModel(t *testing.T) {
 func TestDevicesVanishInEveryStep(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const grace = 2 * time.Second
-		w, devices := fleet(t, 10, spec(10, 3), Options{Grace: grace})
+		w, devices := fleet(t, 14, spec(14, 3), Options{Grace: grace})
 		walks := gather(t, devices...)
 		start := time.Now()
-		each(t, 10, func(i int) error {
-			if i >= 4 {
-				return walks[i].steps(t.Context(), 4)
+		each(t, 14, func(i int) error {
+			if i >= 5 {
+				return walks[i].steps(t.Context(), all)
 			}
 			// Device i leaves before step i; the others of its step wait for the grace.
 			if err := walks[i].steps(t.Context(), i); err != nil {
@@ -98,12 +99,12 @@ func TestDevicesVanishInEveryStep(t *testing.T) {
 			devices[i].leave()
 			return nil
 		})
-		if took := time.Since(start); took != 4*grace {
-			t.Errorf("the round took %v, want four times the grace, %v", took, 4*grace)
+		if took := time.Since(start); took != 5*grace {
+			t.Errorf("the round took %v, want five times the grace, %v", took, 5*grace)
 		}
 		attempts, err := w.store.Attempts(t.Context(), "desk", 1)
-		if err != nil || len(attempts) != 1 || attempts[0].Cohort != 10 || attempts[0].Roster != 9 || attempts[0].Survivors != 7 {
-			t.Errorf("records %+v, %v; want 10, 9 and 7 devices", attempts, err)
+		if err != nil || len(attempts) != 1 || attempts[0].Cohort != 14 || attempts[0].Roster != 13 || attempts[0].Survivors != 11 {
+			t.Errorf("records %+v, %v; want 14, 13 and 11 devices", attempts, err)
 		}
 	})
 }
@@ -163,26 +164,60 @@ func TestTooFewDevicesAbortAndTheRoundIsTriedAgain(t *testing.T) {
 	})
 }
 
-// A survivor that was told to reveal joins no other attempt of the round, so there
-// must be none.
-func TestRoundLostInRevealIsLeft(t *testing.T) {
+// A survivor that was told to reveal joins no other attempt on that checkpoint, so there
+// must be none: a checkpoint with the same parameters takes its place.
+func TestRoundLostInRevealHoldsTheCheckpoint(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, devices := fleet(t, 3, spec(3, 3), Options{Grace: time.Second})
+		first := w.task("desk").view.Load().sum
 		walks := gather(t, devices...)
-		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 3) })
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
 		each(t, 3, func(i int) error {
 			if i > 0 {
 				devices[i].leave()
 				return nil
 			}
 			err := walks[i].finish(t.Context())
-			wants(t, "held reveal", err, codes.Aborted, "1 device left, 2 of the 3")
+			wants(t, "held reveal", err, codes.Aborted, "1 device left, too few to unmask their sum")
 			return nil
 		})
 		devices[1].connect(w)
 		devices[2].connect(w)
-		if at := gather(t, devices...)[0].at; at.GetRound() != 2 || at.GetAttempt() != 1 {
-			t.Errorf("round %d attempt %d, want round 2", at.GetRound(), at.GetAttempt())
+		next := gather(t, devices...)[0]
+		if next.at.GetRound() != 3 || next.at.GetAttempt() != 1 || bytes.Equal(next.plan.GetCheckpointSha256(), first[:]) {
+			t.Errorf("round %d attempt %d on checkpoint %x, want round 3 and another checkpoint", next.at.GetRound(), next.at.GetAttempt(), next.plan.GetCheckpointSha256())
+		}
+		before, held := devices[0].checkpointOf(first[:]), devices[0].checkpointOf(next.plan.GetCheckpointSha256())
+		if !slices.Equal(before.Params, held.Params) || held.Manifest.Round != before.Manifest.Round+1 {
+			t.Errorf("the held checkpoint is of round %d, or its parameters are others", held.Manifest.Round)
+		}
+		_, err := devices[0].rounds.Reveal(t.Context(), walks[0].reveal)
+		wants(t, "a receipt for the lost round", err, codes.Aborted, "was aborted")
+		attempts, err := w.store.Attempts(t.Context(), "desk", 10)
+		if err != nil || len(attempts) != 2 || attempts[0].Round != 2 || attempts[0].Survivors != 0 || attempts[0].Aborted != "" || attempts[1].Aborted == "" {
+			t.Errorf("records %+v, %v; want the lost round and the held checkpoint", attempts, err)
+		}
+		if w.log.count("checkpoint held") != 1 || w.log.count("round left") != 1 {
+			t.Error("the log does not say that the round was left and its checkpoint held")
+		}
+	})
+}
+
+// Where it cannot be noted that a checkpoint is about to be spent, nobody is told to
+// reveal.
+func TestNobodyRevealsBeforeItIsNoted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, spec(3, 3), Options{})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 3) })
+		w.refuse(t, `CREATE TRIGGER full BEFORE UPDATE OF revealing ON tasks BEGIN SELECT RAISE(ABORT, 'database or disk is full'); END`)
+		each(t, 3, func(i int) error {
+			wants(t, "the quorum", walks[i].agree(t.Context()), codes.Aborted, "could not note")
+			return nil
+		})
+		w.refuse(t, `DROP TRIGGER full`)
+		if at := gather(t, devices...)[0].at; at.GetRound() != 1 || at.GetAttempt() != 2 || w.log.count("checkpoint held") != 0 {
+			t.Errorf("round %d attempt %d, want round 1 tried again: nobody has revealed", at.GetRound(), at.GetAttempt())
 		}
 	})
 }
@@ -194,7 +229,7 @@ func TestReconnectionInsideARound(t *testing.T) {
 		each(t, 3, func(i int) error {
 			k := walks[i]
 			if i > 0 {
-				return k.steps(t.Context(), 4)
+				return k.steps(t.Context(), all)
 			}
 			if err := k.advertise(t.Context()); err != nil {
 				return err
@@ -218,6 +253,15 @@ func TestReconnectionInsideARound(t *testing.T) {
 					t.Errorf("chunk %d repeated after the step closed: %v", c, err)
 				}
 			}
+			if err := k.agree(t.Context()); err != nil {
+				return err
+			}
+			quorum, err := devices[0].rounds.Confirm(t.Context(), k.confirm)
+			if err != nil || len(quorum.GetQuorum()) == 0 {
+				t.Errorf("the repeated signature: %d bytes, %v", len(quorum.GetQuorum()), err)
+			}
+			_, err = devices[0].rounds.Share(t.Context(), k.shares)
+			wants(t, "shares again, when the inbox is gone", err, codes.FailedPrecondition, "no longer there")
 			return k.finish(t.Context())
 		})
 		// The receipt comes again, too: now, and from a coordinator that was started anew.
@@ -255,9 +299,7 @@ func TestLiesCostTheirSenderOnly(t *testing.T) {
 		wants(t, "another round", call(liar, forged(&pb.RoundStep{Task: "desk", Round: 2, Attempt: 1}, "x")), codes.FailedPrecondition)
 		wants(t, "no step", call(liar, forged(nil, "x")), codes.NotFound)
 		wants(t, "another task", call(liar, forged(&pb.RoundStep{Task: "none"}, "x")), codes.NotFound, `"none"`)
-		wants(t, "garbage", call(liar, forged(liar.at, "x")), codes.InvalidArgument)
-		wants(t, "empty", call(liar, forged(liar.at, "")), codes.InvalidArgument)
-		stranger := &walk{device: outsider, raw: liar.raw, plan: liar.plan, at: liar.at}
+		stranger := &walk{device: outsider, raw: liar.raw, plan: liar.plan, at: liar.at, advert: &pb.AdvertiseRequest{Step: liar.at}}
 		wants(t, "not in the cohort", call(stranger, stranger.advertise), codes.PermissionDenied, "not in the cohort")
 		early := func(ctx context.Context) error {
 			_, err := liar.rounds.Share(ctx, &pb.ShareRequest{Step: liar.at, Shares: []byte("x")})
@@ -265,15 +307,15 @@ func TestLiesCostTheirSenderOnly(t *testing.T) {
 		}
 		wants(t, "too early", call(liar, early), codes.FailedPrecondition, "not open yet")
 		wants(t, "held", call(liar, liar.advertise), codes.DeadlineExceeded)
-		wants(t, "other bytes", call(liar, liar.advertise), codes.Aborted, "differs")
-		each(t, 4, func(i int) error {
-			if i == 3 {
-				<-time.After(time.Second)
-				devices[3].leave()
-				return nil
-			}
-			return walks[i].steps(t.Context(), 4)
-		})
+		wants(t, "other bytes", call(liar, forged(liar.at, "")), codes.Aborted, "differs")
+		if w.log.count("protocol broken") != 1 || !strings.Contains(w.log.String(), "device="+short(liar.id)+" step=advertise") {
+			t.Error("the log does not say who broke the protocol, and in which step")
+		}
+		start := time.Now()
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+		if took := time.Since(start); took > time.Second {
+			t.Errorf("the others waited %v for it", took)
+		}
 		if got := w.task("desk").view.Load().done; got != 1 {
 			t.Errorf("%d rounds are done, want 1", got)
 		}

@@ -64,15 +64,21 @@ func (s roundService) Tasks(_ context.Context, request *pb.TasksRequest) (*pb.Ta
 	reply := &pb.TasksResponse{Version: pb.Current()}
 	for _, t := range s.all() {
 		v := t.view.Load()
-		reply.Tasks = append(reply.Tasks, &pb.TaskState{Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size})
+		reply.Tasks = append(reply.Tasks, &pb.TaskState{
+			Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size, SecureAggregation: t.aggregation,
+		})
 	}
 	return reply, nil
 }
 
-// CheckIn holds the call until a cohort forms or the device is to come again.
+// CheckIn holds the call until a round forms or the device is to come again.
 func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (*pb.CheckInResponse, error) {
 	if err := checkVersion(request.GetVersion()); err != nil {
 		return nil, err
+	}
+	commitment := request.GetNonceCommitment()
+	if len(commitment) != sha256.Size {
+		return nil, status.Errorf(codes.InvalidArgument, "a commitment to a nonce of %d bytes, want %d", len(commitment), sha256.Size)
 	}
 	t := s.task(request.GetTask())
 	switch {
@@ -83,7 +89,7 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	case t == nil:
 		return nil, unknownTask(request.GetTask())
 	}
-	c := &checkIn{id: caller(ctx).ID, ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
+	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
 		return nil, errStopping
 	}
@@ -123,6 +129,27 @@ func (s roundService) Advertise(ctx context.Context, request *pb.AdvertiseReques
 func (s roundService) Share(ctx context.Context, request *pb.ShareRequest) (*pb.ShareResponse, error) {
 	a, err := s.step(ctx, request.GetStep(), round.Share, request.GetShares())
 	return &pb.ShareResponse{Inbox: a.payload}, err
+}
+
+// Complain comes between Share and Submit, and is answered at once.
+func (s roundService) Complain(ctx context.Context, request *pb.ComplainRequest) (*pb.ComplainResponse, error) {
+	at := request.GetStep()
+	t := s.task(at.GetTask())
+	if t == nil {
+		return nil, unknownTask(at.GetTask())
+	}
+	call := &stepCall{from: caller(ctx).ID, done: make(chan reply, 1)}
+	if !t.mail.post(func(now time.Time) { t.complain(now, call, at, request.GetComplaint()) }) {
+		return nil, errStopping
+	}
+	_, err := call.wait(ctx)
+	return &pb.ComplainResponse{}, err
+}
+
+// Confirm is step 3.
+func (s roundService) Confirm(ctx context.Context, request *pb.ConfirmRequest) (*pb.ConfirmResponse, error) {
+	a, err := s.step(ctx, request.GetStep(), round.Confirm, request.GetConfirm())
+	return &pb.ConfirmResponse{Quorum: a.payload}, err
 }
 
 // Reveal is step 4. The receipt of a round that was committed is given again, also

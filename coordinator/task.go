@@ -27,26 +27,29 @@ var errStopping = status.Error(codes.Unavailable, "the coordinator is stopping; 
 
 // task is a task and the rounds it goes through. Its fields belong to the goroutine
 // that runs [task.run], to which everything else posts events; only name, spec,
-// created, mail and view are for others.
+// aggregation, created, mail and view are for others.
 type task struct {
 	*Coordinator
-	name    string
-	spec    *pb.TaskSpec
-	created time.Time
-	mail    *mailbox
-	view    atomic.Pointer[view]
+	name        string
+	spec        *pb.TaskSpec
+	aggregation *pb.SecureAggregation // what it asks of its devices
+	created     time.Time
+	mail        *mailbox
+	view        atomic.Pointer[view]
 
 	log       *slog.Logger
 	current   checkpoint
+	spent     bool   // devices have revealed for the current checkpoint: it must not be used again
 	done      uint64 // rounds committed
 	round     uint64 // the next attempt's
 	attempt   uint32
 	notBefore time.Time // when the next attempt may start
 	began     time.Time // when the latest round's first attempt started
 	gathering gathering
-	running   *attempt     // nil between attempts
-	last      *attempt     // the latest one that was aborted
-	finished  chan outcome // takes the one of the attempt that is finishing
+	kept      map[secagg.ID]*conduct // of devices that broke the protocol
+	running   *attempt               // nil between attempts
+	last      *attempt               // the latest one that was aborted
+	finished  chan outcome           // takes the one of the attempt that is finishing
 }
 
 // checkpoint is a task's model as it stands.
@@ -87,11 +90,12 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		return nil, err
 	}
 	t := &task{
-		Coordinator: c, name: row.Name, spec: spec, created: row.Created, mail: newMailbox(),
+		Coordinator: c, name: row.Name, spec: spec, aggregation: aggregationOf(spec, current.Manifest.Layout),
+		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
-		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, velocity},
-		done:    row.RoundsDone, round: row.Round + 1, attempt: 1,
-		gathering: newGathering(spec), finished: make(chan outcome, 1),
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, velocity}, spent: row.Revealing,
+		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
+		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, 1),
 	}
 	// The attempt that a crash cut short may have been at its last step, and a device
 	// that has revealed its shares joins no other attempt of that round.
@@ -137,17 +141,17 @@ func (t *task) stop() {
 	for _, e := range t.mail.close() {
 		e(time.Now())
 	}
-	if t.running != nil && t.running.summed {
+	if t.running != nil && t.running.done {
 		t.finish(time.Now(), <-t.finished)
 	}
 	if t.running != nil {
 		t.running.failAll(errStopping)
+		t.running.sums.giveUp()
 		t.memory.give(t.running.dropUploads())
 	}
-	for _, w := range t.gathering.waiting {
+	for _, w := range t.gathering.drain() {
 		w.done <- nil
 	}
-	t.gathering.waiting = nil
 }
 
 // over tells whether all rounds that the task was created for are done.
@@ -155,12 +159,15 @@ func (t *task) over() bool { return t.spec.GetRounds() > 0 && t.done >= t.spec.G
 
 // advance does what time has made due.
 func (t *task) advance(now time.Time) {
-	if t.running != nil && !t.running.summed {
+	if t.running != nil {
 		t.apply(now, t.running.round.Tick(now))
 	}
-	if t.running == nil && !t.over() && !now.Before(t.notBefore) {
-		if cohort := t.gathering.form(now); cohort != nil {
-			t.start(now, cohort)
+	if t.running == nil && t.spent && !now.Before(t.notBefore) {
+		t.hold(now)
+	}
+	if t.running == nil && !t.spent && !t.over() && !now.Before(t.notBefore) {
+		if devices := t.gathering.form(now, t.welcome); devices != nil {
+			t.start(now, devices)
 		}
 	}
 	pause := comeBack
@@ -195,7 +202,7 @@ func (t *task) due(now time.Time) time.Time {
 // state says what the task is doing, in words.
 func (t *task) state() string {
 	switch {
-	case t.running != nil && t.running.summed:
+	case t.running != nil && t.running.done:
 		return fmt.Sprintf("committing round %d", t.round)
 	case t.running != nil:
 		step, answered, expected := t.running.round.Progress()
@@ -223,25 +230,38 @@ func later(after time.Duration, reason string) *pb.CheckInResponse {
 
 // checkIn is the event of a device that wants to take part.
 func (t *task) checkIn(now time.Time, c *checkIn) {
-	if r := t.running; r != nil && r.members[c.id] {
-		if !r.summed && r.awaitsAdvert(c.id) {
-			c.done <- r.invitation() // the reply was lost
+	if r := t.running; r != nil && r.has(c.id) {
+		if r.awaitsAdvert(c) {
+			c.done <- r.invitation(c.id) // the reply was lost
 			return
 		}
 		t.gone(now, c.id) // it has started anew and lost its secrets: no need to wait for it
 	}
-	switch wait := t.notBefore.Sub(now); {
-	case t.over():
-		c.done <- later(time.Minute, t.state())
-		return
-	case t.running == nil && wait > holdTime:
-		c.done <- later(wait, t.state())
+	wait, reason := t.keptOut(now, c.id)
+	if far := t.notBefore.Sub(now); wait == 0 && t.running == nil && far > holdTime {
+		wait, reason = far, t.state()
+	}
+	if t.over() {
+		wait, reason = time.Minute, t.state()
+	}
+	if wait > 0 {
+		c.done <- later(wait, reason)
 		return
 	}
 	if replaced := t.gathering.add(c); replaced != nil {
 		replaced.done <- later(comeBack, "a newer check-in of this device took its place")
 	}
 	t.log.Debug("device checked in", "device", short(c.id), "waiting", len(t.gathering.waiting))
+}
+
+// welcome tells whether a device that waits may be taken into a round. One that was
+// revoked meanwhile is told.
+func (t *task) welcome(c *checkIn) bool {
+	if t.revoked(c.id) {
+		c.done <- later(time.Hour, "the enrolment authority has revoked this device")
+		return false
+	}
+	return true
 }
 
 // short is how a device appears in logs.
@@ -252,7 +272,7 @@ func short(id secagg.ID) string { return id.String()[:8] }
 func (t *task) moved(now time.Time, id secagg.ID) {
 	if !t.presence.connected(id) {
 		t.gone(now, id)
-	} else if t.running != nil && !t.running.summed {
+	} else if t.running != nil {
 		t.apply(now, t.running.round.Back(now, id))
 	}
 }
@@ -260,7 +280,7 @@ func (t *task) moved(now time.Time, id secagg.ID) {
 // gone says that a member of the running attempt is to be waited for no longer than
 // the grace.
 func (t *task) gone(now time.Time, id secagg.ID) {
-	if t.running != nil && !t.running.summed {
+	if t.running != nil {
 		t.apply(now, t.running.round.Gone(now, id))
 	}
 }

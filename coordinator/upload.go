@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"sync/atomic"
 	"time"
@@ -94,19 +95,21 @@ func (u *upload) lacks() string {
 
 // chunk is the event of one piece of a masked vector. Its call is answered at once
 // unless the piece is the last, or completes the vector, which is then hashed
-// outside this goroutine and comes back to add.
+// outside this goroutine and comes back to add. A piece that is no part of the vector
+// that its sender began costs the sender its place: it holds one buffer at most.
 func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
-	err := t.admit(c.from, request.GetStep(), round.Submit)
-	if err == nil {
-		err = checkChunk(request, t.running.size)
-	}
-	if err != nil {
+	if err := t.admit(c.from, request.GetStep()); err != nil {
 		c.done <- reply{err: err}
 		return
 	}
 	r := t.running
+	if err := checkChunk(request, r.size); err != nil {
+		t.expel(now, c, fmt.Errorf("round: %w: %s", round.ErrMalformed, status.Convert(err).Message()))
+		return
+	}
 	u := r.uploads[c.from]
 	if u == nil {
+		var err error
 		if u, err = t.openUpload(c.from, request.GetSha256()); err != nil {
 			c.done <- reply{err: err}
 			return
@@ -114,7 +117,7 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	}
 	switch {
 	case !bytes.Equal(u.sum[:], request.GetSha256()):
-		c.done <- reply{err: refusal(fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))}
+		t.expel(now, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
 	case u.added:
 		t.acknowledge(c, request)
 	case u.put(request.GetIndex(), request.GetData()):
@@ -129,11 +132,22 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	}
 }
 
+// expel refuses a piece of a vector, and its sender for the rest of the attempt.
+func (t *task) expel(now time.Time, c *stepCall, err error) {
+	refused := t.refuse(round.Submit, err)
+	c.done <- reply{err: refused}
+	t.running.answer(round.Submit, c.from, reply{err: refused})
+	t.apply(now, t.running.round.Expel(now, c.from, round.Submit, err))
+	if t.running != nil {
+		t.sweepUploads()
+	}
+}
+
 // openUpload reserves the memory for a vector.
 func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
 	r := t.running
 	if err := r.round.Admit(from, round.Submit); err != nil {
-		return nil, refusal(err)
+		return nil, t.refuse(round.Submit, err)
 	}
 	if !t.memory.take(r.size) {
 		for id, u := range r.uploads { // those who left do not keep others out
@@ -149,6 +163,38 @@ func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
 	u := newUpload(sum, r.size)
 	r.uploads[from] = u
 	return u, nil
+}
+
+// sweepUploads gives up the vectors that will not be in a sum any more, and answers
+// their devices.
+func (t *task) sweepUploads() {
+	r := t.running
+	for id, u := range r.uploads {
+		if u.added {
+			continue
+		}
+		err := r.round.Admit(id, round.Submit)
+		if err == nil {
+			continue
+		}
+		if errors.Is(err, round.ErrLate) {
+			err = fmt.Errorf("round: %v: %w without this device: %s", round.Submit, round.ErrLate, u.lacks())
+		}
+		r.answer(round.Submit, id, reply{err: t.refuse(round.Submit, err)})
+		t.memory.give(len(u.buffer))
+		delete(r.uploads, id)
+	}
+}
+
+// dropUploads forgets vectors that are not in a sum and returns their bytes.
+func (r *attempt) dropUploads() (freed int) {
+	for id, u := range r.uploads {
+		if !u.added {
+			freed += len(u.buffer)
+			delete(r.uploads, id)
+		}
+	}
+	return freed
 }
 
 // acknowledge answers a chunk, or holds its call where it is the last.
@@ -168,30 +214,27 @@ func (t *task) acknowledge(c *stepCall, request *pb.SubmitRequest) {
 // add is the event of a vector that is complete and was hashed; match says whether
 // the hash is the one its sender named.
 func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upload, match bool) {
-	if err := t.admit(c.from, request.GetStep(), round.Submit); err != nil {
+	if err := t.admit(c.from, request.GetStep()); err != nil {
 		c.done <- reply{err: err}
 		return
 	}
 	r := t.running
 	if r.uploads[c.from] != u { // the step has closed meanwhile, and its memory was given back
-		c.done <- reply{err: refusal(fmt.Errorf("round: submit: %w without this device; check in for the next attempt", round.ErrLate))}
+		c.done <- reply{err: t.refuse(round.Submit, fmt.Errorf("round: submit: %w without this device; check in for the next attempt", round.ErrLate))}
 		return
 	}
-	var (
-		effects []round.Effect
-		err     error
-	)
-	if match {
-		effects, err = r.round.Receive(now, c.from, round.Submit, u.buffer)
-	} else {
-		err = fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks; send all of it again", round.ErrMalformed)
+	if !match {
+		t.expel(now, c, fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks", round.ErrMalformed))
+		return
 	}
+	effects, err := r.round.Receive(now, c.from, round.Submit, u.buffer)
 	t.memory.give(len(u.buffer))
 	u.buffer, u.added = nil, true
 	if err != nil {
 		delete(r.uploads, c.from)
-		c.done <- reply{err: refusal(err)}
-		r.answer(round.Submit, c.from, reply{err: refusal(err)})
+		err = t.refuse(round.Submit, err)
+		c.done <- reply{err: err}
+		r.answer(round.Submit, c.from, reply{err: err})
 	} else if last := request.GetIndex() == request.GetChunks()-1; last && r.held[round.Submit][c.from] != nil {
 		c.done <- reply{err: errReplaced} // its device has called again while the vector was hashed
 	} else {

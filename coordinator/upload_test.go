@@ -3,11 +3,14 @@ package coordinator
 import (
 	"bytes"
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
 	pb "github.com/discreet-fl/discreet/proto"
@@ -62,59 +65,87 @@ func TestChunksComeInAnyOrderAndAgain(t *testing.T) {
 		if err := <-done; err != nil {
 			t.Error(err)
 		}
-		each(t, 3, func(i int) error { return walks[i].finish(t.Context()) })
-	})
-}
-
-func TestBadChunksAreRefused(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
-		k := walks[0]
-		n := uint32(len(k.chunks))
-		for name, change := range map[string]func(*pb.SubmitRequest){
-			"too many chunks": func(r *pb.SubmitRequest) { r.Chunks++ },
-			"too few chunks":  func(r *pb.SubmitRequest) { r.Chunks-- },
-			"index too high":  func(r *pb.SubmitRequest) { r.Index = n },
-			"short chunk":     func(r *pb.SubmitRequest) { r.Data = r.Data[1:] },
-			"long chunk":      func(r *pb.SubmitRequest) { r.Data = append(r.Data, 0) },
-			"short last":      func(r *pb.SubmitRequest) { r.Index = n - 1; r.Data = k.chunks[n-1].Data[1:] },
-			"no data":         func(r *pb.SubmitRequest) { r.Data = nil },
-			"short hash":      func(r *pb.SubmitRequest) { r.Sha256 = r.Sha256[1:] },
-		} {
-			request := proto.CloneOf(k.chunks[0])
-			change(request)
-			_, err := k.brief(request)
-			wants(t, name, err, codes.InvalidArgument, "want")
-		}
-		if used := w.memory.used.Load(); used != 0 {
-			t.Errorf("refused chunks hold %d bytes", used)
-		}
-		// A vector whose bytes are not those of its hash is refused, and can be sent again.
-		spoilt := proto.CloneOf(k.chunks[0])
-		spoilt.Data = bytes.Repeat([]byte{1}, len(spoilt.Data))
-		for i, c := range append([]*pb.SubmitRequest{spoilt}, k.chunks[1:]...) {
-			_, err := k.brief(c)
-			if uint32(i) == n-1 {
-				wants(t, "wrong hash", err, codes.InvalidArgument, "hash", "send all of it again")
-			} else if err != nil {
-				t.Errorf("chunk %d: %v", i, err)
-			}
-		}
-		// Another vector than the one begun is refused while that one is there.
-		if _, err := k.brief(k.chunks[0]); err != nil {
-			t.Error(err)
-		}
-		other := proto.CloneOf(k.chunks[1])
-		other.Sha256 = bytes.Repeat([]byte{9}, 32)
-		_, err := k.brief(other)
-		wants(t, "other hash", err, codes.Aborted, "differs")
 		each(t, 3, func(i int) error {
-			if err := walks[i].submit(t.Context()); err != nil {
+			if err := walks[i].agree(t.Context()); err != nil {
 				return err
 			}
 			return walks[i].finish(t.Context())
 		})
 	})
+}
+
+func TestChunksOfOtherVectorsAreRefused(t *testing.T) {
+	const size = 2*chunkSize + 100
+	packed := make([]byte, size)
+	k := new(walk)
+	k.cut(packed)
+	for i, c := range k.chunks {
+		if err := checkChunk(c, size); err != nil {
+			t.Errorf("chunk %d: %v", i, err)
+		}
+	}
+	for name, change := range map[string]func(*pb.SubmitRequest){
+		"too many chunks": func(r *pb.SubmitRequest) { r.Chunks++ },
+		"too few chunks":  func(r *pb.SubmitRequest) { r.Chunks-- },
+		"index too high":  func(r *pb.SubmitRequest) { r.Index = 3 },
+		"short chunk":     func(r *pb.SubmitRequest) { r.Data = r.Data[1:] },
+		"long chunk":      func(r *pb.SubmitRequest) { r.Data = append(r.Data, 0) },
+		"short last":      func(r *pb.SubmitRequest) { r.Index = 2; r.Data = k.chunks[2].Data[1:] },
+		"no data":         func(r *pb.SubmitRequest) { r.Data = nil },
+		"short hash":      func(r *pb.SubmitRequest) { r.Sha256 = r.Sha256[1:] },
+	} {
+		request := proto.CloneOf(k.chunks[0])
+		change(request)
+		wants(t, name, checkChunk(request, size), codes.InvalidArgument, "want")
+	}
+}
+
+// A vector that is not what its sender said costs its sender its place, and nobody else
+// anything.
+func TestBadVectorCostsItsSenderItsPlace(t *testing.T) {
+	for name, tc := range map[string]struct {
+		change func(chunks []*pb.SubmitRequest)
+		code   codes.Code
+		want   string
+	}{
+		"chunk of no such vector": {func(c []*pb.SubmitRequest) { c[1].Chunks++ }, codes.InvalidArgument, "by the plan a vector has"},
+		"bytes of another vector": {func(c []*pb.SubmitRequest) { c[1].Data = bytes.Repeat([]byte{1}, len(c[1].Data)) }, codes.InvalidArgument, "hash is not the one named"},
+		"two vectors":             {func(c []*pb.SubmitRequest) { c[1].Sha256 = bytes.Repeat([]byte{9}, 32) }, codes.Aborted, "differs"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, devices := fleet(t, 4, spec(4, 3), Options{})
+				walks := gather(t, devices...)
+				each(t, 4, func(i int) error { return walks[i].steps(t.Context(), 2) })
+				liar, honest := walks[3], proto.CloneOf(walks[3].chunks[0])
+				tc.change(liar.chunks)
+				start := time.Now()
+				each(t, 4, func(i int) error {
+					if i == 3 {
+						wants(t, "the liar", liar.submit(t.Context()), tc.code, tc.want)
+						if used := w.memory.used.Load(); used > 3*int64(w.task("desk").running.size) {
+							t.Errorf("%d bytes in flight", used)
+						}
+						_, err := liar.brief(honest)
+						if status.Code(err) != codes.FailedPrecondition {
+							t.Errorf("after it: %v, want it refused", err)
+						}
+						return nil
+					}
+					if err := walks[i].submit(t.Context()); err != nil {
+						return err
+					}
+					return errors.Join(walks[i].agree(t.Context()), walks[i].finish(t.Context()))
+				})
+				if took := time.Since(start); took > time.Second {
+					t.Errorf("the others waited %v for it", took)
+				}
+				if used := w.memory.used.Load(); used != 0 || w.log.count("protocol broken") != 1 || !strings.Contains(w.log.String(), "device="+short(liar.id)) {
+					t.Errorf("%d bytes in flight, want 0; and the log names the liar once", used)
+				}
+			})
+		})
+	}
 }
 
 func TestMissingChunksAreNamed(t *testing.T) {
@@ -130,7 +161,7 @@ func TestMissingChunksAreNamed(t *testing.T) {
 			}
 			k.chunks = append(k.chunks[:1:1], k.chunks[2:]...)
 			err := k.submit(t.Context())
-			wants(t, "held last chunk", err, codes.FailedPrecondition, "submit has closed", "1 of 3 chunks are missing, the first of them 1")
+			wants(t, "held last chunk", err, codes.FailedPrecondition, "step has closed", "1 of 3 chunks are missing, the first of them 1")
 			return nil
 		})
 		if used := w.memory.used.Load(); used != 0 {

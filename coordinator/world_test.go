@@ -143,7 +143,7 @@ func (w *world) operator(t testing.TB) *grpc.ClientConn {
 // spec is a task for so many devices a round.
 func spec(perRound, minSurvivors uint32) *pb.TaskSpec {
 	return &pb.TaskSpec{Name: "desk", Intents: []string{"greeting", "refund"}, Model: "small", PerRound: perRound,
-		MinSurvivors: minSurvivors, DeadlineMs: 8000, Seed: 5}
+		MinSurvivors: minSurvivors, DeadlineMs: 8000, Seed: 5, Keys: pb.KeyExchange_KEY_EXCHANGE_CLASSICAL}
 }
 
 func (w *world) create(t testing.TB, s *pb.TaskSpec) {
@@ -165,6 +165,9 @@ type device struct {
 
 	conn   *grpc.ClientConn
 	rounds rpc.RoundServiceClient
+
+	checkedIn  *secagg.CheckedIn // serves one attempt
+	commitment [32]byte
 }
 
 // join enrols a new device with a new token.
@@ -218,16 +221,34 @@ func (d *device) leave() {
 	}
 }
 
+// request is the device's check-in. It commits to one nonce until an attempt has used it.
+func (d *device) request() *pb.CheckInRequest {
+	if d.checkedIn == nil {
+		var err error
+		if d.checkedIn, d.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
+			panic(err)
+		}
+	}
+	return &pb.CheckInRequest{Version: pb.Current(), Task: "desk", NonceCommitment: d.commitment[:]}
+}
+
+// anywhere is the device's check-in for that task, or for any where it is empty.
+func (d *device) anywhere(task string) *pb.CheckInRequest {
+	request := d.request()
+	request.Task = task
+	return request
+}
+
 // checkIn waits for a plan; one that says to come later is an error.
 func (d *device) checkIn(ctx context.Context) (*walk, error) {
-	reply, err := d.rounds.CheckIn(ctx, &pb.CheckInRequest{Version: pb.Current(), Task: "desk"})
+	reply, err := d.rounds.CheckIn(ctx, d.request())
 	if err != nil {
 		return nil, err
 	}
 	if len(reply.GetPlan()) == 0 {
 		return nil, fmt.Errorf("come back in %d ms: %s", reply.GetRetryAfterMs(), reply.GetReason())
 	}
-	k := &walk{device: d, raw: reply.GetPlan(), plan: new(pb.Plan)}
+	k := &walk{device: d, raw: reply.GetPlan(), plan: new(pb.Plan), committed: reply.GetCommitted()}
 	if err := proto.Unmarshal(k.raw, k.plan); err != nil {
 		return nil, err
 	}
@@ -238,36 +259,59 @@ func (d *device) checkIn(ctx context.Context) (*walk, error) {
 // walk is a device's way through one attempt.
 type walk struct {
 	*device
-	raw  []byte
-	plan *pb.Plan
-	at   *pb.RoundStep
+	raw       []byte
+	committed []byte
+	plan      *pb.Plan
+	at        *pb.RoundStep
+	deal      func(shares []byte) []byte // where set, changes what the device deals
 
 	advertised *secagg.Advertised
 	shared     *secagg.Shared
 	masked     *secagg.Masked
+	confirmed  *secagg.Confirmed
 	advert     *pb.AdvertiseRequest
 	shares     *pb.ShareRequest
+	complaint  []byte
 	chunks     []*pb.SubmitRequest
+	confirm    *pb.ConfirmRequest
 	reveal     *pb.RevealRequest
 	receipt    *pb.RevealResponse
 }
 
 func (k *walk) advertise(ctx context.Context) (err error) {
-	config := RoundConfig(k.plan, k.raw, k.ca, nil, 0)
-	var message []byte
-	if k.advertised, message, err = secagg.Advertise(config.Params, k.signer, rand.Reader); err != nil {
+	if err := k.prepareAdvert(); err != nil {
 		return err
 	}
-	k.advert = &pb.AdvertiseRequest{Step: k.at, Advert: message}
 	reply, err := k.rounds.Advertise(ctx, k.advert)
 	if err != nil {
 		return err
 	}
+	var message []byte
 	if k.shared, message, err = k.advertised.Share(reply.GetRoster(), rand.Reader); err != nil {
 		return err
 	}
+	if k.deal != nil {
+		message = k.deal(message)
+	}
 	k.shares = &pb.ShareRequest{Step: k.at, Shares: message}
 	return nil
+}
+
+// prepareAdvert makes the advert, once.
+func (k *walk) prepareAdvert() error {
+	if k.advert != nil {
+		return nil
+	}
+	if k.checkedIn == nil {
+		k.request()
+	}
+	params := RoundConfig(k.plan, k.raw, k.ca, nil, 0).Params
+	var message []byte
+	var err error
+	k.advertised, message, err = k.checkedIn.Advertise(params, k.signer, k.committed, rand.Reader)
+	k.checkedIn = nil
+	k.advert = &pb.AdvertiseRequest{Step: k.at, Advert: message}
+	return err
 }
 
 func (k *walk) share(ctx context.Context) error {
@@ -275,9 +319,14 @@ func (k *walk) share(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	masking, err := k.shared.Open(reply.GetInbox())
+	masking, complaint, err := k.shared.Open(reply.GetInbox())
 	if err != nil {
 		return err
+	}
+	if k.complaint = complaint; complaint != nil {
+		if _, err := k.rounds.Complain(ctx, &pb.ComplainRequest{Step: k.at, Complaint: complaint}); err != nil {
+			return err
+		}
 	}
 	vector := k.encode()
 	masking.Mask(vector, 0, len(vector))
@@ -327,9 +376,20 @@ func (k *walk) submit(ctx context.Context) error {
 	return k.survive(survivors)
 }
 
-// survive makes the reveal for a set of survivors.
-func (k *walk) survive(survivors []byte) error {
-	message, err := k.masked.Reveal(survivors)
+// survive agrees to a set of survivors.
+func (k *walk) survive(survivors []byte) (err error) {
+	var message []byte
+	k.confirmed, message, err = k.masked.Confirm(survivors)
+	k.confirm = &pb.ConfirmRequest{Step: k.at, Confirm: message}
+	return err
+}
+
+func (k *walk) agree(ctx context.Context) error {
+	reply, err := k.rounds.Confirm(ctx, k.confirm)
+	if err != nil {
+		return err
+	}
+	message, err := k.confirmed.Reveal(reply.GetQuorum())
 	k.reveal = &pb.RevealRequest{Step: k.at, Reveal: message}
 	return err
 }
@@ -339,9 +399,12 @@ func (k *walk) finish(ctx context.Context) (err error) {
 	return err
 }
 
-// go through the steps up to but not including the given one, 4 for all.
+// all is the number of steps.
+const all = 5
+
+// go through the steps up to but not including the given one.
 func (k *walk) steps(ctx context.Context, until int) error {
-	for _, step := range []func(context.Context) error{k.advertise, k.share, k.submit, k.finish}[:until] {
+	for _, step := range []func(context.Context) error{k.advertise, k.share, k.submit, k.agree, k.finish}[:until] {
 		if err := step(ctx); err != nil {
 			return err
 		}
