@@ -212,6 +212,12 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if !sharers.has(d.self) {
+		return nil, nil, fmt.Errorf("%w: the inbox leaves this device out of those who shared", ErrRefused)
+	}
+	if n := sharers.count(); n < s.needed() {
+		return nil, nil, s.tooFew(n, "shared")
+	}
 	key, err := d.channel.opener()
 	if err != nil {
 		return nil, nil, err
