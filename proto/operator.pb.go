@@ -33,7 +33,7 @@ type TaskSpec struct {
 	Model string `protobuf:"bytes,3,opt,name=model,proto3" json:"model,omitempty"`
 	// Devices in a round at most, 3 to 20,000.
 	PerRound uint32 `protobuf:"varint,4,opt,name=per_round,json=perRound,proto3" json:"per_round,omitempty"`
-	// Survivors below which a round is aborted, at least 3.
+	// Survivors of a cohort below which it is given up, at least 3.
 	MinSurvivors uint32 `protobuf:"varint,5,opt,name=min_survivors,json=minSurvivors,proto3" json:"min_survivors,omitempty"`
 	// Milliseconds between the start of one round and the start of the next.
 	EveryMs uint64 `protobuf:"varint,6,opt,name=every_ms,json=everyMs,proto3" json:"every_ms,omitempty"`
