@@ -58,6 +58,9 @@ func (t *task) blame(now time.Time, e round.Blamed) {
 	rounds := uint64(1) << min(k.spans, 10)
 	k.spans++
 	k.until, k.end = t.round+rounds, now.Add(time.Duration(rounds)*t.longestRound())
+	if t.running.revealed {
+		k.until++ // where this round is lost, the next one's number is the held checkpoint's
+	}
 	t.log.Warn("device kept out", "round", t.round, "attempt", t.attempt, "device", short(e.Peer), "rounds", rounds)
 	if c := t.gathering.waiting[e.Peer]; c != nil { // it has checked in for the next round already
 		t.gathering.remove(c, now)

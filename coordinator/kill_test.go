@@ -225,7 +225,7 @@ func (p *process) dial(config *tls.Config) *grpc.ClientConn {
 	return conn
 }
 
-// populate creates the task and lets n devices join.
+// populate creates the task, whose cohorts have three devices, and lets n devices join.
 func (p *process) populate(n int) []*device {
 	p.t.Helper()
 	config, err := ca.LoadOperator(filepath.Join(p.dir, "operator.pem"))
@@ -234,7 +234,9 @@ func (p *process) populate(n int) []*device {
 	}
 	conn := p.dial(config)
 	op := rpc.NewOperatorServiceClient(conn)
-	if _, err := op.CreateTask(p.t.Context(), &pb.CreateTaskRequest{Spec: spec(uint32(n), 3)}); err != nil {
+	s := spec(uint32(n), 3)
+	s.Cohort = 3
+	if _, err := op.CreateTask(p.t.Context(), &pb.CreateTaskRequest{Spec: s}); err != nil {
 		p.t.Fatal(err)
 	}
 	token, err := op.CreateToken(p.t.Context(), &pb.CreateTokenRequest{Uses: uint32(n), ExpiresMs: 60_000})
@@ -290,28 +292,45 @@ func (d *device) live(ctx context.Context, receipts chan<- *walk) {
 
 // TestKillInEveryPhase kills the coordinator at the record of each phase of a round.
 // Nothing committed is lost, nothing else counts, and the devices, which nobody
-// touches, bring the next round to its end.
+// touches, bring the next round to its end: on the same checkpoint while none of them
+// may have revealed, otherwise on one that is held in its place.
 func TestKillInEveryPhase(t *testing.T) {
 	for _, phase := range []struct {
 		message   string
+		devices   int
 		committed uint64
+		spent     bool // the checkpoint that the round began from
 	}{
-		{"device checked in", 0}, {"cohort formed", 0}, {"advertise closed", 0}, {"share closed", 0}, {"submit closed", 0},
-		{"confirm closed", 0}, {"reveal closed", 0}, {"sum unmasked", 0}, {"round committed", 1},
+		{"device checked in", 3, 0, false}, {"cohort formed", 3, 0, false}, {"advertise closed", 3, 0, false}, {"share closed", 3, 0, false},
+		{"submit closed", 3, 0, false}, {"confirm closed", 3, 0, false}, {"reveal closed", 3, 0, true}, {"sum unmasked", 3, 0, true},
+		{"round committed", 3, 1, false},
+		// The first of two cohorts to come so far.
+		{"confirm closed", 6, 0, false}, {"sum unmasked", 6, 0, true}, {"round committed", 6, 1, false},
 	} {
-		t.Run(phase.message, func(t *testing.T) {
+		t.Run(fmt.Sprintf("%s of %d", phase.message, phase.devices), func(t *testing.T) {
 			t.Parallel()
 			p := newProcess(t)
 			p.start(phase.message)
-			devices := p.populate(3)
+			devices := p.populate(phase.devices)
 			receipts := make(chan *walk)
 			for _, d := range devices {
 				go d.live(p.ctx, receipts)
 			}
 			p.wait()
 			before, _ := p.stored()
-			if before.RoundsDone != phase.committed {
-				t.Errorf("%d rounds are committed, want %d", before.RoundsDone, phase.committed)
+			if before.RoundsDone != phase.committed || before.Revealing != phase.spent {
+				t.Errorf("%d rounds are committed and the checkpoint is spent: %v; want %d and %v", before.RoundsDone, before.Revealing, phase.committed, phase.spent)
+			}
+			following := before.Round + 1
+			if phase.spent { // and once more when the held checkpoint is there
+				following++
+				p.start("checkpoint held")
+				p.wait()
+				after, attempts := p.stored()
+				if after.Revealing || after.Checkpoint == before.Checkpoint || len(attempts) != 1 || attempts[0].Round != before.Round+1 || attempts[0].Survivors != 0 {
+					t.Errorf("task %+v, records %+v; want the held checkpoint", after, attempts)
+				}
+				before.Checkpoint = after.Checkpoint
 			}
 			p.start("")
 			for next := 0; next < 3; {
@@ -322,7 +341,7 @@ func TestKillInEveryPhase(t *testing.T) {
 						t.Error("the attempt that was cut short got a receipt")
 					case first && !bytes.Equal(k.receipt.GetCheckpointSha256(), before.Checkpoint[:]):
 						t.Errorf("the receipt of the first round names %x, committed was %x", k.receipt.GetCheckpointSha256(), before.Checkpoint)
-					case k.at.GetRound() == before.Round+1 && !bytes.Equal(k.plan.GetCheckpointSha256(), before.Checkpoint[:]):
+					case k.at.GetRound() == following && !bytes.Equal(k.plan.GetCheckpointSha256(), before.Checkpoint[:]):
 						t.Error("the next round did not begin from the committed checkpoint")
 					case !first:
 						next++
@@ -342,7 +361,8 @@ func TestKillInEveryPhase(t *testing.T) {
 
 // TestKillAtAnyMoment kills the coordinator again and again while rounds run, at
 // records that a seed chooses, and holds that every receipt that a device got names
-// a checkpoint that was committed.
+// a checkpoint that was committed. The devices hold that they are never asked to reveal
+// twice on one checkpoint.
 func TestKillAtAnyMoment(t *testing.T) {
 	const seed, kills = 11, 8
 	source := rand.New(rand.NewPCG(seed, 5))
@@ -360,7 +380,7 @@ func TestKillAtAnyMoment(t *testing.T) {
 		}
 		task, attempts := p.stored()
 		committed := map[uint64][]byte{}
-		for _, a := range attempts {
+		for _, a := range attempts { // those of held checkpoints, too
 			if a.Aborted == "" {
 				committed[a.Round] = a.Checkpoint[:]
 			}

@@ -168,6 +168,7 @@ type device struct {
 
 	checkedIn  *secagg.CheckedIn // serves one attempt
 	commitment [32]byte
+	revealed   map[string]string // by checkpoint: the attempt for which it did
 }
 
 // join enrols a new device with a new token.
@@ -263,6 +264,7 @@ type walk struct {
 	committed []byte
 	plan      *pb.Plan
 	at        *pb.RoundStep
+	roster    []byte
 	deal      func(shares []byte) []byte // where set, changes what the device deals
 
 	advertised *secagg.Advertised
@@ -287,7 +289,8 @@ func (k *walk) advertise(ctx context.Context) (err error) {
 		return err
 	}
 	var message []byte
-	if k.shared, message, err = k.advertised.Share(reply.GetRoster(), rand.Reader); err != nil {
+	k.roster = reply.GetRoster()
+	if k.shared, message, err = k.advertised.Share(k.roster, rand.Reader); err != nil {
 		return err
 	}
 	if k.deal != nil {
@@ -395,6 +398,15 @@ func (k *walk) agree(ctx context.Context) error {
 }
 
 func (k *walk) finish(ctx context.Context) (err error) {
+	// Two sums on one checkpoint would differ by somebody's update.
+	checkpoint, at := string(k.plan.GetCheckpointSha256()), k.at.String()
+	if before := k.revealed[checkpoint]; before != "" && before != at {
+		k.t.Errorf("device %s is asked to reveal for %s, and was for %s on the same checkpoint", short(k.id), at, before)
+	}
+	if k.revealed == nil {
+		k.revealed = make(map[string]string)
+	}
+	k.revealed[checkpoint] = at
 	k.receipt, err = k.rounds.Reveal(ctx, k.reveal)
 	return err
 }
