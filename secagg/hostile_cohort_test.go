@@ -97,37 +97,40 @@ func TestForkedRoster(t *testing.T) {
 	}
 	// A hostile one hands it on, cut to the form that the recipient expects.
 	theirs := r.devices[0].shared.session
-	recipient := r.devices[3]
-	s := recipient.shared.session
 	m, err := theirs.decodeDealing(r.devices[0].shares, 0)
 	r.must(err)
-	in := &inbox{setOf(n, 0), make([]*inboxEntry, n-1)}
+	in := r.inboxFrom(3, []int{3, 4, 5, 6})
+	s := r.devices[3].shared.session
 	q := *m.parcels[theirs.graph.slot(0, 3)]
 	if s.graph.encapsulates(0, 3) && q.ciphertext == nil {
 		q.ciphertext = make([]byte, s.params.Keys.sizes().ciphertext)
 	}
+	in.sharers.set(0)
 	in.entries[0] = &inboxEntry{dealing: *m, parcel: &q, path: theirs.leaves(0, m).path(theirs.graph.slot(0, 3))}
-	_, _, err = recipient.shared.again().Open(in.encode(s, 3))
+	_, _, err = r.devices[3].shared.again().Open(in.encode(s, 3))
 	wantRefusal(t, err, ErrForged, r.id(0))
 	// One that keeps the two groups apart has neither mask anything.
-	for _, group := range [][]int{fork, {3, 4, 5}} {
+	for _, group := range [][]int{fork, {3, 4, 5, 6}} {
 		for _, i := range group {
-			s, shared := r.devices[i].shared.session, newBitmap(len(r.devices[i].shared.session.members))
-			in := &inbox{shared, make([]*inboxEntry, s.graph.k)}
-			for _, j := range group {
-				in.sharers.set(j)
-				if j == i {
-					continue
-				}
-				m, err := s.decodeDealing(r.devices[j].shares, j)
-				r.must(err)
-				slot := s.graph.slot(j, i)
-				in.entries[s.graph.slot(i, j)] = &inboxEntry{dealing: *m, parcel: m.parcels[slot], path: s.leaves(j, m).path(slot)}
-			}
-			_, _, err := r.devices[i].shared.again().Open(in.encode(s, i))
+			_, _, err := r.devices[i].shared.again().Open(r.inboxFrom(i, group).encode(r.devices[i].shared.session, i))
 			wantRefusal(t, err, ErrTooFew, nil)
 		}
 	}
+}
+
+// inboxFrom is an inbox with what these members have dealt for the same roster as the
+// recipient's.
+func (r *rig) inboxFrom(to int, group []int) *inbox {
+	r.t.Helper()
+	s := r.devices[to].shared.session
+	in := &inbox{setOf(len(s.members), group...), make([]*inboxEntry, s.graph.k)}
+	for _, from := range without(group, to) {
+		m, err := s.decodeDealing(r.devices[from].shares, from)
+		r.must(err)
+		slot := s.graph.slot(from, to)
+		in.entries[s.graph.slot(to, from)] = &inboxEntry{dealing: *m, parcel: m.parcels[slot], path: s.leaves(from, m).path(slot)}
+	}
+	return in
 }
 
 // TestGroundCohort shows a device of a round of three cohorts a cohort that was not
