@@ -73,6 +73,7 @@ type vectorRun struct {
 	devices []*testDevice // ascending by id
 	random  []*recorder
 	adverts *Adverts
+	ran     []*cohortRun
 	out     *attemptVectors
 
 	// hook, where set, is called right before a device reads a message (with the cohort
@@ -138,7 +139,8 @@ func (v *vectorRun) run() {
 	}
 	v.checkIn()
 	total := make([]uint32, p.Length)
-	for _, c := range v.advertise() {
+	v.ran = v.advertise()
+	for _, c := range v.ran {
 		c.share()
 		c.submit()
 		c.confirm()

@@ -1,0 +1,209 @@
+package secagg
+
+import (
+	"bytes"
+	"slices"
+)
+
+// hybrid makes bad keys and ciphertexts.
+func (k *badBook) hybrid() {
+	m := k.m
+	switch {
+	case m.step == stepAdvert && !m.after:
+		k.hybridAdverts()
+	case m.step == stepShares && !m.after:
+		k.hybridShares()
+	case m.step == stepInbox:
+		k.hybridInboxes()
+	}
+}
+
+func (k *badBook) hybridAdverts() {
+	v := k.m.run
+	d, ctx0 := v.devices[k.m.place], v.params.context()
+	with := func(change func(a *advert)) []byte {
+		a := decodeAdvert(v.keys, bytes.Clone(d.advert[headerSize:]))
+		change(a)
+		copy(a.signature[:], d.signer.sign(a.signed(&ctx0, &v.adverts.root)))
+		return a.append(message(kindAdvert, 0))
+	}
+	for _, bad := range badKeys {
+		k.add("a mask key whose X25519 part is one "+bad.Why, "bad-key", "the last 32 bytes of an X-Wing key are an X25519 key", with(func(a *advert) {
+			copy(a.mask[len(a.mask)-32:], bad.Bytes)
+		}))
+	}
+	k.add("a channel key with a coefficient of 4095", "bad-key", "coefficients of an ML-KEM key are below 3329", with(func(a *advert) {
+		copy(a.channel, []byte{0xff, 0xff, 0xff})
+	}))
+}
+
+// hybridShares spoils the ciphertext that the last member encapsulated.
+func (k *badBook) hybridShares() {
+	c, from := k.m.cohort, k.m.place
+	s, d := c.shares.session, c.devices[k.m.place]
+	for to := range s.members {
+		if !s.graph.encapsulates(from, to) {
+			continue
+		}
+		kept := d.shares
+		c.misdeal(from, to, func(_ *session, q *parcel) { clear(q.ciphertext[len(q.ciphertext)-32:]) })
+		k.add("a ciphertext of low order", "bad-key", "the last 32 bytes of an X-Wing ciphertext are an X25519 key", d.shares)
+		d.shares = kept
+		return
+	}
+}
+
+// hybridInboxes substitutes ciphertexts in the inbox of a device that receives one.
+func (k *badBook) hybridInboxes() {
+	c, to := k.m.cohort, k.m.place
+	s := c.shares.session
+	for slot, from := range s.graph.neighbours(to) {
+		if !s.graph.encapsulates(from, to) {
+			continue
+		}
+		k.add("a substituted ciphertext", "forged", "it is not the one that its sender signed", k.inboxWith(func(in *inbox) {
+			in.entries[slot].parcel.ciphertext[5] ^= 1
+		}))
+		k.complain("a ciphertext of another seed", "reason 4: the ciphertext does not give the seed that was committed to; its hash is in the seal, too, so the seal is made for it",
+			from, func(s *session, q *parcel) {
+				plain := k.open(from, q)
+				q.ciphertext[5] ^= 1
+				k.sealInstead(from, plain)(s, q)
+			})
+		k.complain("a ciphertext that is not in the seal", "reason 1: the seal holds the hash of another ciphertext", from,
+			func(_ *session, q *parcel) { q.ciphertext[5] ^= 1 })
+	}
+}
+
+// open is what was sealed to the moment's device.
+func (k *badBook) open(from int, q *parcel) []byte {
+	s, d := k.m.cohort.shares.session, k.m.cohort.devices[k.m.place]
+	h := ciphertextHash(q.ciphertext)
+	key, err := d.shared.channel.opener()
+	k.m.run.must(err)
+	plain, err := key.open(q.sealed, s.sealedContext(from, k.m.place, &k.m.cohort.submissions.received[from].dealing.b, &h))
+	k.m.run.must(err)
+	return plain
+}
+
+// losses makes bad messages about members that vanished or were accused. Member 2 is in
+// the roster and did not share; the member at place 8 shared and sent no vector; 6 has
+// accused 0.
+func (k *badBook) losses() {
+	m, c := k.m, k.m.cohort
+	switch {
+	case m.step == stepSurvivors && m.place == 1:
+		s := c.shares.session
+		alive := slices.Clone(c.confirms.cohort.survivors)
+		alive.set(2)
+		k.add("one who did not share", "refused", "the device was told that place 2 had not shared", (&shown{alive: alive}).encode())
+		if sharers := c.submissions.shared; sharers.has(2) || s.graph.slot(1, 2) < 0 {
+			c.t.Fatal("place 2 was to be a neighbour of place 1 that did not share")
+		}
+	case m.step == stepQuorum && m.place == 0:
+		alive := slices.Clone(c.confirms.cohort.survivors)
+		alive.set(8)
+		signers, signatures := newBitmap(len(c.devices)), make(map[int][]byte)
+		for p := range 8 {
+			if c.devices[p].done != nil {
+				signers.set(p)
+				signatures[p] = c.devices[p].signer.sign(c.shares.session.confirmSigned(c.submissions.shared, alive))
+			}
+		}
+		for p := 9; signers.count() < c.out.Quorum; p++ {
+			signers.set(p)
+			signatures[p] = c.devices[p].signer.sign(c.shares.session.confirmSigned(c.submissions.shared, alive))
+		}
+		k.add("forked survivors", "forged", "all signed a set with place 8 in it, which this device was shown without", encodeQuorum(signers, signatures))
+	case m.step == stepReveal && !m.after:
+		good := c.devices[m.place].reveal
+		k.add("another seed", "mismatch", "it is not the seed that was committed to", k.withSeed(good, func(seed []byte) { seed[0] ^= 1 }))
+	}
+}
+
+// withSeed changes the seed of the mask in common with the member at place 8 in a reveal.
+func (k *badBook) withSeed(good []byte, change func(seed []byte)) []byte {
+	c := k.m.cohort
+	b, at := bytes.Clone(good), headerSize+32
+	for _, j := range c.reveals.holding(k.m.place) {
+		at += scalarSize
+		if !c.reveals.cohort.survivors.has(j) {
+			change(b[at : at+32])
+			at += 32
+		}
+	}
+	return b
+}
+
+// sparse makes bad pledges, and survivors that are parted.
+func (k *badBook) sparse() {
+	m, c := k.m, k.m.cohort
+	switch {
+	case m.step == stepComplaint:
+		s, d := c.shares.session, c.devices[m.place]
+		told := slices.Clone(c.submissions.shared)
+		told[0] &^= 1
+		other := &complaint{pledge: d.signer.sign(s.pledgeSigned(m.place, told))}
+		k.add("a pledge under other sharers", "forged", "the member was told that place 0 had not shared", other.encode())
+		k.add("no pledge", "malformed", "on a sparse graph a pledge comes first", (&complaint{}).encode())
+		stranger := slices.IndexFunc(s.members, func(x member) bool {
+			place, _ := s.place(x.id)
+			return place != m.place && s.graph.slot(m.place, place) < 0
+		})
+		a := accusation{place: stranger, reason: unopened}
+		copy(a.signature[:], d.signer.sign(s.complaintSigned(m.place, stranger, unopened)))
+		good, err := s.decodeComplaint(d.complaint)
+		c.must(err)
+		k.add("about one who is no neighbour", "malformed", "the accused dealt nothing to it", (&complaint{good.pledge, []accusation{a}}).encode())
+	case m.step == stepSurvivors && m.place == 0:
+		k.sparseSurvivors()
+	}
+}
+
+func (k *badBook) sparseSurvivors() {
+	c := k.m.cohort
+	s := c.shares.session
+	good, err := s.decodeSurvivors(bytes.Clone(c.devices[0].survivors), 0)
+	c.must(err)
+	pruned := slices.Clone(c.submissions.shared)
+	by := s.beside(0, good.alive)[0]
+	pruned[0] &^= 1
+	pledges := slices.Clone(good.pledges)
+	pledges[0] = c.devices[by].signer.sign(s.pledgeSigned(by, pruned))
+	k.add("pruned edges", "forged", "a neighbour was told that this device had not shared, and so does not mask with it",
+		(&shown{good.alive, pledges, nil}).encode())
+	k.add("exchanged pledges", "forged", "a pledge is another neighbour's",
+		(&shown{good.alive, append([][]byte{good.pledges[1], good.pledges[0]}, good.pledges[2:]...), nil}).encode())
+	k.add("no pledges", "malformed", "there is one of each surviving neighbour", (&shown{alive: good.alive}).encode())
+	// Two runs of k/2 places, away from the device, without a survivor.
+	alive := slices.Clone(good.alive)
+	for d := range s.graph.k / 2 {
+		for _, ahead := range []int{20, 60} {
+			place := s.graph.order[(s.graph.position[0]+ahead+d)%s.graph.n]
+			alive[place/8] &^= 1 << (place % 8)
+		}
+	}
+	k.add("two parts", "too-few", "nobody in two runs of k/2 places of the circle survived: there would be two sums", (&shown{alive, good.pledges, nil}).encode())
+}
+
+// cohorts makes rosters of a cohort that was not drawn.
+func (k *badBook) cohorts() {
+	m := k.m
+	if m.step != stepRoster || m.place != 0 || m.cohort.out.Cohort != 0 {
+		return
+	}
+	c := m.cohort
+	good := c.devices[0].roster
+	k.shapes(good)
+	k.add("another lot", "forged", "the root of the nonces shown is one without the device's own", k.rosterTo(0, func(r *roster, _ []*advert) { r.opened[0] ^= 1 }))
+	k.add("a member of another cohort", "forged", "the member was drawn into the other cohort", k.rosterTo(0, func(r *roster, adverts []*advert) {
+		other, gone := c.ran[1].devices[0], c.checkIn[1]
+		place, _ := c.adverts.place(other.id)
+		r.present.set(place)
+		r.present[gone/8] &^= 1 << (gone % 8)
+		r.members = slices.Delete(r.members, 1, 2)
+		a := decodeAdvert(c.keys, other.advert[headerSize:])
+		at, _ := slices.BinarySearchFunc(r.members, other.id, func(m member, id ID) int { return compareIDs(m.id, id) })
+		r.members = slices.Insert(r.members, at, a.member())
+	}))
+}
