@@ -168,10 +168,18 @@ func (r *rig) reseal(m *dealing, dealer, to int, plain []byte) {
 	r.t.Helper()
 	s := r.shares.session
 	q := m.parcels[s.graph.slot(dealer, to)]
-	h := ciphertextHash(q.ciphertext)
 	var err error
-	q.sealed, err = s.params.Keys.seal(s.adverts[to].channel, s.sealedContext(dealer, to, &m.b, &h), plain, stream(1, "reseal", dealer))
+	q.sealed, err = s.params.Keys.seal(s.adverts[to].channel, s.sealedContext(dealer, to, &m.b, q.hash()), plain, stream(1, "reseal", dealer))
 	r.must(err)
+}
+
+// hash is that of the ciphertext, nil where there is none.
+func (q *parcel) hash() *digest {
+	if q.ciphertext == nil {
+		return nil
+	}
+	h := ciphertextHash(q.ciphertext)
+	return &h
 }
 
 // shareAll deals for everybody, one of them badly, up to the inboxes.

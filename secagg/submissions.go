@@ -265,11 +265,17 @@ func (c *settled) accusers(s *session, survivor int) []int {
 	return list
 }
 
-// checkSeed holds a seed that a survivor reveals against the commitment to it.
+// checkSeed holds a seed that a survivor reveals against the commitment to it. Where that
+// is the survivor's own and the other end has complained of it, it can be no measure:
+// what is revealed then is the survivor's word for its own vector, which is all that it
+// could spoil with it.
 func (c *settled) checkSeed(s *session, holder, neighbour int, seed *digest) error {
 	from, to := holder, neighbour
 	if s.graph.encapsulates(neighbour, holder) {
 		from, to = neighbour, holder
+	}
+	if a := c.complain.against[holder][neighbour]; a != nil && a.reason == badPair && from == holder {
+		return nil
 	}
 	if s.commitPair(from, to, seed) != c.dealt[from].parcels[s.graph.slot(from, to)].pair {
 		return fmt.Errorf("%w: it reveals another seed than was committed to between it and device %v", ErrMismatch, s.members[neighbour].id)

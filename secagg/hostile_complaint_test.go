@@ -1,0 +1,330 @@
+package secagg
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"slices"
+	"testing"
+)
+
+// accuse is a complaint about members, true or not, that its sender signs.
+func (r *rig) accuse(accuser int, why reason, accused ...int) []byte {
+	s, c := r.shares.session, &complaint{}
+	for _, j := range accused {
+		a := accusation{place: j, reason: why}
+		copy(a.signature[:], r.devices[accuser].signer.sign(s.complaintSigned(accuser, j, why)))
+		c.accusations = append(c.accusations, a)
+	}
+	if s.sparse() {
+		c.pledge = r.devices[accuser].signer.sign(s.pledgeSigned(accuser, r.submissions.shared))
+	}
+	return c.encode()
+}
+
+// lie makes a device that has masked complain of members who dealt well to it: it takes
+// the masks in common with them off again and forgets their shares, as if it could not
+// have used them.
+func (r *rig) lie(accuser int, why reason, accused ...int) {
+	r.t.Helper()
+	s, d := r.shares.session, r.devices[accuser]
+	masks := &maskSet{}
+	for _, j := range accused {
+		slot := s.graph.slot(accuser, j)
+		masks.add(&d.done.keeping.pairs[slot], s.graph.encapsulates(accuser, j))
+		d.done.keeping.opened[slot/8] &^= 1 << (slot % 8)
+	}
+	masks.apply(d.masked, 0)
+	_, err := r.submissions.Complain(d.id, r.accuse(accuser, why, accused...))
+	r.must(err)
+	d.complaint = nil
+}
+
+// TestFalseComplaint has a member complain of neighbours that dealt well to it, up to as
+// many as the threshold bears. Each costs that pair's mask and nobody anything else,
+// though any of the accused vanishes once it has confirmed.
+func TestFalseComplaint(t *testing.T) {
+	const n, liar = 7, 2
+	for _, accused := range [][]int{{0}, {6}, {0, 6}} {
+		for _, why := range []reason{unopened, badPair} {
+			for _, gone := range [][]int{nil, {accused[0]}, {liar}} {
+				t.Run(fmt.Sprintf("of %v, %v, %v gone before Reveal", accused, why, gone), func(t *testing.T) {
+					r := toShares(t, 160, n, classical)
+					for _, i := range r.all() {
+						r.maskOne(i)
+					}
+					r.lie(liar, why, accused...)
+					for _, i := range r.all() {
+						r.must(r.submissions.Add(r.devices[i].id))
+						add(r.sum, r.devices[i].masked)
+					}
+					r.must(r.closeSubmissions(r.all()))
+					r.must(r.confirm(r.all()))
+					r.must(r.finish(without(r.all(), gone...)))
+					r.checkSum(r.all())
+				})
+			}
+		}
+	}
+}
+
+// TestSilentAccused has an accused member vanish before it confirms. The attempt cannot
+// end without the seed that it alone used, and names it; but nothing has been revealed.
+func TestSilentAccused(t *testing.T) {
+	const n, liar, accused = 7, 2, 0
+	r := toShares(t, 161, n, classical)
+	for _, i := range r.all() {
+		r.maskOne(i)
+	}
+	r.lie(liar, unopened, accused)
+	for _, i := range r.all() {
+		r.must(r.submissions.Add(r.devices[i].id))
+		add(r.sum, r.devices[i].masked)
+	}
+	r.must(r.closeSubmissions(r.all()))
+	err := r.confirm(without(r.all(), accused))
+	wantRefusal(t, err, ErrTooFew, r.id(accused))
+	if r.confirms.Ready() {
+		t.Error("ready without the seed")
+	}
+	// It comes back with a wrong seed, and then with the right one.
+	d := r.devices[accused]
+	d.confirmed, d.confirm, err = d.done.Confirm(d.survivors)
+	r.must(err)
+	wantRefusal(t, r.confirms.Add(d.id, flipped(d.confirm, -1)), ErrMismatch, &d.id)
+	wantRefusal(t, r.confirms.Add(d.id, d.confirm[:headerSize+signatureSize]), ErrMalformed, &d.id)
+	r.must(r.confirms.Add(d.id, d.confirm))
+	r.reveals, err = r.confirms.Close()
+	r.must(err)
+	r.must(r.finish(r.all()))
+	r.checkSum(r.all())
+}
+
+// TestForgedAccusation shows a device accusations that its neighbours did not make: it
+// gives no seed away for them.
+func TestForgedAccusation(t *testing.T) {
+	const n, accused = 6, 1
+	r := toShares(t, 162, n, classical)
+	r.must(r.submit(r.all()))
+	s := r.shares.session
+	signed := func(signer, accuser, about int, why reason) accusation {
+		a := accusation{place: accuser, reason: why}
+		copy(a.signature[:], r.devices[signer].signer.sign(s.complaintSigned(accuser, about, why)))
+		return a
+	}
+	elsewhere := *s
+	elsewhere.ctx1[0] ^= 1
+	old := signed(4, 4, accused, unopened)
+	copy(old.signature[:], r.devices[4].signer.sign(elsewhere.complaintSigned(4, accused, unopened)))
+	other := signed(4, 4, accused, badPair)
+	other.reason = unopened
+	for name, test := range map[string]struct {
+		kind   error
+		blamed int
+		forged accusation
+	}{
+		"nobody's":           {ErrForged, 4, accusation{place: 4, reason: unopened}},
+		"another member's":   {ErrForged, 4, signed(3, 4, accused, unopened)},
+		"about another":      {ErrForged, 4, signed(4, 4, 2, unopened)},
+		"of another attempt": {ErrForged, 4, old},
+		"another reason":     {ErrForged, 4, other},
+		"the device's own":   {ErrForged, accused, signed(accused, accused, accused, unopened)},
+		"no reason":          {ErrMalformed, -1, signed(4, 4, accused, 0)},
+		"an unknown reason":  {ErrMalformed, -1, signed(4, 4, accused, reasonsAbove)},
+		"outside the roster": {ErrMalformed, -1, accusation{place: n, reason: unopened}},
+	} {
+		v := &shown{alive: setOf(n, r.all()...), accusations: []accusation{test.forged}}
+		c, msg, err := r.devices[accused].done.again().Confirm(v.encode())
+		t.Run(name, func(t *testing.T) {
+			wantRefusal(t, err, test.kind, r.id(test.blamed))
+			if c != nil || msg != nil {
+				t.Error("a value or a seed came with the error")
+			}
+		})
+	}
+	twice := []accusation{signed(4, 4, accused, unopened), signed(4, 4, accused, unopened)}
+	_, _, err := r.devices[accused].done.again().Confirm((&shown{alive: setOf(n, r.all()...), accusations: twice}).encode())
+	wantRefusal(t, err, ErrMalformed, nil)
+	r.end(r.all())
+}
+
+// TestManyComplaints deals badly to more members than the dealer's secrets can do
+// without. Its vector is not taken, and the others finish without it.
+func TestManyComplaints(t *testing.T) {
+	const n, dealer = 7, 3 // threshold 5: three complaints leave four shares
+	r := newRigWith(t, 163, n, classical)
+	r.must(r.advertise(r.all()))
+	r.misdeal(misdeals[0], dealer, 0, 1, 5)
+	id := r.devices[dealer].id
+	for at, i := range []int{0, 1, 5, 2, 3, 4, 6} {
+		r.maskOne(i)
+		if d := r.devices[i]; d.complaint != nil {
+			_, err := r.submissions.Complain(d.id, d.complaint)
+			r.must(err)
+			if err := r.submissions.Viable(id); (err != nil) != (at == 2) {
+				t.Errorf("after %d complaints: %v", at+1, err)
+			}
+		}
+	}
+	wantRefusal(t, r.submissions.Viable(id), ErrRefused, &id)
+	wantRefusal(t, r.submissions.Admit(id), ErrRefused, &id)
+	wantRefusal(t, r.submissions.Add(id), ErrRefused, &id)
+	survivors := without(r.all(), dealer)
+	for _, i := range survivors {
+		r.must(r.submissions.Add(r.devices[i].id))
+		add(r.sum, r.devices[i].masked)
+	}
+	r.must(r.closeSubmissions(survivors))
+	r.end(survivors)
+}
+
+// TestLateComplaints has the complaints come when the dealer's vector is in the sum
+// already: the attempt ends there, before anything is revealed, and names the dealer.
+func TestLateComplaints(t *testing.T) {
+	const n, dealer = 7, 3
+	r := newRigWith(t, 164, n, classical)
+	r.must(r.advertise(r.all()))
+	r.misdeal(misdeals[0], dealer, 0, 1, 5)
+	for _, i := range []int{3, 2, 4, 6, 0, 1, 5} {
+		r.maskOne(i)
+		if d := r.devices[i]; d.complaint != nil {
+			_, err := r.submissions.Complain(d.id, d.complaint)
+			r.must(err)
+		}
+		r.must(r.submissions.Add(r.devices[i].id))
+	}
+	_, err := r.submissions.Close()
+	wantRefusal(t, err, ErrTooFew, &r.devices[dealer].id)
+	if _, err := r.submissions.Close(); !errors.Is(err, ErrSpent) {
+		t.Errorf("a second Close: %v, want ErrSpent", err)
+	}
+}
+
+// TestHostileComplaint sends the server complaints that are none; each is refused, names
+// its sender and accuses nobody.
+func TestHostileComplaint(t *testing.T) {
+	const n = 6
+	r := newRigWith(t, 165, n, classical)
+	r.must(r.advertise(r.all()))
+	r.must(r.share(without(r.all(), 5)))
+	all := without(r.all(), 5)
+	for _, i := range all {
+		r.maskOne(i)
+	}
+	good := r.accuse(0, unopened, 2)
+	for name, test := range map[string]struct {
+		kind error
+		from int
+		msg  []byte
+	}{
+		"not a member":         {ErrMember, 5, good},
+		"another member's":     {ErrForged, 1, good},
+		"forged":               {ErrForged, 0, flipped(good, -1)},
+		"another reason":       {ErrForged, 0, with(good, headerSize+4, []byte{byte(badPair)})},
+		"no reason":            {ErrMalformed, 0, r.accuse(0, 0, 2)},
+		"an unknown reason":    {ErrMalformed, 0, r.accuse(0, reasonsAbove, 2)},
+		"about itself":         {ErrMalformed, 0, r.accuse(0, unopened, 0)},
+		"about a non-sharer":   {ErrMalformed, 0, r.accuse(0, unopened, 5)},
+		"outside the roster":   {ErrMalformed, 0, with(good, headerSize+2, []byte{0, n})},
+		"about one twice":      {ErrMalformed, 0, r.accuse(0, unopened, 2, 2)},
+		"out of order":         {ErrMalformed, 0, r.accuse(0, unopened, 3, 2)},
+		"one of two is forged": {ErrForged, 0, flipped(r.accuse(0, unopened, 2, 3), -1)},
+		"short":                {ErrMalformed, 0, good[:len(good)-1]},
+		"long":                 {ErrMalformed, 0, append(bytes.Clone(good), 0)},
+		"empty":                {ErrMalformed, 0, nil},
+		"of another kind":      {ErrMalformed, 0, with(good, 0, []byte{byte(kindReveal)})},
+		"more than it holds":   {ErrMalformed, 0, with(good, headerSize, []byte{0xff, 0xff})},
+	} {
+		list, err := r.submissions.Complain(r.devices[test.from].id, test.msg)
+		t.Run(name, func(t *testing.T) { wantRefusal(t, err, test.kind, r.id(test.from)) })
+		if list != nil || len(r.submissions.complain.against) > 0 {
+			t.Fatalf("%s: somebody stands accused", name)
+		}
+	}
+	// A complaint may be sent again; another one, or one behind the vector, may not.
+	r.lie(0, unopened, 2)
+	list, err := r.submissions.Complain(r.devices[0].id, good)
+	if err != nil || list != nil {
+		t.Errorf("the same again: %v, %v", list, err)
+	}
+	_, err = r.submissions.Complain(r.devices[0].id, r.accuse(0, unopened, 2, 3))
+	wantRefusal(t, err, ErrDiffers, r.id(0))
+	r.must(r.submissions.Add(r.devices[4].id))
+	_, err = r.submissions.Complain(r.devices[4].id, r.accuse(4, unopened, 2))
+	wantRefusal(t, err, ErrDiffers, r.id(4))
+	for _, i := range all {
+		r.must(r.submissions.Add(r.devices[i].id))
+		add(r.sum, r.devices[i].masked)
+	}
+	r.must(r.closeSubmissions(all))
+	r.end(all)
+}
+
+// TestComplaintsOnASparseGraph has many members of a sparse cohort deal badly at once, to
+// neighbours on either side of them, and the ends vanish in different steps.
+func TestComplaintsOnASparseGraph(t *testing.T) {
+	t.Parallel()
+	const n = 101
+	r := newRigWith(t, 166, n, sparse)
+	r.must(r.advertise(r.all()))
+	for i, d := range r.devices {
+		kept := d.advertised.again()
+		r.shareOne(i)
+		d.advertised = kept
+	}
+	g := r.shares.session.graph
+	at := func(position int) int { return g.order[(position+n)%n] }
+	victims, accusers := map[int]int{}, map[int]int{} // by dealer: whom it deals badly to; and the reverse
+	for x, bad := range misdeals {
+		for y, ahead := range []int{1, g.k / 2, -1, -g.k / 2} {
+			if bad.forward && ahead < 0 {
+				continue
+			}
+			dealer := at(13*x + 3*y)
+			to := at(13*x + 3*y + ahead)
+			if g.encapsulates(dealer, to) != (ahead > 0) {
+				t.Fatal("the circle runs the other way")
+			}
+			victims[dealer], accusers[to] = to, dealer
+			r.devices[dealer].shares = r.redeal(dealer, func(m *dealing) { bad.change(r, m, dealer, to) })
+		}
+	}
+	for _, d := range r.devices {
+		r.must(r.shares.Add(d.id, d.shares))
+	}
+	r.must(r.closeShares(r.all()))
+	var dealers []int
+	for dealer := range victims {
+		dealers = append(dealers, dealer)
+	}
+	slices.Sort(dealers)
+	goneBeforeSubmit := []int{dealers[0], victims[dealers[4]]}
+	goneBeforeConfirm := []int{victims[dealers[8]]}
+	goneBeforeReveal := []int{dealers[12], victims[dealers[16]]}
+	for _, i := range r.all() {
+		r.maskOne(i)
+		d := r.devices[i]
+		said := d.masking.Accused()
+		dealer, complains := accusers[i]
+		if complains != (len(said) == 1) || complains && said[0].Peer != r.devices[dealer].id {
+			t.Errorf("device %d accuses %v, want %v: %d", i, said, complains, dealer)
+		}
+		_, err := r.submissions.Complain(d.id, d.complaint)
+		r.must(err)
+	}
+	survivors := without(r.all(), goneBeforeSubmit...)
+	for _, i := range survivors {
+		r.must(r.submissions.Add(r.devices[i].id))
+		add(r.sum, r.devices[i].masked)
+	}
+	r.must(r.closeSubmissions(survivors))
+	confirmed := without(survivors, goneBeforeConfirm...)
+	for _, i := range goneBeforeConfirm {
+		if _, dealsBadly := victims[i]; dealsBadly {
+			t.Fatalf("device %d is accused, too", i)
+		}
+	}
+	r.must(r.confirm(confirmed))
+	r.must(r.finish(without(confirmed, goneBeforeReveal...)))
+	r.checkSum(survivors)
+}
