@@ -3,7 +3,6 @@ package secagg
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"slices"
 	"testing"
 
@@ -294,59 +293,4 @@ func TestBothShareKinds(t *testing.T) {
 			}
 		}
 	}
-}
-
-// TestAliveAndDropped reproduces the flaw of a server that lists one device as alive and
-// as dropped and so gets both kinds of share for it. Here a set of survivors is a bit a
-// member; a server that tells two halves of the cohort different things gets shares from
-// one half at most, and they are too few for the other kind.
-func TestAliveAndDropped(t *testing.T) {
-	const n, victim = 6, 2 // threshold 4, quorum 4
-	for split := range 1 << (n - 1) {
-		r := toShares(t, 135, n, classical)
-		s := r.shares.session
-		r.must(r.submit(r.all()))
-		others := without(r.all(), victim)
-		var told [2][]int // that the victim is alive, and that it dropped
-		for at, i := range others {
-			told[split>>at&1] = append(told[split>>at&1], i)
-		}
-		var got [2]int
-		for kind, who := range told {
-			alive := setOf(n, r.all()...)
-			if kind == 1 {
-				alive = setOf(n, others...)
-			}
-			signatures := map[int][]byte{}
-			for _, i := range who {
-				d := r.devices[i]
-				var err error
-				d.confirmed, d.confirm, err = d.done.Confirm((&shown{alive: alive}).encode())
-				r.must(err)
-				signatures[i] = d.confirm[headerSize:]
-			}
-			quorum := encodeQuorum(setOf(n, who...), signatures)
-			for _, i := range who {
-				if _, err := r.devices[i].confirmed.Reveal(quorum); err == nil {
-					got[kind]++
-				} else if !errors.Is(err, ErrTooFew) {
-					t.Fatalf("split %b: device %d: %v, want ErrTooFew", split, i, err)
-				}
-			}
-		}
-		if got[0] > 0 && got[1] > 0 {
-			t.Fatalf("split %b: %d devices gave a share of the victim's b and %d one of its σ", split, got[0], got[1])
-		}
-		if fmt.Sprint(got) != fmt.Sprint([2]int{wantQuorum(len(told[0]), s.quorum), wantQuorum(len(told[1]), s.quorum)}) {
-			t.Fatalf("split %b: %v devices revealed", split, got)
-		}
-	}
-}
-
-// wantQuorum is how many of the signers reveal.
-func wantQuorum(signers, quorum int) int {
-	if signers < quorum {
-		return 0
-	}
-	return signers
 }

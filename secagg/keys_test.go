@@ -5,7 +5,6 @@ import (
 	"crypto/ed25519"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 
@@ -274,49 +273,4 @@ func TestBinding(t *testing.T) {
 	other = base
 	other.keys = []digest{{1}, {2}, {3}, {4}}
 	note("keys", &other, from, to, digest{1}, q)
-}
-
-// TestSeedsDiffer collects every seed of masks in two attempts of the same devices: each
-// has 256 bits, both ends of an edge have the same, and no two edges, directions,
-// members, attempts or rounds share one.
-func TestSeedsDiffer(t *testing.T) {
-	for _, keys := range []KeyExchange{Hybrid, Classical} {
-		seen := map[digest]string{}
-		for attempt, change := range []func(*Params){func(*Params) {}, func(p *Params) { p.Attempt++ }, func(p *Params) { p.Round++ }} {
-			// The same randomness each time: only what the attempt is about differs.
-			r := newRigWith(t, 420, 5, func(p *Params) { p.Keys = keys; change(p) })
-			r.must(r.advertise(r.all()))
-			r.must(r.share(r.all()))
-			r.must(r.submit(r.all()))
-			note := func(seed digest, what string) {
-				if other, ok := seen[seed]; ok {
-					t.Errorf("%v: %s and %s have one seed", keys, what, other)
-				}
-				seen[seed] = what
-			}
-			for i, d := range r.devices {
-				k := d.done.keeping
-				for slot, j := range k.session.graph.neighbours(i) {
-					theirs := r.devices[j].done.keeping.pairs[k.session.graph.slot(j, i)]
-					if theirs != k.pairs[slot] {
-						t.Errorf("%v: members %d and %d have two seeds", keys, i, j)
-					}
-					if i < j {
-						note(k.pairs[slot], fmt.Sprintf("attempt %d: %d and %d", attempt, i, j))
-					}
-				}
-			}
-			s := r.shares.session
-			for i := range r.devices {
-				note(selfSeed(&s.ctx1, r.rebuilt(i, shareOfB)), fmt.Sprintf("attempt %d: %d", attempt, i))
-			}
-			// A seed says who added the mask and who subtracted it.
-			h, secret := digest{1}, digest{2}
-			note(s.pairSeed(0, 1, &h, &secret), fmt.Sprintf("attempt %d: forwards", attempt))
-			note(s.pairSeed(1, 0, &h, &secret), fmt.Sprintf("attempt %d: backwards", attempt))
-		}
-		if len(seen) != 3*(10+5+2) {
-			t.Errorf("%v: %d seeds, want %d", keys, len(seen), 3*(10+5+2))
-		}
-	}
 }
