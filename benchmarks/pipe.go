@@ -22,6 +22,7 @@ const (
 	askEnrol = iota
 	askAdvertise
 	askShare
+	askVanish
 	askSubmit
 	askConfirm
 	askReveal

@@ -116,6 +116,10 @@ func (d *sumDevices) answer(f frame) ([]byte, error) {
 			device.advertised = nil
 			return msg, err
 		})
+	case askVanish:
+		device.shared.Wipe()
+		device.shared = nil
+		return nil, nil
 	case askSubmit:
 		return d.submit(int(f.device), f.payload)
 	case askConfirm:

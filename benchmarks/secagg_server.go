@@ -163,12 +163,14 @@ func (s *sumServer) advertise(adverts *secagg.Adverts) (cohorts []*secagg.Shares
 
 // cohort takes one cohort from its roster to its part of the total.
 func (s *sumServer) cohort(shares *secagg.Shares) error {
-	members := shares.Members()
 	submissions, err := s.share(shares)
 	if err != nil {
 		return fmt.Errorf("share: %w", err)
 	}
-	stay := s.stay(members)
+	stay, err := s.vanish(submissions.Members())
+	if err != nil {
+		return err
+	}
 	confirms, err := s.submit(submissions, stay)
 	if err != nil {
 		return fmt.Errorf("submit: %w", err)
@@ -184,15 +186,18 @@ func (s *sumServer) cohort(shares *secagg.Shares) error {
 	return nil
 }
 
-// stay draws who does not vanish.
-func (s *sumServer) stay(members []secagg.ID) []secagg.ID {
+// vanish draws who vanishes, has them do so and returns who stays.
+func (s *sumServer) vanish(members []secagg.ID) (stay []secagg.ID, err error) {
 	gone := int(s.settings.Drop * float64(len(members)))
-	var stay []secagg.ID
-	for _, i := range s.random.Perm(len(members))[gone:] {
-		stay = append(stay, members[i])
+	for n, i := range s.random.Perm(len(members)) {
+		if id := members[i]; n >= gone {
+			stay = append(stay, id)
+		} else if _, err := s.pipe.ask(askVanish, s.device[id], nil, nil); err != nil {
+			return nil, err
+		}
 	}
 	slices.SortFunc(stay, func(a, b secagg.ID) int { return slices.Compare(a[:], b[:]) })
-	return stay
+	return stay, nil
 }
 
 func (s *sumServer) share(shares *secagg.Shares) (submissions *secagg.Submissions, err error) {
