@@ -27,8 +27,9 @@ type attempt struct {
 	split    time.Time                              // when the cohorts were
 	opened   map[int]time.Time                      // when each cohort's current step was, from Submit on
 	held     map[round.Step]map[secagg.ID]*stepCall // calls that wait for their step to close
-	uploads  map[secagg.ID]*upload
-	size     int // of a packed vector in bytes
+	uploads  map[secagg.ID]*upload                  // vectors that are not complete
+	added    map[secagg.ID][sha256.Size]byte        // those that are in a sum, by their hash
+	size     int                                    // of a packed vector in bytes
 	sums     *sums
 	done     bool   // every cohort has ended, and the total is being committed
 	revealed bool   // members were told to reveal: the checkpoint is spent
@@ -113,7 +114,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	cohorts, _ := machine.Cohorts()
 	return &attempt{
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
-		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload),
+		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
 		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, cohorts),
 	}, nil
 }
@@ -337,7 +338,7 @@ func (t *task) abort(now time.Time, reason string) {
 	r.failAll(status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", record.Round, record.Attempt, reason))
 	r.sums.giveUp()
 	t.memory.give(r.dropUploads())
-	r.round, r.uploads, r.sums = nil, nil, nil
+	r.round, r.uploads, r.added, r.sums = nil, nil, nil, nil
 	t.running, t.last = nil, r
 	if r.revealed || t.attempt >= MaxAttempts {
 		t.log.Warn("round left", "round", t.round, "attempt", t.attempt, "reason", reason)

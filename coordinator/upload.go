@@ -39,10 +39,9 @@ func (b *budget) give(n int) { b.used.Add(-int64(n)) }
 // upload is one device's masked vector on its way in. Its task's goroutine owns it.
 type upload struct {
 	sum     [sha256.Size]byte // of the whole vector, as its sender says
-	buffer  []byte            // nil once the vector is in the sum
-	got     []bool            // by chunk
+	buffer  []byte
+	got     []bool // by chunk
 	missing int
-	added   bool // the vector is in the sum
 }
 
 func newUpload(sum []byte, size int) *upload {
@@ -107,18 +106,22 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 		t.expel(now, c, fmt.Errorf("round: %w: %s", round.ErrMalformed, status.Convert(err).Message()))
 		return
 	}
+	sum, added := r.added[c.from]
 	u := r.uploads[c.from]
-	if u == nil {
+	if !added && u == nil {
 		var err error
 		if u, err = t.openUpload(c.from, request.GetSha256()); err != nil {
 			c.done <- reply{err: err}
 			return
 		}
 	}
+	if !added {
+		sum = u.sum
+	}
 	switch {
-	case !bytes.Equal(u.sum[:], request.GetSha256()):
+	case !bytes.Equal(sum[:], request.GetSha256()):
 		t.expel(now, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
-	case u.added:
+	case added:
 		t.acknowledge(c, request)
 	case u.put(request.GetIndex(), request.GetData()):
 		go func() {
@@ -151,7 +154,7 @@ func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
 	}
 	if !t.memory.take(r.size) {
 		for id, u := range r.uploads { // those who left do not keep others out
-			if !u.added && !t.presence.connected(id) {
+			if !t.presence.connected(id) {
 				t.memory.give(len(u.buffer))
 				delete(r.uploads, id)
 			}
@@ -170,9 +173,6 @@ func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
 func (t *task) sweepUploads() {
 	r := t.running
 	for id, u := range r.uploads {
-		if u.added {
-			continue
-		}
 		err := r.round.Admit(id, round.Submit)
 		if err == nil {
 			continue
@@ -186,14 +186,12 @@ func (t *task) sweepUploads() {
 	}
 }
 
-// dropUploads forgets vectors that are not in a sum and returns their bytes.
+// dropUploads forgets incomplete vectors and returns their bytes.
 func (r *attempt) dropUploads() (freed int) {
-	for id, u := range r.uploads {
-		if !u.added {
-			freed += len(u.buffer)
-			delete(r.uploads, id)
-		}
+	for _, u := range r.uploads {
+		freed += len(u.buffer)
 	}
+	clear(r.uploads)
 	return freed
 }
 
@@ -229,15 +227,18 @@ func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upl
 	}
 	effects, err := r.round.Receive(now, c.from, round.Submit, u.buffer)
 	t.memory.give(len(u.buffer))
-	u.buffer, u.added = nil, true
-	if err != nil {
-		delete(r.uploads, c.from)
+	delete(r.uploads, c.from)
+	last := request.GetIndex() == request.GetChunks()-1
+	switch {
+	case err != nil:
 		err = t.refuse(round.Submit, err)
 		c.done <- reply{err: err}
 		r.answer(round.Submit, c.from, reply{err: err})
-	} else if last := request.GetIndex() == request.GetChunks()-1; last && r.held[round.Submit][c.from] != nil {
+	case last && r.held[round.Submit][c.from] != nil:
+		r.added[c.from] = u.sum
 		c.done <- reply{err: errReplaced} // its device has called again while the vector was hashed
-	} else {
+	default:
+		r.added[c.from] = u.sum
 		t.acknowledge(c, request)
 	}
 	t.apply(now, effects)

@@ -877,8 +877,11 @@ func (x *SecureAggregation) GetKeys() KeyExchange {
 
 // RoundStep names the attempt that a message belongs to. A message for an
 // attempt or a step that is not running is refused with FAILED_PRECONDITION, for
-// an attempt that was given up with ABORTED, from a device outside the cohort
-// with PERMISSION_DENIED, and a malformed one with INVALID_ARGUMENT.
+// an attempt or a cohort that was given up with ABORTED, from a device outside the
+// cohort with PERMISSION_DENIED, and a malformed one with INVALID_ARGUMENT. A
+// message that is malformed, or differs from the one accepted before (ABORTED),
+// costs its sender its place in the attempt: what it sends after that is refused
+// with FAILED_PRECONDITION.
 type RoundStep struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Plan.task.

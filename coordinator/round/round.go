@@ -180,17 +180,20 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 	if step < 0 || step >= steps {
 		return effects, fmt.Errorf("round: %v: %w: there is no such step", step, ErrMalformed)
 	}
-	hash := sha256.Sum256(payload)
-	if before := m.sent[step]; before != nil {
-		if *before != hash {
-			return append(effects, r.Expel(now, from, step, ErrDiffers)...),
-				fmt.Errorf("round: %v of device %s: %w; only the same bytes may be sent again", step, from, ErrDiffers)
+	before := m.sent[step]
+	if before == nil { // what is not due is not even hashed
+		if err := r.admit(m, step); err != nil {
+			return effects, err
 		}
+	}
+	hash := sha256.Sum256(payload)
+	if before != nil && *before != hash {
+		return append(effects, r.Expel(now, from, step, ErrDiffers)...),
+			fmt.Errorf("round: %v of device %s: %w; only the same bytes may be sent again", step, from, ErrDiffers)
+	}
+	if before != nil {
 		reply, err := r.again(m, step)
 		return append(effects, reply...), err
-	}
-	if err := r.admit(m, step); err != nil {
-		return effects, err
 	}
 	if c := m.cohort; c != nil && c.step == steps {
 		return effects, nil // the sum is complete without this reveal
