@@ -83,12 +83,14 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 	return result, nil
 }
 
-// takeUp adopts a task's new checkpoint, once it has been found in the task's log.
+// takeUp adopts a task's checkpoint, if it is another, once it has been found in the
+// task's log.
 func (c *Client) takeUp(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) error {
-	if m := c.model.Load(); m == nil || m.sum != sum {
-		if err := c.verifyCheckpoint(ctx, t, task, sum); err != nil {
-			return err
-		}
+	if m := c.model.Load(); m != nil && m.sum == sum {
+		return nil
+	}
+	if err := c.verifyCheckpoint(ctx, t, task, sum); err != nil {
+		return err
 	}
 	_, err := c.adopt(ctx, t, sum, size)
 	return err

@@ -1,6 +1,7 @@
 package simulate
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
 	"crypto/rand"
@@ -22,26 +23,48 @@ type device struct {
 }
 
 // id is the device's identity under the simulation's CA, made when first asked for.
-// Keys never come from the seed.
-func (d *device) id(ca ed25519.PrivateKey) (secagg.ID, error) {
+func (r *run) id(d *device) secagg.ID {
 	if d.signer.Key == nil {
-		public, key, err := ed25519.GenerateKey(rand.Reader)
-		if err != nil {
-			return secagg.ID{}, err
-		}
-		d.signer = secagg.Signer{Key: key, Credential: secagg.Certify(ca, public)}
+		seed := derive(r.Seed, "identity", uint64(d.number))
+		key := ed25519.NewKeyFromSeed(seed[:])
+		d.signer = secagg.Signer{Key: key, Credential: secagg.Certify(r.ca, key.Public().(ed25519.PublicKey))}
 	}
-	return secagg.DeviceID(d.signer.Key.Public().(ed25519.PublicKey)), nil
+	return secagg.DeviceID(d.signer.Key.Public().(ed25519.PublicKey))
 }
 
-// participant is the client's own code for a round, fed from memory. What it draws
-// for training and rounding is H(seed, round, device); its keys are fresh.
+// checkedIn is what the members of an attempt check in with, in their order.
+type checkedIn struct {
+	ids         []secagg.ID
+	nonces      []*secagg.CheckedIn
+	commitments map[secagg.ID][32]byte
+}
+
+// checkIn lets the members of an attempt check in.
+func (r *run) checkIn(plan *pb.Plan, members []member) (*checkedIn, error) {
+	all := &checkedIn{commitments: make(map[secagg.ID][32]byte, len(members))}
+	for _, m := range members {
+		seed := derive(r.Seed, "nonce", plan.Round, uint64(plan.Attempt), uint64(m.device))
+		nonce, commitment, err := secagg.CheckIn(bytes.NewReader(seed[:]))
+		if err != nil {
+			return nil, err
+		}
+		id := r.id(r.devices[m.device])
+		all.ids, all.nonces = append(all.ids, id), append(all.nonces, nonce)
+		all.commitments[id] = commitment
+	}
+	return all, nil
+}
+
+// participant is the client's own code for a round, fed from memory. What it draws for
+// training and rounding is H(seed, round, device). Its identity and nonce come from the
+// seed, too, since the lot that splits a round into cohorts is drawn from them; the keys
+// under which it masks are fresh.
 func (r *run) participant(ctx context.Context, d *device) *client.Participant {
 	return &client.Participant{
-		Signer:       d.signer,
-		CA:           r.ca.Public().(ed25519.PublicKey),
-		MinSurvivors: r.MinSurvivors,
-		Examples:     func(*model.Manifest) ([]model.Example, error) { return d.examples, nil },
+		Signer:   d.signer,
+		CA:       r.ca.Public().(ed25519.PublicKey),
+		Bounds:   client.Bounds{MinSurvivors: r.MinSurvivors, AllowClassical: true},
+		Examples: func(*model.Manifest) ([]model.Example, error) { return d.examples, nil },
 		Train: func(params []float32, _ model.Layout, own []model.Example, s model.Training, seed uint64) error {
 			return r.trainers.run(ctx, params, own, s, seed)
 		},

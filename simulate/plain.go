@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"context"
+	"sync"
 
 	"golang.org/x/sync/errgroup"
 
@@ -9,37 +10,46 @@ import (
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
-// plain sums the survivors' vectors in clear, by the same schedule, codec and
+// plain sums the survivors' vectors in clear, by the same schedule, cohorts, codec and
 // retry rule as secure. It returns nil when too few are left.
-func (r *run) plain(ctx context.Context, plan *pb.Plan, _ []byte, members []member) (*total, error) {
-	if !survives(members, r.MinSurvivors) {
-		return nil, nil
-	}
-	var survivors []*device
-	for _, m := range members {
-		if m.vanish == Stays || m.vanish == AfterSubmit {
-			survivors = append(survivors, r.devices[m.device])
-		}
-	}
-	vectors := make([][]uint32, len(survivors))
-	group, ctx := errgroup.WithContext(ctx)
-	for i, d := range survivors {
-		group.Go(func() error {
-			var err error
-			vectors[i], err = r.participant(ctx, d).Update(plan, r.checkpoint)
-			return err
-		})
-	}
-	if err := group.Wait(); err != nil {
+func (r *run) plain(ctx context.Context, plan *pb.Plan, raw []byte, members []member) (*total, error) {
+	cohorts, err := r.outcome(plan, raw, members)
+	if cohorts == nil || err != nil {
 		return nil, err
 	}
-	words := make([]uint32, plan.SecureAggregation.Length)
-	for _, vector := range vectors {
-		for i, w := range vector {
-			words[i] += w
+	t := &total{words: make([]int64, plan.SecureAggregation.Length)}
+	bits := int(plan.Codec.RingBits)
+	for _, in := range cohorts {
+		sum, err := r.clear(ctx, plan, in)
+		if err != nil {
+			return nil, err
 		}
+		aggregation.Lift(t.words, sum, bits)
+		t.cohorts, t.survivors = t.cohorts+1, t.survivors+len(in)
 	}
-	packed := aggregation.PackedSize(len(words), int(plan.Codec.RingBits))
-	t := &total{words: words, survivors: len(survivors), bytesUp: int64(len(survivors)) * int64(packed)}
+	t.bytesUp = int64(t.survivors) * int64(aggregation.PackedSize(len(t.words), bits))
 	return t, r.step(plan, t)
+}
+
+// clear is the sum of a cohort's vectors.
+func (r *run) clear(ctx context.Context, plan *pb.Plan, survivors []member) ([]uint32, error) {
+	var mu sync.Mutex
+	sum := make([]uint32, plan.SecureAggregation.Length)
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(cap(r.working))
+	for _, m := range survivors {
+		group.Go(func() error {
+			vector, err := r.participant(ctx, r.devices[m.device]).Update(plan, r.checkpoint)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for i, w := range vector {
+				sum[i] += w
+			}
+			return nil
+		})
+	}
+	return sum, group.Wait()
 }

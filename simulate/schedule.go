@@ -4,8 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"math/rand/v2"
-
-	"github.com/discreet-fl/discreet/secagg"
 )
 
 // Vanish is the place in a round at which a device leaves for good.
@@ -19,7 +17,11 @@ const (
 	AfterAdvertise
 	AfterShare
 	AfterSubmit
+	AfterConfirm
 )
+
+// places is how many places there are to vanish at.
+const places = int(AfterConfirm)
 
 // member is one selected device of an attempt and what will become of it.
 type member struct {
@@ -36,33 +38,21 @@ type schedule struct {
 	drop              float64
 }
 
-// cohort returns the members of one attempt: perRound devices drawn without
-// repetition, each of which vanishes with probability drop at a step drawn
-// uniformly.
-func (s schedule) cohort(round uint64, attempt uint32) []member {
+// members returns those of one attempt: perRound devices drawn without repetition,
+// each of which vanishes with probability drop at a place drawn uniformly.
+func (s schedule) members(round uint64, attempt uint32) []member {
 	draw := stream(s.seed, "cohort", round, uint64(attempt))
 	members := make([]member, s.perRound)
 	for i, device := range draw.Perm(s.devices)[:s.perRound] {
 		members[i].device = device
 		if draw.Float64() < s.drop {
-			members[i].vanish = BeforeAdvertise + Vanish(draw.IntN(4))
+			members[i].vanish = BeforeAdvertise + Vanish(draw.IntN(places))
 		}
 	}
 	return members
 }
 
-// survives tells what the protocol makes of a cohort, by its thresholds alone: the
-// roster is who advertised; at least the threshold of it must share, submit and
-// reveal, and no fewer than minSurvivors may stand in the sum.
-func survives(members []member, minSurvivors int) bool {
-	lost := dropsOf(members)
-	roster := len(members) - lost.BeforeAdvertise
-	survivors := roster - lost.AfterAdvertise - lost.AfterShare
-	revealers := survivors - lost.AfterSubmit
-	return survivors >= minSurvivors && revealers >= secagg.Threshold(roster)
-}
-
-// dropsOf counts a cohort's vanishings by step.
+// dropsOf counts vanishings by place.
 func dropsOf(members []member) Drops {
 	var d Drops
 	for _, m := range members {
@@ -75,6 +65,8 @@ func dropsOf(members []member) Drops {
 			d.AfterShare++
 		case AfterSubmit:
 			d.AfterSubmit++
+		case AfterConfirm:
+			d.AfterConfirm++
 		}
 	}
 	return d

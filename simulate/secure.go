@@ -1,26 +1,25 @@
 package simulate
 
 import (
+	"bytes"
 	"context"
 	"crypto/ed25519"
-	"crypto/sha256"
 	"errors"
+	"fmt"
 	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
-
-// errVanished ends a device's part where the schedule says so.
-var errVanished = status.Error(codes.Aborted, "the device vanished")
 
 // secure runs one attempt under masks: every member's straight line in a goroutine
 // of its own, and the coordinator's round fed by this one. It returns nil when the
@@ -28,68 +27,83 @@ var errVanished = status.Error(codes.Aborted, "the device vanished")
 func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []member) (*total, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	a := &attempt{run: r, plan: plan, messages: make(chan message), waiting: map[secagg.ID]chan answer{}}
-	var ids []secagg.ID
-	for _, m := range members {
-		id, err := r.devices[m.device].id(r.ca)
-		if err != nil {
-			return nil, err
-		}
-		ids = append(ids, id)
-	}
-	var err error
-	ca := r.ca.Public().(ed25519.PublicKey)
-	a.round, err = round.New(a.now, coordinator.RoundConfig(plan, raw, ca, ids, time.Minute))
+	in, err := r.checkIn(plan, members)
 	if err != nil {
 		return nil, err
 	}
-	links := make([]*direct, len(members))
+	a := &attempt{
+		run: r, plan: plan, events: make(chan message), waiting: make(map[secagg.ID]chan answer),
+		devices: len(members), busy: len(members), sum: &total{words: make([]int64, plan.SecureAggregation.Length)},
+	}
+	config := coordinator.RoundConfig(plan, raw, r.ca.Public().(ed25519.PublicKey), in.commitments, time.Minute)
+	if a.round, err = round.New(a.now, config); err != nil {
+		return nil, err
+	}
+	links := make(map[secagg.ID]*direct)
 	devices, within := errgroup.WithContext(ctx)
 	for i, m := range members {
-		links[i] = &direct{attempt: a, member: m, id: ids[i]}
-		devices.Go(func() error {
-			_, err := r.participant(within, r.devices[m.device]).TakePart(within, links[i], raw, r.encoded)
-			if status.Code(err) == codes.Aborted {
-				return nil // vanished, or the round was aborted
-			}
-			return err
-		})
+		place := &client.Place{CheckedIn: in.nonces[i], Plan: raw}
+		if place.Committed, err = a.round.Committed(in.ids[i]); err != nil {
+			return nil, err
+		}
+		link := &direct{attempt: a, member: m, id: in.ids[i]}
+		links[link.id] = link
+		devices.Go(func() error { return a.takePart(within, link, place) })
 	}
-	sum, err := a.drive(within, members)
-	if err != nil {
+	if err := a.drive(within); err != nil {
 		cancel()
 		return nil, errors.Join(err, devices.Wait())
 	}
-	if err := devices.Wait(); err != nil || sum == nil {
+	if err := devices.Wait(); err != nil || a.aborted {
 		return nil, err
 	}
-	for _, link := range links {
-		if slices.Contains(sum.ids, link.id) {
-			sum.bytesUp += link.sent
-		}
+	for _, id := range a.sum.ids {
+		a.sum.bytesUp += links[id].sent
 	}
-	return &sum.total, nil
+	return a.sum, nil
+}
+
+// takePart is one device's part in an attempt. That it vanished, was left without
+// enough neighbours or heard that the round goes on without it is no error.
+func (a *attempt) takePart(ctx context.Context, link *direct, place *client.Place) error {
+	a.working <- struct{}{}
+	_, err := a.participant(ctx, a.run.devices[link.member.device]).TakePart(ctx, link, place, a.encoded)
+	<-a.working
+	if status.Code(err) == codes.Aborted || errors.Is(err, secagg.ErrTooFew) {
+		err = nil
+	}
+	select {
+	case a.events <- message{from: link.id, ended: true}:
+	case <-ctx.Done():
+	}
+	return err
 }
 
 // attempt is the coordinator's side of one attempt: a round without a clock, moved
 // on to its deadline whenever all who will still speak have spoken.
 type attempt struct {
 	*run
-	plan     *pb.Plan
-	round    *round.Round
-	now      time.Time
-	messages chan message
-	waiting  map[secagg.ID]chan answer
-	sum      *summed
-	aborted  string
+	plan    *pb.Plan
+	round   *round.Round
+	now     time.Time
+	events  chan message
+	waiting map[secagg.ID]chan answer
+	devices int // that have not ended
+	busy    int // of those: who do not wait for an answer
+
+	sum     *total
+	aborted bool
 }
 
-// message is one step's call of a device, and where its answer goes.
+// message is a call of a device and where its answer goes, or a device's end.
 type message struct {
-	from    secagg.ID
-	step    round.Step
-	payload []byte
-	answer  chan answer
+	from      secagg.ID
+	step      round.Step
+	payload   []byte // nil when a test withholds it
+	answer    chan answer
+	complaint bool
+	leaves    bool // the device will not wait for the answer
+	ended     bool
 }
 
 type answer struct {
@@ -97,166 +111,119 @@ type answer struct {
 	err     error
 }
 
-// summed is a total and whose vectors are in it.
-type summed struct {
-	total
-	ids []secagg.ID
+// drive receives what the devices send, lets the deadlines pass for those who
+// vanished, and adds the unmasked sums, until every device has ended.
+func (a *attempt) drive(ctx context.Context) error {
+	for a.devices > 0 {
+		if a.busy == 0 {
+			if a.now = a.round.Deadline(); a.now.IsZero() {
+				return fmt.Errorf("%d devices wait for an answer of a round that is over", a.devices)
+			}
+			if err := a.apply(a.round.Tick(a.now)); err != nil {
+				return err
+			}
+			continue
+		}
+		select {
+		case m := <-a.events:
+			if err := a.receive(m); err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return nil
 }
 
-// drive receives each step's messages, lets the step's deadline pass for those who
-// vanished, and unmasks the sum. The sum is nil when the round was aborted.
-func (a *attempt) drive(ctx context.Context, members []member) (*summed, error) {
-	speaking := len(members)
-	lost := dropsOf(members)
-	for _, vanished := range []int{lost.BeforeAdvertise, lost.AfterAdvertise, lost.AfterShare, lost.AfterSubmit} {
-		speaking -= vanished
-		moved := false
-		for range speaking {
-			var m message
-			select {
-			case m = <-a.messages:
-			case <-ctx.Done():
-				return nil, context.Cause(ctx)
-			}
-			if m.payload == nil { // withheld by a test
-				m.answer <- answer{err: errVanished}
-				continue
-			}
-			a.waiting[m.from] = m.answer
-			effects, err := a.round.Receive(a.now, m.from, m.step, m.payload)
-			if err != nil {
-				m.answer <- answer{err: status.Error(codes.Aborted, err.Error())}
-				delete(a.waiting, m.from)
-				continue
-			}
-			moved = a.apply(effects) || moved
-		}
-		if !moved {
-			a.now = a.round.Deadline()
-			a.apply(a.round.Tick(a.now))
-		}
-		if a.aborted != "" {
-			a.answerAll(answer{err: status.Error(codes.Aborted, a.aborted)})
-			return nil, nil
-		}
+// receive takes one message.
+func (a *attempt) receive(m message) error {
+	switch {
+	case m.ended:
+		a.devices, a.busy = a.devices-1, a.busy-1
+		return nil
+	case m.payload == nil:
+		m.answer <- answer{err: errVanished}
+		return nil
+	case m.complaint:
+		effects, err := a.round.Complain(a.now, m.from, m.payload)
+		m.answer <- answer{err: aborted(err)}
+		return a.apply(effects)
 	}
-	if a.sum == nil {
-		return nil, errors.New("the round neither ended nor was aborted after its last step")
+	if !m.leaves {
+		a.waiting[m.from] = m.answer
+		a.busy--
 	}
-	if err := a.step(a.plan, &a.sum.total); err != nil {
-		a.answerAll(answer{err: status.Error(codes.Aborted, err.Error())})
-		return nil, err
+	effects, err := a.round.Receive(a.now, m.from, m.step, m.payload)
+	if err != nil {
+		a.answer(m.from, answer{err: aborted(err)})
 	}
-	a.answerAll(answer{payload: a.encoded})
-	return a.sum, nil
+	return a.apply(effects)
 }
 
-// apply carries out what the round asks for and reports whether a step closed.
-func (a *attempt) apply(effects []round.Effect) (moved bool) {
+// aborted is the error that ends a device's part in an attempt.
+func aborted(err error) error {
+	if err == nil {
+		return nil
+	}
+	return status.Error(codes.Aborted, err.Error())
+}
+
+// apply carries out what the round asks for.
+func (a *attempt) apply(effects []round.Effect) error {
 	for _, effect := range effects {
-		moved = true
 		switch e := effect.(type) {
 		case round.Reply:
-			if to, ok := a.waiting[e.To]; ok {
-				to <- answer{payload: e.Payload}
-				delete(a.waiting, e.To)
+			payload := e.Payload()
+			if payload == nil {
+				a.answer(e.To, answer{err: aborted(errors.New("the round has gone on"))})
 			}
+			a.answer(e.To, answer{payload: payload})
+		case round.CohortLost:
+			for _, id := range e.Members {
+				a.answer(id, answer{err: aborted(errors.New(e.Reason))})
+			}
+		case round.CohortSummed:
+			a.add(e)
 		case round.Aborted:
-			a.aborted = e.Reason
-		case round.Summed:
-			a.sum = &summed{
-				total: total{words: e.Sum, survivors: len(e.Survivors), expansions: e.Unmasking.Expansions()},
-				ids:   e.Survivors,
+			a.aborted = true
+			a.answerAll(answer{err: aborted(errors.New(e.Reason))})
+		case round.Done:
+			slices.SortFunc(a.sum.ids, compare)
+			a.sum.survivors = len(a.sum.ids)
+			if err := a.step(a.plan, a.sum); err != nil {
+				return err
 			}
-			e.Unmask()
+			a.answerAll(answer{payload: a.encoded})
 		}
 	}
-	return moved
+	return nil
+}
+
+// add takes the masks off a cohort's sum and adds it to the total.
+func (a *attempt) add(e round.CohortSummed) {
+	a.sum.expansions += e.Unmasking.Expansions()
+	e.Unmask()
+	aggregation.Lift(a.sum.words, e.Sum, int(a.plan.Codec.RingBits))
+	a.sum.cohorts++
+	a.sum.ids = append(a.sum.ids, e.Survivors...)
+}
+
+// compare orders devices.
+func compare(a, b secagg.ID) int { return bytes.Compare(a[:], b[:]) }
+
+// answer answers a device's call, if it waits.
+func (a *attempt) answer(to secagg.ID, with answer) {
+	if waiting, ok := a.waiting[to]; ok {
+		waiting <- with
+		delete(a.waiting, to)
+		a.busy++
+	}
 }
 
 // answerAll answers every call that is still held.
 func (a *attempt) answerAll(same answer) {
-	for _, to := range a.waiting {
-		to <- same
+	for to := range a.waiting {
+		a.answer(to, same)
 	}
-	clear(a.waiting)
-}
-
-// direct is a device's transport without a network. It vanishes where the schedule
-// says so.
-type direct struct {
-	*attempt
-	member member
-	id     secagg.ID
-	sent   int64  // bytes of all requests
-	packed []byte // chunks of the masked vector so far
-}
-
-// call delivers one step's message and waits for the answer, or vanishes.
-func (d *direct) call(ctx context.Context, step round.Step, request proto.Message, payload []byte, before, after Vanish) ([]byte, error) {
-	if d.member.vanish == before && before != Stays {
-		return nil, errVanished
-	}
-	if request != nil {
-		d.sent += int64(proto.Size(request))
-	}
-	if d.observe != nil {
-		payload = d.observe(d.member.device, step, payload)
-	}
-	m := message{from: d.id, step: step, payload: payload, answer: make(chan answer, 1)}
-	select {
-	case d.messages <- m:
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-	if d.member.vanish == after && after != Stays {
-		return nil, errVanished
-	}
-	select {
-	case a := <-m.answer:
-		return a.payload, a.err
-	case <-ctx.Done():
-		return nil, ctx.Err()
-	}
-}
-
-func (d *direct) Advertise(ctx context.Context, q *pb.AdvertiseRequest) (*pb.AdvertiseResponse, error) {
-	b, err := d.call(ctx, round.Advertise, q, q.Advert, BeforeAdvertise, AfterAdvertise)
-	return &pb.AdvertiseResponse{Roster: b}, err
-}
-
-func (d *direct) Share(ctx context.Context, q *pb.ShareRequest) (*pb.ShareResponse, error) {
-	b, err := d.call(ctx, round.Share, q, q.Shares, Stays, AfterShare)
-	return &pb.ShareResponse{Inbox: b}, err
-}
-
-// Submit gathers the chunks, which come in order here, and delivers them at the last.
-func (d *direct) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitResponse, error) {
-	d.packed = append(d.packed, q.Data...)
-	d.sent += int64(proto.Size(q))
-	if q.Index+1 < q.Chunks {
-		return &pb.SubmitResponse{}, nil
-	}
-	b, err := d.call(ctx, round.Submit, nil, d.packed, Stays, AfterSubmit)
-	return &pb.SubmitResponse{Survivors: b}, err
-}
-
-func (d *direct) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {
-	file, err := d.call(ctx, round.Reveal, q, q.Reveal, Stays, Stays)
-	digest := sha256.Sum256(file)
-	return &pb.RevealResponse{CheckpointSha256: digest[:], CheckpointBytes: uint64(len(file))}, err
-}
-
-// A simulated device is handed its plan and checkpoint.
-
-func (d *direct) Tasks(context.Context, *pb.TasksRequest) (*pb.TasksResponse, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (d *direct) CheckIn(context.Context, *pb.CheckInRequest) (*pb.CheckInResponse, error) {
-	return nil, errors.ErrUnsupported
-}
-
-func (d *direct) GetCheckpoint(context.Context, *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
-	return nil, errors.ErrUnsupported
 }

@@ -4,13 +4,14 @@
 //
 // Begin with [Run]. A round, walked:
 //
-//  1. The schedule names the cohort and who will vanish where (schedule.go).
+//  1. The schedule names the members and who will vanish where (schedule.go).
 //  2. Each member trains on its own examples and encodes its update.
 //  3. With Secure, the members and the round exchange the protocol's messages
-//     (secure.go); without, the survivors' vectors are added in clear (plain.go).
-//     Either way the sum is the same integers.
+//     (secure.go, direct.go); without, the vectors of those who would survive
+//     (outcome.go) are added in clear (plain.go). Either way the sum is the same
+//     integers, also where a round is split into cohorts of which some are lost.
 //  4. The sum is decoded, the strategy steps, a checkpoint is made and measured.
-//  5. An attempt with too few left is tried again with a new cohort.
+//  5. An attempt with too few left is tried again with new members.
 package simulate
 
 import (
@@ -39,14 +40,16 @@ type Config struct {
 	Train        [][]dataset.Phrase // each device's chats; a device may have none
 	Test         []dataset.Phrase
 	Intents      []string
-	PerRound     int         // devices in a cohort
-	MinSurvivors int         // survivors below which an attempt is aborted
-	Rounds       int         // rounds to run
-	Model        string      // "small" or "base"
-	Drop         float64     // probability that a selected device vanishes, 0 to 1
-	Secure       bool        // whether sums are taken under masks
-	Seed         uint64      // of everything but keys
-	Progress     func(Round) // is told of each round
+	PerRound     int            // devices in a round
+	Cohort       int            // devices in a cohort at most; a round of more has several
+	MinSurvivors int            // survivors below which a cohort is given up
+	Keys         pb.KeyExchange // how devices agree on masks
+	Rounds       int            // rounds to run
+	Model        string         // "small" or "base"
+	Drop         float64        // probability that a selected device vanishes, 0 to 1
+	Secure       bool           // whether sums are taken under masks
+	Seed         uint64         // of everything but the keys under which is masked
+	Progress     func(Round)    // is told of each round
 }
 
 // Result is what a simulation found.
@@ -84,22 +87,27 @@ type Round struct {
 	Survivors    int   `json:"survivors"`
 	Drops        Drops `json:"drops"`
 	Attempts     int   `json:"attempts"`
+	// Cohorts is how many the round was split into, and CohortsLost how many of them are
+	// not in the sum.
+	Cohorts     int `json:"cohorts"`
+	CohortsLost int `json:"cohorts_lost"`
 	// MasksExpanded is how many mask streams the coordinator expanded to unmask the sum.
 	MasksExpanded int     `json:"masks_expanded"`
 	Seconds       float64 `json:"seconds"`
 }
 
-// Drops counts the devices that vanished in the last attempt of a round, by step.
+// Drops counts the devices that vanished in the last attempt of a round, by place.
 type Drops struct {
 	BeforeAdvertise int `json:"before_advertise"`
 	AfterAdvertise  int `json:"after_advertise"`
 	AfterShare      int `json:"after_share"`
 	AfterSubmit     int `json:"after_submit"`
+	AfterConfirm    int `json:"after_confirm"`
 }
 
-// Total is the number of devices that vanished at any step.
+// Total is the number of devices that vanished at any place.
 func (d Drops) Total() int {
-	return d.BeforeAdvertise + d.AfterAdvertise + d.AfterShare + d.AfterSubmit
+	return d.BeforeAdvertise + d.AfterAdvertise + d.AfterShare + d.AfterSubmit + d.AfterConfirm
 }
 
 // Check returns an error for a configuration that cannot run.
@@ -112,8 +120,12 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%d devices a round of %d devices: lower --per-round or raise --devices", c.PerRound, len(c.Train))
 	case c.PerRound < c.MinSurvivors:
 		return fmt.Errorf("%d devices a round, want at least the %d that must survive it", c.PerRound, c.MinSurvivors)
-	case c.PerRound > secagg.MaxCohort:
-		return fmt.Errorf("%d devices a round, want at most %d", c.PerRound, secagg.MaxCohort)
+	case c.PerRound > secagg.MaxDevices:
+		return fmt.Errorf("%d devices a round, want at most %d", c.PerRound, secagg.MaxDevices)
+	case c.Cohort < c.MinSurvivors || c.Cohort > secagg.MaxCohort:
+		return fmt.Errorf("cohorts of at most %d devices, want %d, which must survive, to %d", c.Cohort, c.MinSurvivors, secagg.MaxCohort)
+	case c.Keys != pb.KeyExchange_KEY_EXCHANGE_HYBRID && c.Keys != pb.KeyExchange_KEY_EXCHANGE_CLASSICAL:
+		return fmt.Errorf("key exchange %v, want hybrid or classical", c.Keys)
 	case c.Rounds < 1:
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
@@ -132,6 +144,7 @@ type run struct {
 	layout   model.Layout
 	ca       ed25519.PrivateKey
 	trainers *trainers
+	working  chan struct{} // as many as there are cores: a device that works, and holds its memory, puts one in
 	devices  []*device
 	test     []model.Example
 
@@ -186,11 +199,12 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, layout: layout, velocity: make([]float32, layout.Parameters())}
+	r := &run{Config: c, layout: layout, velocity: make([]float32, layout.Parameters()), working: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
 	r.spec = &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
 		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
+		Cohort: uint32(c.Cohort), Keys: c.Keys,
 	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
 	if err != nil {
@@ -260,11 +274,11 @@ func (r *run) rounds(ctx context.Context, result *Result) error {
 // round runs one round: attempts until one succeeds or they are used up, in which
 // case the checkpoint stays as it was.
 func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
-	result := &Round{Round: int(number), Participants: r.PerRound}
+	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: secagg.Cohorts(r.PerRound, r.Cohort)}
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
-		members := r.schedule.cohort(number, attempt)
+		members := r.schedule.members(number, attempt)
 		result.Drops, result.Attempts = dropsOf(members), int(attempt)
-		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, sha256.Sum256(r.encoded), uint64(len(r.encoded)), r.layout)
+		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, r.basis())
 		if err != nil {
 			return nil, err
 		}
@@ -279,7 +293,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		if total == nil {
 			continue
 		}
-		result.Survivors, result.MasksExpanded = total.survivors, total.expansions
+		result.Survivors, result.MasksExpanded, result.CohortsLost = total.survivors, total.expansions, result.Cohorts-total.cohorts
 		r.bytesUp += total.bytesUp
 		r.sent += int64(total.survivors)
 		return result, nil
@@ -287,11 +301,17 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 	return result, nil
 }
 
-// total is a cohort's sum, free of masks.
+// basis is what the next round starts from.
+func (r *run) basis() coordinator.Basis {
+	return coordinator.Basis{Checkpoint: sha256.Sum256(r.encoded), Bytes: uint64(len(r.encoded)), Layout: r.layout}
+}
+
+// total is the sum over a round's cohorts, free of masks.
 type total struct {
-	words                 []uint32
-	survivors, expansions int
-	bytesUp               int64 // by all survivors together
+	words                          []int64
+	cohorts, survivors, expansions int
+	ids                            []secagg.ID // of the survivors, ascending, where the sum was taken under masks
+	bytesUp                        int64       // by all survivors together
 }
 
 // step turns a sum into the next checkpoint, as the coordinator does.

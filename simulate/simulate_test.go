@@ -28,8 +28,8 @@ func shop(t testing.TB, devices, perRound, rounds int, drop float64, secure bool
 		t.Fatal(err)
 	}
 	return Config{
-		Train: train, Test: set.Test, Intents: set.Intents, PerRound: perRound, MinSurvivors: 3, Rounds: rounds,
-		Model: "small", Drop: drop, Secure: secure, Seed: seed,
+		Train: train, Test: set.Test, Intents: set.Intents, PerRound: perRound, Cohort: perRound, MinSurvivors: 3,
+		Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID, Rounds: rounds, Model: "small", Drop: drop, Secure: secure, Seed: seed,
 	}
 }
 
@@ -70,10 +70,11 @@ func TestSecureAndPlainGiveTheSameCheckpoint(t *testing.T) {
 		drops.AfterAdvertise += s.Drops.AfterAdvertise
 		drops.AfterShare += s.Drops.AfterShare
 		drops.AfterSubmit += s.Drops.AfterSubmit
+		drops.AfterConfirm += s.Drops.AfterConfirm
 		attempts += s.Attempts
 	}
 	// The comparison says little unless the schedule reached every step and a retry.
-	if drops.BeforeAdvertise == 0 || drops.AfterAdvertise == 0 || drops.AfterShare == 0 || drops.AfterSubmit == 0 || attempts == len(secure) {
+	if drops.BeforeAdvertise == 0 || drops.AfterAdvertise == 0 || drops.AfterShare == 0 || drops.AfterSubmit == 0 || drops.AfterConfirm == 0 || attempts == len(secure) {
 		t.Errorf("seed %d: the schedule has drops %+v and %d attempts at %d rounds; choose another seed", seed, drops, attempts, len(secure))
 	}
 }
@@ -123,7 +124,7 @@ func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
 	}
 	defer r.trainers.close()
 	first := r.checkpoint
-	plan, _, err := coordinator.NewPlan(r.spec, 1, 1, [32]byte{}, uint64(len(r.encoded)), r.layout)
+	plan, _, err := coordinator.NewPlan(r.spec, 1, 1, r.basis())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -182,15 +183,19 @@ func TestOutcomeFollowsTheThresholds(t *testing.T) {
 		{"one of four lost after Share", []Vanish{Stays, Stays, Stays, AfterShare}, 3, true},
 		{"two of four lost", []Vanish{Stays, Stays, AfterShare, AfterAdvertise}, 3, false},
 		{"lost after Submit is in the sum", []Vanish{Stays, Stays, Stays, AfterSubmit}, 3, true},
-		{"too few reveal", []Vanish{Stays, Stays, AfterSubmit, AfterSubmit}, 3, false},
+		{"too few confirm", []Vanish{Stays, Stays, AfterSubmit, AfterSubmit}, 3, false},
+		{"too few reveal", []Vanish{Stays, Stays, AfterConfirm, AfterConfirm}, 3, false},
+		{"one lost after Confirm", []Vanish{Stays, Stays, Stays, AfterConfirm}, 3, true},
 		{"a third of six", []Vanish{Stays, Stays, Stays, Stays, AfterShare, AfterSubmit}, 3, true},
 		{"a third of six, higher minimum", []Vanish{Stays, Stays, Stays, Stays, AfterShare, AfterSubmit}, 6, false},
 	} {
-		var members []member
+		var roster []member
 		for i, v := range tc.fates {
-			members = append(members, member{i, v})
+			if v != BeforeAdvertise {
+				roster = append(roster, member{i, v})
+			}
 		}
-		if got := survives(members, tc.min); got != tc.want {
+		if got := newCohort(roster, tc.min, 1000).survivors() != nil; got != tc.want {
 			t.Errorf("%s: got %v, want %v", tc.name, got, tc.want)
 		}
 	}
@@ -200,8 +205,8 @@ func TestScheduleIsFixedByTheSeed(t *testing.T) {
 	s := schedule{seed: seed, devices: 100, perRound: 20, drop: 0.1}
 	lost, steps := 0, map[Vanish]int{}
 	for n := range uint64(200) {
-		members := s.cohort(n, 1)
-		if !slices.Equal(members, s.cohort(n, 1)) {
+		members := s.members(n, 1)
+		if !slices.Equal(members, s.members(n, 1)) {
 			t.Fatalf("seed %d: round %d is scheduled differently a second time", seed, n)
 		}
 		seen := map[int]bool{}
@@ -219,9 +224,9 @@ func TestScheduleIsFixedByTheSeed(t *testing.T) {
 	if math.Abs(float64(lost-400)) > 95 {
 		t.Errorf("seed %d: %d of 4,000 vanish, want about 400", seed, lost)
 	}
-	for v := BeforeAdvertise; v <= AfterSubmit; v++ {
+	for v := BeforeAdvertise; v <= AfterConfirm; v++ {
 		if steps[v] < 50 {
-			t.Errorf("seed %d: %d of %d vanish at step %d, want about a quarter", seed, steps[v], lost, v)
+			t.Errorf("seed %d: %d of %d vanish at step %d, want about a fifth", seed, steps[v], lost, v)
 		}
 	}
 }

@@ -94,8 +94,8 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 			return err
 		}
 		central, alone, err := simulate.Baselines(ctx, simulate.Config{
-			Train: chats, Test: set.Test, Intents: set.Intents, PerRound: demoPerRound, MinSurvivors: minSurvivors,
-			Rounds: demoRounds, Model: "small", Seed: demoSeed,
+			Train: chats, Test: set.Test, Intents: set.Intents, PerRound: demoPerRound, Cohort: demoPerRound, MinSurvivors: minSurvivors,
+			Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID, Rounds: demoRounds, Model: "small", Seed: demoSeed,
 		})
 		if err != nil {
 			return err

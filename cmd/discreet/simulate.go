@@ -30,7 +30,8 @@ func newSimulate() *cobra.Command {
 		Short: "Run a federation in one process on your own phrases",
 		Long: `Simulate deals the training phrases to devices and runs the rounds of a federation
 in one process: the same code as on real devices, without a network. One seed fixes
-everything but keys, so that a run repeats to the bit, under masks or without.
+everything but the masks' keys, so that a run repeats to the bit, under masks or
+without. Rounds of more devices than a cohort holds are split into cohorts by lot.
 
 PATH is a CSV file with a header, JSON lines, Rasa's nlu.yml, CLINC150's JSON, or a
 folder with train.csv and test.csv. Without a test part, a seeded fifth is held back.
@@ -55,6 +56,9 @@ Without --data the embedded phrases of a small shop are used.`,
 			if !c.Flags().Changed("per-round") {
 				config.PerRound = min(config.PerRound, devices)
 			}
+			if !c.Flags().Changed("cohort") {
+				config.Cohort = min(config.Cohort, max(config.PerRound, minSurvivors))
+			}
 			if err := config.Check(); err != nil {
 				return usageError{err}
 			}
@@ -65,13 +69,15 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.StringVar(&data, "data", "", "file or folder of phrases (default: the embedded shop)")
 	f.StringVar(&test, "test", "", "file of test phrases")
 	f.IntVar(&devices, "devices", 60, "devices that the training phrases are dealt to")
-	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 100 and at most all of them")
+	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 20,000 and at most all of them")
+	f.IntVar(&config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
+	keysFlag(f, &config.Keys)
 	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
 	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&config.Model, "model", "small", "model size: small or base")
 	f.Float64Var(&config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.BoolVar(&config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
-	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but keys")
+	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but the masks' keys")
 	f.StringVar(&out, "json", "", "write the result to this file; - is standard output")
 	return c
 }
@@ -138,10 +144,12 @@ func writeJSON(w io.Writer, v any) error {
 
 // printSimulation is the result as a person reads it.
 func printSimulation(w io.Writer, r *simulate.Result) {
-	lost, survived, attempts := 0, 0, 0
+	lost, survived, attempts, cohorts, cohortsLost := 0, 0, 0, 0, 0
 	for _, round := range r.Rounds {
 		lost += round.Drops.Total()
 		attempts += round.Attempts
+		cohorts += round.Cohorts
+		cohortsLost += round.CohortsLost
 		if round.Survivors > 0 {
 			survived++
 		}
@@ -154,6 +162,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
 		{"devices lost in rounds", fmt.Sprint(lost)},
 		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},
+		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
 		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
 		{"digest of the last checkpoint", r.Digest},
 	})

@@ -149,7 +149,7 @@ func (d *driver) fate(kiosk int) func(*pb.RoundStep) simulate.Vanish {
 		if draw.Float64() >= d.Drop {
 			return simulate.Stays
 		}
-		return simulate.BeforeAdvertise + simulate.Vanish(draw.IntN(4))
+		return simulate.BeforeAdvertise + simulate.Vanish(draw.IntN(int(simulate.AfterConfirm)))
 	}
 }
 

@@ -114,7 +114,7 @@ func TestCaptureHoldsNoTraceOfAChat(t *testing.T) {
 // depends on when the others come.
 func steps(log *canary.Log) []string {
 	return slices.DeleteFunc(log.Shapes(), func(s string) bool {
-		return !slices.ContainsFunc([]string{"AdvertiseRequest", "ShareRequest", "SubmitRequest", "RevealRequest"},
+		return !slices.ContainsFunc([]string{"AdvertiseRequest", "ShareRequest", "SubmitRequest", "ConfirmRequest", "RevealRequest"},
 			func(name string) bool { return strings.HasPrefix(s, name) })
 	})
 }
@@ -159,7 +159,7 @@ func TestFateIsFixedByTheSeed(t *testing.T) {
 		}
 		counts[fate]++
 	}
-	for v := simulate.Stays; v <= simulate.AfterSubmit; v++ {
+	for v := simulate.Stays; v <= simulate.AfterConfirm; v++ {
 		if counts[v] < 20 {
 			t.Errorf("seed 9: fate %d came up %d times in 400", v, counts[v])
 		}

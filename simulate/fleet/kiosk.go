@@ -148,6 +148,10 @@ func stepOf(request any) (at *pb.RoundStep, before, after simulate.Vanish) {
 			return q.Step, simulate.Stays, simulate.AfterSubmit
 		}
 		return q.Step, simulate.Stays, simulate.Stays
+	case *pb.ComplainRequest:
+		return q.Step, simulate.Stays, simulate.Stays
+	case *pb.ConfirmRequest:
+		return q.Step, simulate.Stays, simulate.AfterConfirm
 	case *pb.RevealRequest:
 		return q.Step, simulate.Stays, simulate.Stays
 	}
