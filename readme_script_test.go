@@ -159,7 +159,7 @@ case "$*" in
 "build ./cmd/discreet") exec cp "$(command -v discreet)" . ;;
 "install ./cmd/discreet" | "install github.com/discreet-fl/discreet/cmd/discreet@latest") exit 0 ;;
 "get github.com/discreet-fl/discreet"*) exit 0 ;;
-"test ./...") echo "this is the run that README.md's test is part of"; exit 0 ;;
+"test ./..." | "test ./secagg ./coordinator/round") echo "this is the run that README.md's test is part of"; exit 0 ;;
 esac
 echo "README_test.go cannot run \"go $*\"; teach it in goShim or change README.md" >&2
 exit 1
