@@ -116,33 +116,47 @@ func TestMaskSetWipe(t *testing.T) {
 	}
 }
 
-// TestMaskedLooksUniform counts the bytes of masked vectors of nothing and of all
-// the ring holds: one alone tells nothing of its input.
+// TestMaskedLooksUniform holds masked vectors of nothing and of all that a word can be
+// to one and the same test: one alone tells nothing of its input.
 func TestMaskedLooksUniform(t *testing.T) {
-	for name, value := range map[string]uint32{"zeros": 0, "largest": math.MaxUint32} {
-		r := newRigWith(t, 300, 3, func(p *Params) { p.Length = 1 << 16 })
-		r.must(r.advertise(r.all()))
-		r.must(r.share(r.all()))
-		m, _, err := r.devices[0].shared.Open(r.devices[0].inbox)
-		r.must(err)
-		v := slices.Repeat([]uint32{value}, r.params.Length)
-		m.Mask(v, 0, len(v))
-		// 255 degrees of freedom: mean 255, deviation 22.6; 400 is over six
-		// deviations away. The seed is fixed, so this does not flicker.
-		for b := range 4 {
-			var count [256]int
-			for _, w := range v {
-				count[byte(w>>(8*b))]++
+	for _, keys := range []KeyExchange{Hybrid, Classical} {
+		for name, value := range map[string]uint32{"zeros": 0, "largest": math.MaxUint32} {
+			r := toShares(t, 300, 3, func(p *Params) { p.Length, p.Keys = 1<<16, keys })
+			v := slices.Repeat([]uint32{value}, r.params.Length)
+			if worst, _ := chiSquare(v); worst < 1e6 {
+				t.Errorf("%s: the test takes a vector without masks for uniform (%.0f)", name, worst)
 			}
-			chi, expected := 0.0, float64(len(v))/256
-			for _, c := range count {
-				chi += (float64(c) - expected) * (float64(c) - expected) / expected
-			}
-			if chi > 400 || chi < 130 {
-				t.Errorf("%s: chi-square of byte %d is %.0f, want about 255", name, b, chi)
+			m, _, err := r.devices[0].shared.Open(r.devices[0].inbox)
+			r.must(err)
+			m.Mask(v, 0, len(v))
+			// 255 degrees of freedom: mean 255, deviation 22.6; 400 is over six
+			// deviations away. The seed is fixed, so this does not flicker.
+			if most, least := chiSquare(v); most > 400 || least < 130 {
+				t.Errorf("%v, %s: chi-square %.0f to %.0f, want about 255", keys, name, least, most)
 			}
 		}
 	}
+}
+
+// chiSquare is the largest and the smallest chi-square against uniform bytes, over the
+// four bytes of the words and of the differences between one word and the next.
+func chiSquare(v []uint32) (most, least float64) {
+	least = math.Inf(1)
+	for b := range 4 {
+		var count [2][256]int
+		for i, w := range v {
+			count[0][byte(w>>(8*b))]++
+			count[1][byte((v[(i+1)%len(v)]-w)>>(8*b))]++
+		}
+		for _, list := range count {
+			chi, expected := 0.0, float64(len(v))/256
+			for _, c := range list {
+				chi += (float64(c) - expected) * (float64(c) - expected) / expected
+			}
+			most, least = max(most, chi), min(least, chi)
+		}
+	}
+	return most, least
 }
 
 // TestMaskRefuses: masks hide one vector once.
