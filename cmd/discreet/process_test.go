@@ -128,7 +128,7 @@ func TestFiveProcesses(t *testing.T) {
 		f.runAgent(i)
 	}
 	f.runAgent(3, dieAt+"=share answered")
-	survived := regexp.MustCompile(`(?m)^1 +1 .* 4 +4 +3 +committed`)
+	survived := regexp.MustCompile(`(?m)^1 +1 .* 4 +4 +1 +0 +3 +committed`)
 	f.until("round 1 to end with three of four survivors", func() bool {
 		return survived.MatchString(f.operate("task", "show", "support"))
 	})
@@ -164,7 +164,7 @@ func TestFiveProcesses(t *testing.T) {
 // devices, which run through all of it.
 func TestCoordinatorKilledInEachPhase(t *testing.T) {
 	if testing.Short() {
-		t.Skip("left out: eight deaths of a coordinator take half a minute")
+		t.Skip("left out: nine deaths of a coordinator take half a minute")
 	}
 	f := newFederation(t, 3, "--every", "0s", "--deadline", "10s")
 	for i := range 3 {
@@ -172,7 +172,7 @@ func TestCoordinatorKilledInEachPhase(t *testing.T) {
 	}
 	f.until("a first round", func() bool { return f.committed() >= 1 })
 	for _, phase := range []string{"device checked in", "cohort formed", "advertise closed", "share closed", "submit closed",
-		"reveal closed", "sum unmasked", "round committed"} {
+		"confirm closed", "reveal closed", "sum unmasked", "round committed"} {
 		at := f.committed()
 		f.server.kill()
 		f.serve(dieAt + "=" + phase)
