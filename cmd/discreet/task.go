@@ -5,11 +5,13 @@ import (
 	"encoding/hex"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"text/tabwriter"
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 
 	"github.com/discreet-fl/discreet/dataset"
@@ -17,16 +19,25 @@ import (
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
 
+// largestCohort bounds the devices of a cohort unless --cohort says otherwise.
+const largestCohort = 1000
+
 func newTask() *cobra.Command {
 	return parent("task", "operate", "Create and watch tasks", newTaskCreate(), newTaskList(), newTaskShow())
 }
 
+// taskSettings are the flags of a new task.
+type taskSettings struct {
+	intents         string
+	every, deadline time.Duration
+	corrupt, lost   float64
+	spec            pb.TaskSpec
+}
+
 func newTaskCreate() *cobra.Command {
 	var (
-		o               operator
-		intents         string
-		every, deadline time.Duration
-		spec            pb.TaskSpec
+		o operator
+		s taskSettings
 	)
 	c := &cobra.Command{
 		Use:   "create NAME --intents FILE",
@@ -34,27 +45,20 @@ func newTaskCreate() *cobra.Command {
 		Long: `Create starts a task. FILE lists the intents, one a line, or is any file of phrases
 that "discreet simulate" reads, of which the intents are taken.
 
+A round of more devices than a cohort holds is split into cohorts by lot. The devices of
+a cohort mask with each other, and a share of them, --corrupt, may work for whoever runs
+the coordinator without learning more than the sum.
+
 Creating a task again with the same settings changes nothing.`,
-		Example: `  discreet task create support --intents intents.txt --per-round 10 --every 1h`,
-		Args:    arguments("NAME"),
+		Example: `  discreet task create support --intents intents.txt --per-round 10 --every 1h
+  discreet task create support --intents intents.txt --per-round 5000 --cohort 500 --dropout 0.2`,
+		Args: arguments("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if intents == "" {
-				return usagef("--intents is missing: name the file that lists the intents")
-			}
-			file, err := os.Open(intents)
-			if err != nil {
-				return fmt.Errorf("--intents: %w", err)
-			}
-			defer file.Close()
-			if spec.Intents, err = dataset.ReadIntents(intents, file); err != nil {
+			if err := s.fill(args[0]); err != nil {
 				return err
 			}
-			if every < 0 || deadline <= 0 {
-				return usagef("--every %v and --deadline %v, want a duration that is not negative, and a positive one", every, deadline)
-			}
-			spec.Name, spec.EveryMs, spec.DeadlineMs = args[0], uint64(every.Milliseconds()), uint64(deadline.Milliseconds())
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
-				reply, err := rpc.NewOperatorServiceClient(connection).CreateTask(ctx, &pb.CreateTaskRequest{Spec: &spec})
+				reply, err := rpc.NewOperatorServiceClient(connection).CreateTask(ctx, &pb.CreateTaskRequest{Spec: &s.spec})
 				if err != nil {
 					return err
 				}
@@ -64,16 +68,61 @@ Creating a task again with the same settings changes nothing.`,
 		},
 	}
 	o.flags(c)
-	f := c.Flags()
-	f.StringVar(&intents, "intents", "", "file that names the intents")
-	f.StringVar(&spec.Model, "model", "small", "model size: small (1 MB) or base (4 MB)")
-	f.Uint32Var(&spec.PerRound, "per-round", 20, "devices in a round at most, 3 to 100")
-	f.Uint32Var(&spec.MinSurvivors, "min-survivors", minSurvivors, "devices below which a round is aborted, at least 3")
-	f.DurationVar(&every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
-	f.DurationVar(&deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
-	f.Uint64Var(&spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
-	f.Uint64Var(&spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one")
+	s.flags(c.Flags())
 	return c
+}
+
+func (s *taskSettings) flags(f *pflag.FlagSet) {
+	f.StringVar(&s.intents, "intents", "", "file that names the intents")
+	f.StringVar(&s.spec.Model, "model", "small", "model size: small (1 MB) or base (4 MB)")
+	f.Uint32Var(&s.spec.PerRound, "per-round", 20, "devices in a round at most, 3 to 20,000")
+	f.Uint32Var(&s.spec.Cohort, "cohort", 0, "devices in a cohort at most, 3 to 2,000; 0 is all of a round, up to a thousand")
+	f.Uint32Var(&s.spec.MinSurvivors, "min-survivors", minSurvivors, "devices below which a cohort is given up, at least 3")
+	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may be corrupt, 0.0001 to 0.3333")
+	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort of more than 100 that may vanish, 0.0001 to 0.3333")
+	keysFlag(f, &s.spec.Keys)
+	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
+	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
+	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
+	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one")
+}
+
+// fill reads the intents and completes the specification.
+func (s *taskSettings) fill(name string) (err error) {
+	if s.intents == "" {
+		return usagef("--intents is missing: name the file that lists the intents")
+	}
+	file, err := os.Open(s.intents)
+	if err != nil {
+		return fmt.Errorf("--intents: %w", err)
+	}
+	defer file.Close()
+	spec := &s.spec
+	if spec.Intents, err = dataset.ReadIntents(s.intents, file); err != nil {
+		return err
+	}
+	if s.every < 0 || s.deadline <= 0 {
+		return usagef("--every %v and --deadline %v, want a duration that is not negative, and a positive one", s.every, s.deadline)
+	}
+	if spec.Corrupt, err = partOf("corrupt", s.corrupt); err != nil {
+		return err
+	}
+	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
+		return err
+	}
+	if spec.Cohort == 0 {
+		spec.Cohort = min(spec.PerRound, largestCohort)
+	}
+	spec.Name, spec.EveryMs, spec.DeadlineMs = name, uint64(s.every.Milliseconds()), uint64(s.deadline.Milliseconds())
+	return nil
+}
+
+// partOf is a share that a flag names, in 10,000.
+func partOf(flag string, share float64) (uint32, error) {
+	if !(share >= 0.0001 && share <= 0.3333) {
+		return 0, usagef("--%s %v, want 0.0001 to 0.3333", flag, share)
+	}
+	return uint32(math.Round(share * 10_000)), nil
 }
 
 func newTaskList() *cobra.Command {
@@ -127,7 +176,9 @@ func printTask(w io.Writer, t *pb.Task) {
 	table(w, [][2]string{
 		{"task", t.Spec.Name},
 		{"model", fmt.Sprintf("%s, %d intents", t.Spec.Model, len(t.Spec.Intents))},
-		{"devices a round", fmt.Sprintf("%d at most, %d must survive", t.Spec.PerRound, t.Spec.MinSurvivors)},
+		{"devices a round", fmt.Sprintf("%d at most, in cohorts of %d at most, of which %d must survive", t.Spec.PerRound, t.Spec.Cohort, t.Spec.MinSurvivors)},
+		{"withstands", fmt.Sprintf("%.4g%% corrupt, %.4g%% vanishing", float64(t.Spec.Corrupt)/100, float64(t.Spec.Dropout)/100)},
+		{"keys", (*keysValue)(&t.Spec.Keys).String()},
 		{"every", (time.Duration(t.Spec.EveryMs) * time.Millisecond).String()},
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
 		{"rounds to run", rounds},
@@ -143,14 +194,17 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "\nROUND\tATTEMPT\tENDED\tSECONDS\tCOHORT\tROSTER\tIN THE SUM\tOUTCOME")
+	fmt.Fprintln(t, "\nROUND\tATTEMPT\tENDED\tSECONDS\tDEVICES\tROSTER\tCOHORTS\tLOST\tIN THE SUM\tOUTCOME")
 	for _, r := range rounds {
 		outcome := "committed"
-		if r.Aborted != "" {
+		switch {
+		case r.Aborted != "":
 			outcome = "aborted: " + r.Aborted
+		case r.Survivors == 0:
+			outcome = "held: the round before was lost when its devices had revealed"
 		}
-		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%d\t%d\t%d\t%s\n", r.Round, r.Attempt, time.UnixMilli(r.EndedMs).Format(time.DateTime),
-			float64(r.EndedMs-r.StartedMs)/1000, r.Cohort, r.Roster, r.Survivors, outcome)
+		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Round, r.Attempt, time.UnixMilli(r.EndedMs).Format(time.DateTime),
+			float64(r.EndedMs-r.StartedMs)/1000, r.Cohort, r.Roster, r.Cohorts, r.CohortsLost, r.Survivors, outcome)
 	}
 	return t.Flush()
 }
