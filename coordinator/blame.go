@@ -55,7 +55,7 @@ func (t *task) blame(now time.Time, e round.Blamed) {
 	if k.caught++; e.Verdict != round.Spoilt && k.caught < 2 {
 		return
 	}
-	rounds := uint64(1) << min(k.spans, 10)
+	rounds := uint64(min(1<<min(k.spans, 30), mostRounds))
 	k.spans++
 	k.until, k.end = t.round+rounds, now.Add(time.Duration(rounds)*t.longestRound())
 	if t.running.revealed {

@@ -60,6 +60,30 @@ func TestGathering(t *testing.T) {
 	}
 }
 
+// A round is of no more devices than can be split into cohorts of at least the minimum;
+// the others wait for the next.
+func TestGatheringLeavesNoSmallCohort(t *testing.T) {
+	for _, tc := range []struct{ most, cohort, least, waiting, want int }{
+		{100, 100, 3, 60, 60}, {100, 3, 3, 4, 3}, {100, 3, 3, 6, 6}, {100, 3, 3, 8, 6}, {100, 8, 5, 9, 8}, {100, 8, 5, 10, 10}, {100, 8, 5, 17, 17},
+		{20_000, 1000, 600, 1001, 1000}, {20_000, 1000, 600, 1200, 1200}, {20_000, 1000, 3, 20_500, 20_000},
+	} {
+		s := spec(uint32(tc.most), uint32(tc.least))
+		s.Cohort = uint32(tc.cohort)
+		g := newGathering(s)
+		now := time.Unix(0, 0)
+		for i := range tc.waiting {
+			g.add(&checkIn{id: secagg.ID{byte(i), byte(i >> 8)}, ctx: t.Context(), since: now})
+		}
+		formed := g.form(now.Add(time.Minute), func(*checkIn) bool { return true })
+		if len(formed) != tc.want || len(g.waiting) != tc.waiting-tc.want || formed[1].id != (secagg.ID{1}) {
+			t.Errorf("%+v: a round of %d, %d wait", tc, len(formed), len(g.waiting))
+		}
+		if left := g.drain(); len(left) != tc.waiting-tc.want || len(g.waiting) != 0 {
+			t.Errorf("%+v: %d were left", tc, len(left))
+		}
+	}
+}
+
 func TestFewDevicesWaitForTheWindow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		_, devices := fleet(t, 4, spec(10, 3), Options{})
@@ -168,8 +192,18 @@ func TestLostInvitationComesAgain(t *testing.T) {
 		if err != nil || string(again.raw) != string(walks[0].raw) {
 			t.Fatalf("checked in again: %v, want the same plan", err)
 		}
+		// One that checks in again with another nonce cannot begin: the others have been
+		// told that it committed to the first.
+		before := *devices[0]
+		devices[0].checkedIn = nil
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		defer cancel()
+		if _, err := devices[0].checkIn(ctx); status.Code(err) != codes.DeadlineExceeded {
+			t.Errorf("checked in again with another nonce: %v, want it to wait for the next round", err)
+		}
+		*devices[0] = before
 		// One that has advertised and checks in again has lost its secrets.
-		ctx, cancel := context.WithCancel(t.Context())
+		ctx, cancel = context.WithCancel(t.Context())
 		sent := make(chan error, 1)
 		go func() { sent <- again.advertise(ctx) }()
 		synctest.Wait()
