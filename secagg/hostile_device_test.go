@@ -289,61 +289,6 @@ func TestLiarAlone(t *testing.T) {
 	}
 }
 
-// crook deals a share of one of the two secrets that matches its commitment, but lies on
-// no polynomial with the others.
-func crook(sigma bool) misdeal {
-	return misdeal{change: func(r *rig, m *dealing, dealer, to int) {
-		s, plain, other := r.shares.session, r.devices[dealer].plain(r, dealer, to), [scalarSize]byte{9}
-		if q := slotOf(r, m, dealer, to); sigma {
-			copy(plain, other[:])
-			q.sigma = s.commitShare(dealer, to, shareOfSigma, &other)
-		} else {
-			copy(plain[scalarSize:], other[:])
-			q.b = s.commitShare(dealer, to, shareOfB, &other)
-		}
-		r.reseal(m, dealer, to, plain)
-	}}
-}
-
-// TestCrookedDealer has a member deal shares that each match their commitment, but give
-// another secret than it uses. Nobody can tell before the secret is rebuilt; then it is
-// named.
-func TestCrookedDealer(t *testing.T) {
-	const n, dealer, to = 6, 2, 0 // threshold 4
-	all, others := []int{0, 1, 2, 3, 4, 5}, []int{0, 1, 3, 4, 5}
-	for _, test := range []struct {
-		name              string
-		sigma             bool
-		survivors, reveal []int
-		found             bool
-	}{
-		{"of b", false, all, all, true},
-		{"of b, by one who is not in the sum", false, others, others, false},
-		// σ is needed where one who masked with the dealer does not reveal the seed.
-		{"of σ", true, others, []int{0, 1, 3, 4}, true},
-		{"of σ, where all reveal their seeds", true, others, others, false},
-		{"of σ, by one who survives", true, all, []int{0, 1, 3, 4}, false},
-	} {
-		t.Run(test.name, func(t *testing.T) {
-			r := newRigWith(t, 206, n, classical)
-			r.must(r.advertise(r.all()))
-			r.misdeal(crook(test.sigma), dealer, to)
-			r.must(r.submit(test.survivors))
-			r.must(r.confirm(test.survivors))
-			err := r.finish(test.reveal)
-			if !test.found {
-				r.must(err)
-				r.checkSum(test.survivors)
-				return
-			}
-			wantRefusal(t, err, ErrMismatch, r.id(dealer))
-			if _, err := r.reveals.Close(); !errors.Is(err, ErrSpent) {
-				t.Errorf("after the mismatch: %v, want ErrSpent", err)
-			}
-		})
-	}
-}
-
 // TestDuplicateShareID: there is no share that a member could send twice or under
 // another's number, and where places are interpolated two equal ones are refused.
 func TestDuplicateShareID(t *testing.T) {

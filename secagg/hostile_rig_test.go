@@ -182,19 +182,6 @@ func (q *parcel) hash() *digest {
 	return &h
 }
 
-// shareAll deals for everybody, one of them badly, up to the inboxes.
-func (r *rig) shareAll(dealer int, change func(m *dealing)) {
-	r.t.Helper()
-	for i, d := range r.devices {
-		r.shareOne(i)
-		if i == dealer {
-			d.shares = r.redeal(i, change)
-		}
-		r.must(r.shares.Add(d.id, d.shares))
-	}
-	r.must(r.closeShares(r.all()))
-}
-
 // setOf is the bitmap of some of n places.
 func setOf(n int, places ...int) bitmap {
 	b := newBitmap(n)
