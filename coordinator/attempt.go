@@ -31,6 +31,7 @@ type attempt struct {
 	added    map[secagg.ID][sha256.Size]byte        // those that are in a sum, by their hash
 	size     int                                    // of a packed vector in bytes
 	sums     *sums
+	outbox   outbox
 	done     bool   // every cohort has ended, and the total is being committed
 	revealed bool   // members were told to reveal: the checkpoint is spent
 	aborted  string // why, once it is
@@ -116,6 +117,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
 		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
 		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, cohorts),
+		outbox: newOutbox(t.memory.limit, config.Step),
 	}, nil
 }
 
@@ -206,7 +208,8 @@ func (t *task) complain(now time.Time, c *stepCall, at *pb.RoundStep, complaint 
 	t.apply(now, effects)
 }
 
-// admit refuses a message that is not for the running attempt or not of a member.
+// admit refuses a message that is not for the running attempt or not of a member. A
+// member that calls has read the reply to its call before.
 func (t *task) admit(from secagg.ID, at *pb.RoundStep) error {
 	if l := t.last; l != nil && l.is(at) && l.has(from) {
 		return status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", at.GetRound(), at.GetAttempt(), l.aborted)
@@ -216,8 +219,10 @@ func (t *task) admit(from secagg.ID, at *pb.RoundStep) error {
 		return status.Errorf(codes.FailedPrecondition, "round %d attempt %d of task %s is not running; check in again", at.GetRound(), at.GetAttempt(), t.name)
 	case !r.has(from):
 		return status.Errorf(codes.PermissionDenied, "this device is not in the cohort of round %d attempt %d", at.GetRound(), at.GetAttempt())
+	default:
+		r.outbox.forget(from)
+		return nil
 	}
-	return nil
 }
 
 func (r *attempt) is(at *pb.RoundStep) bool {
@@ -250,12 +255,7 @@ func (t *task) apply(now time.Time, effects []round.Effect) {
 			if e.Step == round.Confirm && !t.mayReveal(now, r) {
 				return // the attempt is aborted, whatever else came of the event
 			}
-			// The reply is built for a call that waits for it; another asks again.
-			if r.held[e.Step][e.To] != nil {
-				if payload := e.Payload(); payload != nil {
-					r.answer(e.Step, e.To, reply{payload: payload})
-				}
-			}
+			r.outbox.put(e)
 		case round.Closed:
 			t.closed(now, e)
 		case round.Blamed:
@@ -338,7 +338,7 @@ func (t *task) abort(now time.Time, reason string) {
 	r.failAll(status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", record.Round, record.Attempt, reason))
 	r.sums.giveUp()
 	t.memory.give(r.dropUploads())
-	r.round, r.uploads, r.added, r.sums = nil, nil, nil, nil
+	r.round, r.uploads, r.added, r.sums, r.outbox = nil, nil, nil, nil, outbox{}
 	t.running, t.last = nil, r
 	if r.revealed || t.attempt >= MaxAttempts {
 		t.log.Warn("round left", "round", t.round, "attempt", t.attempt, "reason", reason)

@@ -64,7 +64,8 @@ const (
 	// devices and operators, and for /healthz and /metrics.
 	DefaultAddress       = ":7443"
 	DefaultStatusAddress = "127.0.0.1:7444"
-	// DefaultMemoryBytes bounds the memory of vectors that are being received.
+	// DefaultMemoryBytes bounds the memory of vectors that are being received, and that
+	// of each round's replies on their way.
 	DefaultMemoryBytes = 256 << 20
 	// DefaultGrace is how long a device that lost its connection is waited for.
 	DefaultGrace = 5 * time.Second
@@ -78,7 +79,8 @@ type Options struct {
 	// Hosts are the DNS names and IP addresses that devices reach it by, besides
 	// those of the machine itself.
 	Hosts []string
-	// MemoryBytes bounds the memory that incomplete masked vectors take; zero is
+	// MemoryBytes bounds the memory that incomplete masked vectors take, and apart from
+	// that the memory of the replies that a round's devices have not read; zero is
 	// DefaultMemoryBytes.
 	MemoryBytes int64
 	// Grace is how long a device whose connection ended is still waited for; zero is

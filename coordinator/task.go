@@ -162,6 +162,9 @@ func (t *task) advance(now time.Time) {
 	if t.running != nil {
 		t.apply(now, t.running.round.Tick(now))
 	}
+	if t.running != nil {
+		t.sendReplies(now)
+	}
 	if t.running == nil && t.spent && !now.Before(t.notBefore) {
 		t.hold(now)
 	}
@@ -191,6 +194,7 @@ func (t *task) due(now time.Time) time.Time {
 	switch {
 	case t.running != nil:
 		earlier(t.running.round.Deadline())
+		earlier(t.running.outbox.due())
 	case now.Before(t.notBefore):
 		earlier(t.notBefore) // enough devices or not: the published state changes then
 	default:
@@ -281,6 +285,7 @@ func (t *task) moved(now time.Time, id secagg.ID) {
 // the grace.
 func (t *task) gone(now time.Time, id secagg.ID) {
 	if t.running != nil {
+		t.running.outbox.forget(id)
 		t.apply(now, t.running.round.Gone(now, id))
 	}
 }
