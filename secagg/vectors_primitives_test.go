@@ -1,6 +1,7 @@
 package secagg
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"fmt"
 	"testing"
@@ -160,6 +161,15 @@ func transcriptVectors() (list []transcriptVector) {
 		list = append(list, v)
 	}
 	return list
+}
+
+// TestTranscriptEncoding writes one hash input out by hand.
+func TestTranscriptEncoding(t *testing.T) {
+	got := transcript("ab", []byte{1, 2, 3}, nil, []byte{0, 5})
+	want := []byte{0, 0, 0, 2, 'a', 'b', 0, 0, 0, 3, 1, 2, 3, 0, 0, 0, 0, 0, 0, 0, 2, 0, 5}
+	if !bytes.Equal(got, want) {
+		t.Errorf("got %x, want %x", got, want)
+	}
 }
 
 func treeVectors() (list []treeVector) {
