@@ -148,6 +148,7 @@ func TestExclusionEnds(t *testing.T) {
 			walks := gather(t, devices...)
 			_, err := walks[0].rounds.Advertise(t.Context(), &pb.AdvertiseRequest{Step: walks[0].at, Advert: []byte("x")})
 			wants(t, "noise", err, codes.InvalidArgument)
+			synctest.Wait()
 			if n := w.log.count("device kept out"); n != caught {
 				t.Errorf("caught %d times, kept out %d times", caught+1, n)
 			}

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -18,38 +17,37 @@ func TestRepliesInFlightAreBounded(t *testing.T) {
 		s.Keys = pb.KeyExchange_KEY_EXCHANGE_HYBRID
 		_, devices := fleet(t, 24, s, Options{MemoryBytes: 1 << 20})
 		walks := gather(t, devices...)
-		var answered atomic.Int64
-		errs := make(chan error, 24)
+		type answer struct {
+			*walk
+			err error
+		}
+		answers := make(chan answer, 24)
 		for _, k := range walks {
-			go func() {
-				err := k.advertise(t.Context())
-				answered.Add(1)
-				errs <- err
-			}()
+			go func() { answers <- answer{k, k.advertise(t.Context())} }()
 		}
 		synctest.Wait()
-		first := answered.Load()
+		first := len(answers)
 		if first < 12 || first > 20 {
-			t.Fatalf("%d of 24 rosters of %d bytes were sent at once, with room for 1 MiB", first, len(walks[0].roster))
+			t.Fatalf("%d of 24 rosters were sent at once, with room for 1 MiB", first)
 		}
-		next := 0
-		for _, k := range walks {
-			if k.shares != nil && next < 2 { // one that calls and one that leaves
-				if next++; next == 1 {
-					go func() { _, _ = k.rounds.Share(t.Context(), k.shares) }()
-				} else {
-					k.leave()
-				}
-				synctest.Wait()
-				if got := answered.Load(); got != first+int64(next) {
-					t.Errorf("%d devices have read their rosters and %d are answered, want %d", next, got, first+int64(next))
-				}
+		one, other := <-answers, <-answers
+		if one.err != nil || other.err != nil {
+			t.Fatal(one.err, other.err)
+		}
+		for i, goOn := range []func(){
+			func() { go func() { _, _ = one.rounds.Share(t.Context(), one.shares) }() },
+			other.leave,
+		} {
+			goOn()
+			synctest.Wait()
+			if got, want := 2+len(answers), first+i+1; got != want {
+				t.Errorf("%d devices have read their rosters and %d are answered, want %d", i+1, got, want)
 			}
 		}
 		start := time.Now()
-		for range 24 {
-			if err := <-errs; err != nil {
-				t.Error(err)
+		for range 22 {
+			if a := <-answers; a.err != nil {
+				t.Error(a.err)
 			}
 		}
 		if took := time.Since(start); took > 2*time.Second {

@@ -308,6 +308,7 @@ func TestLiesCostTheirSenderOnly(t *testing.T) {
 		wants(t, "too early", call(liar, early), codes.FailedPrecondition, "not open yet")
 		wants(t, "held", call(liar, liar.advertise), codes.DeadlineExceeded)
 		wants(t, "other bytes", call(liar, forged(liar.at, "")), codes.Aborted, "differs")
+		synctest.Wait()
 		if w.log.count("protocol broken") != 1 || !strings.Contains(w.log.String(), "device="+short(liar.id)+" step=advertise") {
 			t.Error("the log does not say who broke the protocol, and in which step")
 		}
