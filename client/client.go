@@ -74,7 +74,7 @@ type Client struct {
 	end     context.CancelCauseFunc
 	users   sync.WaitGroup // calls that Close waits for
 	taking  sync.Mutex     // held while taking part or fetching a checkpoint
-	joining sync.Mutex     // held while enrolling: a folder gets one key
+	joining chan struct{}  // has one in it while enrolling: a folder gets one key
 
 	// The check-in whose nonce nobody was shown yet, nil for none. It is kept when a
 	// reply is lost: the coordinator gives the place to this commitment. Both belong to
@@ -87,6 +87,7 @@ type Client struct {
 	enrolment *enrolment              // nil before Enrol
 	link      *link                   // nil before it is first used
 	leave     context.CancelCauseFunc // ends the attempt in progress, nil between attempts
+	later     string                  // why the coordinator told it to come back later; empty while it does not wait
 	changed   chan struct{}           // closed and replaced when Run should look again
 }
 
@@ -114,7 +115,7 @@ func Open(dir string, o Options) (*Client, error) {
 	if err != nil {
 		return nil, fmt.Errorf("client: %w", err)
 	}
-	c := &Client{options: o, log: o.Logger, store: s, changed: make(chan struct{})}
+	c := &Client{options: o, log: o.Logger, store: s, joining: make(chan struct{}, 1), changed: make(chan struct{})}
 	c.life, c.end = context.WithCancelCause(context.Background())
 	if err := c.load(); err != nil {
 		return nil, errors.Join(fmt.Errorf("client: opening folder %s: %w", dir, err), s.Close())

@@ -127,8 +127,12 @@ func (c *Client) Enrol(ctx context.Context, addr, tokenLine string) error {
 		return fmt.Errorf("client: enrolling: %w", err)
 	}
 	defer leave()
-	c.joining.Lock()
-	defer c.joining.Unlock()
+	select {
+	case c.joining <- struct{}{}:
+		defer func() { <-c.joining }()
+	case <-ctx.Done():
+		return fmt.Errorf("client: enrolling at %s: an earlier call to enrol has not ended: %w", addr, context.Cause(ctx))
+	}
 	if err := c.enrol(ctx, addr, tokenLine); err != nil {
 		return fmt.Errorf("client: enrolling at %s: %w", addr, err)
 	}

@@ -225,13 +225,23 @@ func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState
 			pause = wait.next()
 		}
 		c.log.Info("told to come back later", "reason", reply.GetReason(), "after", pause)
-		if err := sleep(ctx, pause); err != nil {
+		c.waits(fmt.Sprintf("until %s: %s", time.Now().Add(pause).UTC().Format(time.RFC3339), reply.GetReason()))
+		err = sleep(ctx, pause)
+		c.waits("")
+		if err != nil {
 			return nil, fmt.Errorf("client: checking in: %w", err)
 		}
 		if tasks, err = c.update(ctx, t); err != nil {
 			return nil, err
 		}
 	}
+}
+
+// waits keeps, for Status, why this device waits.
+func (c *Client) waits(why string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.later = why
 }
 
 // checkInOnce makes a check-in, and makes it again where one was held for too long.

@@ -85,6 +85,10 @@ func (c *Client) fetchRevocations(ctx context.Context, t Transport, ca ed25519.P
 		return nil, fmt.Errorf("%w: two lists of revoked devices are signed by the authority as version %d; ask its operator which one holds",
 			ErrPlanRefused, list.Version)
 	}
+	if missing := list.Missing(newest); len(missing) > 0 { // such as after an old back-up of the authority was restored
+		return nil, fmt.Errorf("%w: version %d of the list of revoked devices lets in again %d that version %d has put out for good, the first %v; the authority has to revoke them again",
+			ErrPlanRefused, list.Version, len(missing), newest.Version, missing[0])
+	}
 	if newest == nil || list.Version > newest.Version {
 		if err := c.store.PutRecord(revocationsRecord, raw); err != nil {
 			return nil, fmt.Errorf("keeping the list of revoked devices: %w", err)

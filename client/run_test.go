@@ -91,8 +91,16 @@ func TestRetryAfter(t *testing.T) {
 				d.cohort = 1
 			})
 			stop := run(t, device)
+			time.Sleep(c.least / 2)
+			synctest.Wait()
+			if s, err := device.Status(); err != nil || c.ms > 0 && !strings.Contains(s.Waiting, ": not now") || s.LastError != "" {
+				t.Errorf("told %d ms: status %+v, %v: want why it waits", c.ms, s, err)
+			}
 			time.Sleep(10*c.most + time.Second)
 			stop()
+			if s, err := device.Status(); err != nil || s.Waiting != "" {
+				t.Errorf("told %d ms: stopped, it waits for %q, %v", c.ms, s.Waiting, err)
+			}
 			if n, m := len(d.when("Tasks")), len(d.when("CheckIn")); n < m {
 				t.Errorf("told %d ms: %d calls of Tasks for %d check-ins: a device that is not chosen gets no newer checkpoint", c.ms, n, m)
 			}

@@ -21,6 +21,7 @@ type Status struct {
 	Intents        int    `json:"intents,omitempty"`     // that the checkpoint tells apart
 	Chats          int    `json:"chats"`                 // held in the folder
 	RoundsCounted  uint64 `json:"rounds_counted"`        // of the task, in whose sum this device was
+	Waiting        string `json:"waiting,omitempty"`     // until when and why, where the coordinator told it to come back later
 	LastError      string `json:"last_error,omitempty"`  // of the last attempt to take part; empty after a good one
 	Warning        string `json:"warning,omitempty"`     // about how the folder is protected
 	MinCohort      int    `json:"min_cohort,omitempty"`  // these four are the device's own bounds: see Bounds
@@ -43,6 +44,9 @@ func (c *Client) Status() (Status, error) {
 		s.Task, s.Round, s.Intents = m.checkpoint.Manifest.Task, m.checkpoint.Manifest.Round, len(m.index)
 		s.Checkpoint = hex.EncodeToString(m.sum[:])
 	}
+	c.mu.Lock()
+	s.Waiting = c.later
+	c.mu.Unlock()
 	var err error
 	if s.Chats, err = c.store.Count(); err != nil {
 		return s, fmt.Errorf("client: %w", err)
