@@ -1237,8 +1237,10 @@ func (x *SubmitRequest) GetData() []byte {
 	return nil
 }
 
-// ComplainRequest says, between Share and Submit, whose shares could not be used. It
-// is answered at once, costs the pair its mutual mask and nobody anything else.
+// ComplainRequest says, between Share and Submit, whose shares could not be used, which
+// costs the pair its mutual mask and nobody anything else. In a cohort above a hundred
+// members every member sends one, with its pledge; otherwise only one that complains. It
+// is answered at once.
 type ComplainRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
