@@ -5,6 +5,9 @@ import (
 	"sync/atomic"
 	"time"
 
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
@@ -121,6 +124,7 @@ func (t *task) finish(now time.Time, o outcome) {
 	for id := range r.held[round.Reveal] {
 		r.answer(round.Reveal, id, reply{sum: o.next.sum, size: o.next.size})
 	}
+	r.failAll(status.Errorf(codes.FailedPrecondition, "round %d attempt %d was committed without this device; check in again", r.plan.GetRound(), r.plan.GetAttempt()))
 	t.retire()
 }
 

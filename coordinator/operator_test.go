@@ -132,7 +132,8 @@ func TestOperatorCalls(t *testing.T) {
 			wants(t, "bad token", err, codes.InvalidArgument)
 		}
 		tasks, err := devices[0].rounds.Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
-		if err != nil || len(tasks.GetTasks()) != 1 || tasks.GetTasks()[0].GetRoundsDone() != 1 || tasks.GetTasks()[0].GetCheckpointBytes() == 0 {
+		if err != nil || len(tasks.GetTasks()) != 1 || tasks.GetTasks()[0].GetRoundsDone() != 1 || tasks.GetTasks()[0].GetCheckpointBytes() == 0 ||
+			!proto.Equal(tasks.GetTasks()[0].GetSecureAggregation(), walks[0].plan.GetSecureAggregation()) {
 			t.Errorf("tasks for devices: %v, %v", tasks, err)
 		}
 		files := rpc.NewCheckpointServiceClient(devices[0].conn)

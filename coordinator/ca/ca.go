@@ -14,6 +14,7 @@
 //	operator.pem  an operator's certificate and key, and the CA's certificate
 //	log.pem       the key of the checkpoint log and the CA's credential over it
 //	revoked.bin   the CA's signed list of devices that are members no more, if any
+//	ca.lock       held while one of these is made
 //
 // ca-key.pem may be kept on another machine. There [Init] makes it and [OpenMachine]
 // gives what is done with it: a coordinator's folder without the key, certificates for
@@ -85,10 +86,7 @@ func Open(dir string, hosts []string, log *slog.Logger, now time.Time) (*Authori
 	if err := a.begin(now); err != nil {
 		return nil, err
 	}
-	if err := a.openOperator(now); err != nil {
-		return nil, err
-	}
-	if a.logKey, a.logCredential, err = a.openLog(); err != nil {
+	if a.logKey, a.logCredential, err = a.openOnce(now); err != nil {
 		return nil, err
 	}
 	if _, err := a.serverCertificate(now); err != nil {

@@ -87,7 +87,7 @@ func shake(t *testing.T, server, client *tls.Config) (tls.ConnectionState, error
 func TestAuthorityStaysTheSame(t *testing.T) {
 	dir := t.TempDir()
 	a := open(t, dir, "fl.example.com", "10.1.2.3")
-	files := []string{keyFile, certFile, serverFile, operatorFile, logFile}
+	files := []string{keyFile, certFile, serverFile, operatorFile, logFile, lockFile}
 	before := make(map[string][]byte)
 	for _, f := range files {
 		before[f] = read(t, dir, f)

@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"context"
 	"crypto/ed25519"
 	"crypto/x509"
 	"encoding/pem"
@@ -11,6 +12,15 @@ import (
 	"os"
 	"path/filepath"
 	"runtime"
+	"time"
+
+	"github.com/gofrs/flock"
+)
+
+const (
+	lockFile  = "ca.lock"
+	lockTime  = 10 * time.Second // what another process does takes milliseconds
+	lockRetry = 20 * time.Millisecond
 )
 
 func certificatePEM(der []byte) []byte {
@@ -85,6 +95,20 @@ func warnLoose(log *slog.Logger, path string) {
 		return
 	}
 	log.Warn("other users of this machine may read a key", "file", path, "mode", fmt.Sprintf("%#o", info.Mode().Perm()), "do", "chmod 600 "+path)
+}
+
+// locked runs f while no other process does the same in the CA's folder, so that no key
+// is made twice and no list of revoked devices is written over a newer one.
+func (r *root) locked(f func() error) error {
+	lock := flock.New(filepath.Join(r.dir, lockFile), flock.SetPermissions(0o600))
+	ctx, cancel := context.WithTimeout(context.Background(), lockTime)
+	defer cancel()
+	if _, err := lock.TryLockContext(ctx, lockRetry); errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("ca: another discreet is at work on the CA in %s; try again when it has ended", r.dir)
+	} else if err != nil {
+		return fmt.Errorf("ca: locking the folder: %w", err)
+	}
+	return errors.Join(f(), lock.Unlock())
 }
 
 // unchanged tells whether a file is still the one that was seen before.

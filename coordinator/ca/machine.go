@@ -21,11 +21,11 @@ type Machine struct{ root }
 // Init makes a CA in a folder, which is made where it is missing. It never touches a
 // CA that is there.
 func Init(dir string, now time.Time) (*Machine, error) {
-	if there := existing(dir, keyFile, certFile, serverFile, operatorFile, logFile, revokedFile); len(there) > 0 {
-		return nil, fmt.Errorf("ca: %s holds %s already; name an empty folder, or go on with the CA that is there", dir, strings.Join(there, ", "))
-	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, fmt.Errorf("ca: %w", err)
+	}
+	if there := existing(dir, keyFile, certFile, serverFile, operatorFile, logFile, revokedFile); len(there) > 0 {
+		return nil, fmt.Errorf("ca: %s holds %s already; name an empty folder, or go on with the CA that is there", dir, strings.Join(there, ", "))
 	}
 	m := &Machine{root{dir: dir}}
 	return m, m.make(now)
@@ -59,13 +59,13 @@ func (m *Machine) IssueCoordinator(hosts []string, out string, now time.Time) er
 	if err != nil {
 		return err
 	}
+	if err := os.MkdirAll(out, 0o700); err != nil {
+		return fmt.Errorf("ca: %w", err)
+	}
 	if there := existing(out, keyFile, certFile, serverFile, operatorFile, logFile, revokedFile); len(there) > 0 {
 		return fmt.Errorf("ca: %s holds %s already; name a new folder, and copy what is to be replaced from it", out, strings.Join(there, ", "))
 	}
-	if err := m.openOperator(now); err != nil {
-		return err
-	}
-	if _, _, err := m.openLog(); err != nil {
+	if _, _, err := m.openOnce(now); err != nil {
 		return err
 	}
 	files := make(map[string][][]byte)
@@ -82,12 +82,9 @@ func (m *Machine) IssueCoordinator(hosts []string, out string, now time.Time) er
 	if files[serverFile], err = m.makeServer(names, now); err != nil {
 		return err
 	}
-	if err := os.MkdirAll(out, 0o700); err != nil {
-		return fmt.Errorf("ca: %w", err)
-	}
 	for name, parts := range files {
 		if err := writeFile(filepath.Join(out, name), parts...); err != nil {
-			return fmt.Errorf("%w; remove %s and try again", err, out)
+			return fmt.Errorf("%w; try again with another new folder", err)
 		}
 	}
 	return nil
@@ -119,7 +116,18 @@ func (m *Machine) IssueDevices(requests io.Reader, out io.Writer, now time.Time)
 
 // Revoke puts devices out of the federation: it writes a new list with them and all
 // that were out before, and returns it. Ids that are out already change nothing.
-func (m *Machine) Revoke(ids []secagg.ID, now time.Time) (*secagg.RevocationList, error) {
+func (m *Machine) Revoke(ids []secagg.ID, now time.Time) (list *secagg.RevocationList, err error) {
+	err = m.locked(func() error {
+		list, err = m.revoke(ids, now)
+		return err
+	})
+	if err != nil {
+		return nil, err
+	}
+	return list, nil
+}
+
+func (m *Machine) revoke(ids []secagg.ID, now time.Time) (*secagg.RevocationList, error) {
 	_, before, err := m.readRevocations()
 	if errors.Is(err, fs.ErrNotExist) {
 		before, err = new(secagg.RevocationList), nil

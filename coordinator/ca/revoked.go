@@ -1,6 +1,7 @@
 package ca
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -13,6 +14,8 @@ import (
 
 // maxRevokedBytes bounds revoked.bin: what one message of the wire can carry.
 const maxRevokedBytes = 4<<20 - 1<<10
+
+const mostNamed = 100 // devices in a line of the log
 
 // revocations is the CA's signed list of devices that are out, as it was last read.
 type revocations struct {
@@ -52,8 +55,8 @@ func (a *Authority) Revocations() ([]byte, *secagg.RevocationList) {
 	info, err := os.Stat(path)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		if o.seen != nil {
-			a.log.Warn("the list of revoked devices is gone; the one before stays in force", "file", path, "version", o.list.Version)
+		if o.seen != nil { // what is in force may be no list yet, where the file was never a good one
+			a.log.Warn("the list of revoked devices is gone; what it said last stays in force", "file", path)
 		}
 		o.seen = nil
 	case err != nil: // neither there nor gone: a disk in trouble says so elsewhere, once is enough
@@ -71,12 +74,20 @@ func (a *Authority) Revocations() ([]byte, *secagg.RevocationList) {
 // reloadRevocations takes up a list that changed, if it is to be believed and not older.
 func (a *Authority) reloadRevocations(path string) {
 	raw, list, err := a.readRevocations()
-	switch before := a.out.list; {
+	before := a.out.list
+	missing := list.Missing(before)
+	switch {
 	case err != nil:
 		a.log.Warn("the list of revoked devices is refused; the one before stays in force", "file", path, "error", err)
 	case before != nil && list.Version < before.Version:
 		a.log.Warn("the list of revoked devices is older than the one before, which stays in force", "file", path,
 			"version", list.Version, "in_force", before.Version, "do", "copy the newest "+revokedFile+" from the CA's folder")
+	case before != nil && list.Version == before.Version && !bytes.Equal(raw, a.out.raw):
+		a.log.Warn("two lists of revoked devices have the same version; the one before stays in force, and devices that have seen it take no other", "file", path,
+			"version", list.Version, "do", "put that one into the CA's folder as "+revokedFile+", and revoke there whom the other named")
+	case len(missing) > 0:
+		a.log.Warn("the list of revoked devices lets devices in again that were put out for good; the one before stays in force, and no device takes this one",
+			"file", path, "version", list.Version, "in_force", before.Version, "devices", len(missing), "missing", missing[:min(len(missing), mostNamed)], "do", "revoke them again with `discreet ca revoke`, and copy its "+revokedFile+" here")
 	default:
 		a.out.raw, a.out.list = raw, list
 		a.log.Info("list of revoked devices taken up", "version", list.Version, "devices", len(list.Revoked))

@@ -66,7 +66,21 @@ func (r *root) live(now time.Time) error {
 }
 
 // make draws the CA's key, unless a crash has left one, and signs its certificate.
-func (r *root) make(now time.Time) (err error) {
+func (r *root) make(now time.Time) error {
+	return r.locked(func() error {
+		there, err := readRoot(r.dir)
+		if err != nil {
+			return err
+		}
+		if there.cert != nil {
+			return fmt.Errorf("ca: another process has just made a CA in %s; go on with that, or name an empty folder", r.dir)
+		}
+		r.key = there.key
+		return r.makeLocked(now)
+	})
+}
+
+func (r *root) makeLocked(now time.Time) (err error) {
 	if r.key == nil {
 		_, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {
@@ -123,6 +137,25 @@ func (r *root) Certificate() []byte { return r.cert.Raw }
 // Fingerprint returns the SHA-256 of the CA's certificate in DER, which enrolment
 // tokens carry.
 func (r *root) Fingerprint() [32]byte { return sha256.Sum256(r.cert.Raw) }
+
+// openOnce opens what is made once for a CA, the operator's credential and the log's
+// key, and makes what is missing. It returns the log's key and credential.
+func (r *root) openOnce(now time.Time) (logKey ed25519.PrivateKey, credential []byte, err error) {
+	open := func() error {
+		if err := r.openOperator(now); err != nil {
+			return err
+		}
+		var err error
+		logKey, credential, err = r.openLog()
+		return err
+	}
+	if r.key == nil || len(existing(r.dir, operatorFile, logFile)) == 2 {
+		err = open() // nothing is made, so that a folder may be read-only
+	} else {
+		err = r.locked(open)
+	}
+	return logKey, credential, err
+}
 
 // openOperator makes operator.pem where it is missing and checks that an existing
 // one belongs to this CA.

@@ -1,0 +1,178 @@
+package coordinator
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+)
+
+// walk is a device's way through one attempt.
+type walk struct {
+	*device
+	raw       []byte
+	committed []byte
+	plan      *pb.Plan
+	at        *pb.RoundStep
+	roster    []byte
+	deal      func(shares []byte) []byte // where set, changes what the device deals
+
+	advertised *secagg.Advertised
+	shared     *secagg.Shared
+	masked     *secagg.Masked
+	confirmed  *secagg.Confirmed
+	advert     *pb.AdvertiseRequest
+	shares     *pb.ShareRequest
+	complaint  []byte
+	chunks     []*pb.SubmitRequest
+	confirm    *pb.ConfirmRequest
+	reveal     *pb.RevealRequest
+	receipt    *pb.RevealResponse
+}
+
+func (k *walk) advertise(ctx context.Context) (err error) {
+	if err := k.prepareAdvert(); err != nil {
+		return err
+	}
+	reply, err := k.rounds.Advertise(ctx, k.advert)
+	if err != nil {
+		return err
+	}
+	var message []byte
+	k.roster = reply.GetRoster()
+	if k.shared, message, err = k.advertised.Share(k.roster, rand.Reader); err != nil {
+		return err
+	}
+	if k.deal != nil {
+		message = k.deal(message)
+	}
+	k.shares = &pb.ShareRequest{Step: k.at, Shares: message}
+	return nil
+}
+
+// prepareAdvert makes the advert, once.
+func (k *walk) prepareAdvert() error {
+	if k.advert != nil {
+		return nil
+	}
+	if k.checkedIn == nil {
+		k.request()
+	}
+	params := RoundConfig(k.plan, k.raw, k.ca, nil, 0).Params
+	var message []byte
+	var err error
+	k.advertised, message, err = k.checkedIn.Advertise(params, k.signer, k.committed, rand.Reader)
+	k.checkedIn = nil
+	k.advert = &pb.AdvertiseRequest{Step: k.at, Advert: message}
+	return err
+}
+
+func (k *walk) share(ctx context.Context) error {
+	reply, err := k.rounds.Share(ctx, k.shares)
+	if err != nil {
+		return err
+	}
+	masking, complaint, err := k.shared.Open(reply.GetInbox())
+	if err != nil {
+		return err
+	}
+	if k.complaint = complaint; complaint != nil {
+		if _, err := k.rounds.Complain(ctx, &pb.ComplainRequest{Step: k.at, Complaint: complaint}); err != nil {
+			return err
+		}
+	}
+	vector := k.encode()
+	masking.Mask(vector, 0, len(vector))
+	k.masked = masking.Done()
+	bits := int(k.plan.GetCodec().GetRingBits())
+	packed := make([]byte, aggregation.PackedSize(len(vector), bits))
+	if err := aggregation.Pack(packed, vector, bits); err != nil {
+		return err
+	}
+	k.cut(packed)
+	return nil
+}
+
+// encode is the device's update as ring words, without masks.
+func (k *walk) encode() []uint32 {
+	update := make([]float32, k.plan.GetSecureAggregation().GetLength()-1)
+	for i := range update {
+		update[i] = k.value
+	}
+	vector := make([]uint32, len(update)+1)
+	if err := Codec().Encode(vector, update, k.weight, [32]byte{}); err != nil {
+		panic(err)
+	}
+	return vector
+}
+
+// cut makes the chunks of a packed vector.
+func (k *walk) cut(packed []byte) {
+	sum := sha256.Sum256(packed)
+	n := chunksOf(len(packed))
+	k.chunks = nil
+	for i := range n {
+		k.chunks = append(k.chunks, &pb.SubmitRequest{Step: k.at, Sha256: sum[:], Index: uint32(i), Chunks: uint32(n),
+			Data: packed[i*chunkSize : min((i+1)*chunkSize, len(packed))]})
+	}
+}
+
+func (k *walk) submit(ctx context.Context) error {
+	var survivors []byte
+	for _, c := range k.chunks {
+		reply, err := k.rounds.Submit(ctx, c)
+		if err != nil {
+			return err
+		}
+		survivors = reply.GetSurvivors()
+	}
+	return k.survive(survivors)
+}
+
+// survive agrees to a set of survivors.
+func (k *walk) survive(survivors []byte) (err error) {
+	var message []byte
+	k.confirmed, message, err = k.masked.Confirm(survivors)
+	k.confirm = &pb.ConfirmRequest{Step: k.at, Confirm: message}
+	return err
+}
+
+func (k *walk) agree(ctx context.Context) error {
+	reply, err := k.rounds.Confirm(ctx, k.confirm)
+	if err != nil {
+		return err
+	}
+	message, err := k.confirmed.Reveal(reply.GetQuorum())
+	k.reveal = &pb.RevealRequest{Step: k.at, Reveal: message}
+	return err
+}
+
+func (k *walk) finish(ctx context.Context) (err error) {
+	// Two sums on one checkpoint would differ by somebody's update.
+	checkpoint, at := string(k.plan.GetCheckpointSha256()), k.at.String()
+	if before := k.revealed[checkpoint]; before != "" && before != at {
+		k.t.Errorf("device %s is asked to reveal for %s, and was for %s on the same checkpoint", short(k.id), at, before)
+	}
+	if k.revealed == nil {
+		k.revealed = make(map[string]string)
+	}
+	k.revealed[checkpoint] = at
+	k.receipt, err = k.rounds.Reveal(ctx, k.reveal)
+	return err
+}
+
+// all is the number of steps.
+const all = 5
+
+// go through the steps up to but not including the given one.
+func (k *walk) steps(ctx context.Context, until int) error {
+	for _, step := range []func(context.Context) error{k.advertise, k.share, k.submit, k.agree, k.finish}[:until] {
+		if err := step(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
