@@ -67,6 +67,7 @@ func TestRevocationsOnlyGrow(t *testing.T) {
 		second := revokedList(t, d.rig.ca, 7, secagg.ID{1}, secagg.ID{2})
 		twin := revokedList(t, d.rig.ca, 7, secagg.ID{2})
 		third := revokedList(t, d.rig.ca, 8, secagg.ID{1}, secagg.ID{2}, secagg.ID{3})
+		fewer := revokedList(t, d.rig.ca, 9, secagg.ID{2}, secagg.ID{3}, secagg.ID{4}, secagg.ID{5})
 		stranger := revokedList(t, newDaemon(t, 3).rig.ca, 99, secagg.ID{1})
 		for _, step := range []struct {
 			name      string
@@ -88,8 +89,10 @@ func TestRevocationsOnlyGrow(t *testing.T) {
 			{"an older one", first, naming(first), true, secagg.ID{}, "has seen version 7"},
 			{"an older plan with the list in force", second, naming(first), true, secagg.ID{}, "the next plan should name that"},
 			{"another one of the same version", twin, naming(twin), true, secagg.ID{}, "as version 7"},
-			{"one that was changed", slices.Concat(third[:len(third)-1], []byte{0}), naming(third), true, secagg.ID{}, "does not verify"},
+			{"one that was changed", slices.Concat(third[:len(third)-1], []byte{^third[len(third)-1]}), naming(third), true, secagg.ID{}, "does not verify"},
 			{"the third list", third, naming(third), true, secagg.ID{3}, ""},
+			{"a newer one that lets somebody in again", fewer, naming(fewer), true, secagg.ID{}, "first " + secagg.ID{1}.String()},
+			{"which is not kept", nil, naming(third), false, secagg.ID{1}, ""},
 		} {
 			d.publish(step.published)
 			before := len(d.when("GetRevocations"))

@@ -100,6 +100,22 @@ func (l *RevocationList) Has(id ID) bool {
 	return found
 }
 
+// Missing returns those of an earlier list who are not on this one, nil for none. A
+// list that lets anybody in again is none that an authority publishes. Both are nil or
+// verified.
+func (l *RevocationList) Missing(earlier *RevocationList) []ID {
+	if earlier == nil {
+		return nil
+	}
+	var missing []ID
+	for _, id := range earlier.Revoked {
+		if !l.Has(id) {
+			missing = append(missing, id)
+		}
+	}
+	return missing
+}
+
 func compareIDs(a, b ID) int { return bytes.Compare(a[:], b[:]) }
 
 func revokedMessage(list []byte) []byte {

@@ -80,6 +80,24 @@ func TestRevocationListHas(t *testing.T) {
 	}
 }
 
+func TestRevocationListMissing(t *testing.T) {
+	list := func(ids ...ID) *RevocationList { return &RevocationList{Version: 1, Revoked: ids} }
+	for name, tc := range map[string]struct {
+		earlier, now *RevocationList
+		want         []ID
+	}{
+		"never one":  {nil, nil, nil},
+		"the first":  {nil, list(ID{1}), nil},
+		"it grew":    {list(ID{1}, ID{3}), list(ID{1}, ID{2}, ID{3}), nil},
+		"it did not": {list(ID{1}, ID{2}, ID{3}), list(ID{2}, ID{4}), []ID{{1}, {3}}},
+		"it is gone": {list(ID{1}), nil, []ID{{1}}},
+	} {
+		if got := tc.now.Missing(tc.earlier); !slices.Equal(got, tc.want) {
+			t.Errorf("%s: %v, want %v", name, got, tc.want)
+		}
+	}
+}
+
 func TestVerifyRevocationsRefuses(t *testing.T) {
 	ca := revoker.Public().(ed25519.PublicKey)
 	good := signRevocations(t, 9, revoked(1), revoked(2))
