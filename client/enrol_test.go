@@ -279,6 +279,13 @@ func TestEnrolStopsWaiting(t *testing.T) {
 		if err := c.Enrol(ctx, testHost+":7443", d.token()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "same token") {
 			t.Errorf("giving up: %v", err)
 		}
+		go c.Enrol(t.Context(), testHost+":7443", d.token()) // waits until the folder is closed
+		synctest.Wait()
+		second, stop := context.WithTimeout(t.Context(), time.Second)
+		defer stop()
+		if err := c.Enrol(second, testHost+":7443", d.token()); !errors.Is(err, context.DeadlineExceeded) || !strings.Contains(err.Error(), "earlier call") {
+			t.Errorf("enrolling while another call waits: %v", err)
+		}
 		closed := make(chan error)
 		go func() { closed <- c.Enrol(t.Context(), testHost+":7443", d.token()) }()
 		synctest.Wait()
