@@ -231,6 +231,9 @@ func fetchLog(ctx context.Context, service rpc.CheckpointServiceClient, task str
 		if err != nil {
 			return nil, err
 		}
+		if n := len(reply.GetEntries()); n > logPage {
+			return nil, fmt.Errorf("the log of task %s: a page of %d entries, want at most the %d that were asked for", task, n, logPage)
+		}
 		for _, entry := range reply.GetEntries() {
 			size += len(entry)
 		}
