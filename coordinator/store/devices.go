@@ -40,6 +40,9 @@ func (s *Store) CreateToken(ctx context.Context, secret []byte, uses uint32, exp
 // is answered alike however often it asks and uses up one place.
 func (s *Store) Enrol(ctx context.Context, secret []byte, id secagg.ID, publicKey []byte, now time.Time) error {
 	hash := sha256.Sum256(secret)
+	if err := s.knownToken(ctx, hash); err != nil {
+		return err
+	}
 	return s.write(ctx, "enrolling a device", func(tx *sql.Tx) error {
 		if err := takePlace(ctx, tx, hash, id, now); err != nil {
 			return err

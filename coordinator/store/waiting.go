@@ -25,7 +25,10 @@ type Issued struct {
 // it asks. It returns ErrToken.
 func (s *Store) Await(ctx context.Context, secret []byte, publicKey ed25519.PublicKey, now time.Time) (issued *Issued, err error) {
 	hash, id := sha256.Sum256(secret), secagg.DeviceID(publicKey)
-	return issued, s.write(ctx, "taking a device's request", func(tx *sql.Tx) error {
+	if err := s.knownToken(ctx, hash); err != nil {
+		return nil, err
+	}
+	err = s.write(ctx, "taking a device's request", func(tx *sql.Tx) error {
 		if err := takePlace(ctx, tx, hash, id, now); err != nil {
 			return err
 		}
@@ -42,6 +45,24 @@ func (s *Store) Await(ctx context.Context, secret []byte, publicKey ed25519.Publ
 		issued = found
 		return useToken(ctx, tx, hash, id)
 	})
+	if err != nil {
+		return nil, err
+	}
+	return issued, nil
+}
+
+// knownToken returns ErrToken for a token that there never was, without waiting for
+// the one writer: who has no token, and anybody may ask, holds up no round.
+func (s *Store) knownToken(ctx context.Context, token [32]byte) error {
+	var one int
+	err := s.reader.QueryRowContext(ctx, `SELECT 1 FROM tokens WHERE hash = $1`, token[:]).Scan(&one)
+	if errors.Is(err, sql.ErrNoRows) {
+		err = ErrToken
+	}
+	if err != nil {
+		return fmt.Errorf("store: looking up a token: %w", err)
+	}
+	return nil
 }
 
 // takePlace takes one of a token's places for a device, unless it has one.

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"context"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -167,5 +168,24 @@ func TestAdmitIsAllOrNothing(t *testing.T) {
 	}
 	if keys, err := s.Waiting(t.Context(), 10); err != nil || len(keys) != 2 {
 		t.Errorf("%d devices wait, %v; want both", len(keys), err)
+	}
+}
+
+// TestStrangersHoldUpNoRound: a secret of no token is refused while somebody writes.
+func TestStrangersHoldUpNoRound(t *testing.T) {
+	s := open(t, t.TempDir())
+	tx, err := s.writer.BeginTx(t.Context(), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer tx.Rollback()
+	ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
+	defer cancel()
+	key := waitingKey(1)
+	if _, err := s.Await(ctx, []byte("none"), key, start); !errors.Is(err, ErrToken) {
+		t.Errorf("waiting: %v", err)
+	}
+	if err := s.Enrol(ctx, []byte("none"), secagg.DeviceID(key), key, start); !errors.Is(err, ErrToken) {
+		t.Errorf("enrolling: %v", err)
 	}
 }
