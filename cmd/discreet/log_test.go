@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -11,8 +13,12 @@ import (
 	"testing"
 	"time"
 
+	"google.golang.org/grpc"
+
 	"github.com/discreet-fl/discreet/coordinator/store"
 	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/proto/rpc"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -235,4 +241,23 @@ func TestChangedLogOfACoordinator(t *testing.T) {
 	verify("entry 0 is another than in early.txt", "--head", "early.txt")
 	f.write("head.txt", strings.Join(strings.SplitAfter(early, "\n")[4:9], ""))
 	verify("it forked: head.txt has 4 entries with the root", "--head", "head.txt")
+}
+
+// pages answers with pages of empty entries, more than were asked for.
+type pages struct {
+	rpc.CheckpointServiceClient
+	asked int
+}
+
+func (p *pages) ListLog(_ context.Context, request *pb.ListLogRequest, _ ...grpc.CallOption) (*pb.ListLogResponse, error) {
+	if p.asked++; p.asked > 3 {
+		return nil, errors.New("it went on asking")
+	}
+	return &pb.ListLogResponse{Entries: make([][]byte, request.GetLimit()+1)}, nil
+}
+
+func TestLogPagesAreBounded(t *testing.T) {
+	if _, err := fetchLog(t.Context(), new(pages), "support"); err == nil || !strings.Contains(err.Error(), "a page of 1001 entries") {
+		t.Errorf("error %v, want one about the page", err)
+	}
 }
