@@ -99,8 +99,8 @@ func (c *Confirms) lacks() error {
 	if n := len(c.signatures); n < s.quorum {
 		return fmt.Errorf("%w: %d of %d members signed the survivors, want %d", ErrTooFew, n, len(s.members), s.quorum)
 	}
-	for j := range c.cohort.complain.against {
-		if c.cohort.survivors.has(j) && c.got[j] == nil && len(c.cohort.accusers(s, j)) > 0 {
+	for _, j := range c.cohort.survivors.places() { // in order: the same round always names the same
+		if c.got[j] == nil && len(c.cohort.accusers(s, j)) > 0 {
 			return s.blame(j, fmt.Errorf("%w: accused of bad shares, it has not confirmed, and the seeds of masks that it alone used are not here", ErrTooFew))
 		}
 	}
