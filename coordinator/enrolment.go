@@ -102,7 +102,9 @@ func (s operatorService) ListWaiting(ctx context.Context, _ *pb.ListWaitingReque
 	}
 	reply := new(pb.ListWaitingResponse)
 	for _, key := range keys {
-		reply.PublicKeys = append(reply.PublicKeys, key)
+		if !s.revoked(secagg.DeviceID(key)) { // the CA would refuse the whole list for it
+			reply.PublicKeys = append(reply.PublicKeys, key)
+		}
 	}
 	return reply, nil
 }
@@ -121,7 +123,7 @@ func (s operatorService) Admit(ctx context.Context, request *pb.AdmitRequest) (*
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
 		if id := secagg.DeviceID(issued.PublicKey); s.revoked(id) {
-			return nil, errRevoked(id)
+			return nil, status.Errorf(codes.PermissionDenied, "device %v was revoked after it was certified; take its line out of the file", id)
 		}
 		list[i] = store.Issued(issued)
 	}

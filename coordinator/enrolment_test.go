@@ -180,7 +180,11 @@ func TestAdmitRefuses(t *testing.T) {
 		wants(t, "too many", err, codes.InvalidArgument, "at most 1000")
 		revoke(t, machine, caDir, dir, secagg.DeviceID(public(other)))
 		_, err = op.Admit(t.Context(), &pb.AdmitRequest{Issued: right})
-		wants(t, "a revoked one among them", err, codes.PermissionDenied, "was revoked")
+		wants(t, "a revoked one among them", err, codes.PermissionDenied, "was revoked", "take its line out")
+		waiting, err := op.ListWaiting(t.Context(), &pb.ListWaitingRequest{})
+		if err != nil || len(waiting.GetPublicKeys()) != 1 || !bytes.Equal(waiting.GetPublicKeys()[0], public(good)) {
+			t.Errorf("%d devices wait, %v; want the one that was not revoked", len(waiting.GetPublicKeys()), err)
+		}
 		if n, err := w.store.CountDevices(t.Context()); err != nil || n != 0 {
 			t.Errorf("%d devices were let in, %v", n, err)
 		}
