@@ -175,7 +175,45 @@ func TestManyComplaints(t *testing.T) {
 		add(r.sum, r.devices[i].masked)
 	}
 	r.must(r.closeSubmissions(survivors))
-	r.end(survivors)
+	r.must(r.confirm(survivors))
+	// Its σ cannot be had from four shares: all who masked with it have to reveal.
+	wantRefusal(t, r.finish(without(survivors, 2)), ErrTooFew, nil)
+	r.must(r.finish([]int{2}))
+	r.checkSum(survivors)
+}
+
+// TestManyBadDealers deals badly to one member from many sides. With too few shares that
+// open it masks nothing; with just enough it does not agree to survivors of whom it
+// could use too few, and the others finish without it.
+func TestManyBadDealers(t *testing.T) {
+	const n, victim = 7, 6 // threshold 5
+	for bad := 2; bad <= 3; bad++ {
+		r := newRigWith(t, 167, n, classical)
+		r.must(r.advertise(r.all()))
+		for i := range r.devices {
+			r.shareOne(i)
+		}
+		for i, d := range r.devices {
+			if i < bad {
+				d.shares = r.redeal(i, func(m *dealing) { misdeals[0].change(r, m, i, victim) })
+			}
+			r.must(r.shares.Add(d.id, d.shares))
+		}
+		r.must(r.closeShares(r.all()))
+		if bad == 3 {
+			_, _, err := r.devices[victim].shared.Open(r.devices[victim].inbox)
+			wantRefusal(t, err, ErrTooFew, nil)
+			r.endWith(without(r.all(), victim))
+			continue
+		}
+		survivors := without(r.all(), 3)
+		r.must(r.submit(survivors))
+		_, _, err := r.devices[victim].done.Confirm(r.devices[victim].survivors)
+		wantRefusal(t, err, ErrTooFew, nil)
+		r.must(r.confirm(without(survivors, victim)))
+		r.must(r.finish(without(survivors, victim)))
+		r.checkSum(survivors)
+	}
 }
 
 // TestLateComplaints has the complaints come when the dealer's vector is in the sum

@@ -187,13 +187,20 @@ func TestPrunedInbox(t *testing.T) {
 		t.Run(name, func(t *testing.T) { wantRefusal(t, err, test.kind, nil) })
 	}
 
+	picky := r.devices[victim].shared.again()
+	own := *picky.session
+	own.params.MinSurvivors = 7
+	picky.session = &own
+	_, _, err := picky.Open(r.pruneInbox(victim, 6))
+	t.Run("below the device's own minimum", func(t *testing.T) { wantRefusal(t, err, ErrTooFew, nil) })
+
 	r.devices[victim].inbox = r.pruneInbox(victim, 5, 6)
 	for i := range n {
 		r.maskOne(i)
 		r.must(r.submissions.Add(r.devices[i].id))
 	}
 	r.must(r.closeSubmissions(r.all()))
-	_, _, err := r.devices[victim].done.Confirm(r.devices[victim].survivors)
+	_, _, err = r.devices[victim].done.Confirm(r.devices[victim].survivors)
 	wantRefusal(t, err, ErrRefused, r.id(5))
 	// What the others sign covers who shared as they saw it, so that the victim's
 	// signature would not have counted among theirs.

@@ -127,6 +127,13 @@ func TestHostileRoster(t *testing.T) {
 		{"keys of another advert than the roster names", ErrForged, 5, func(f *forgery) {
 			f.tail = func(b []byte) []byte { return flipped(b, -1) }
 		}},
+		{"another advert that the neighbour has signed, too", ErrForged, 5, func(f *forgery) {
+			second := *f.list[5]
+			second.mask = f.keyOf(3)
+			ctx0 := f.r.params.context()
+			copy(second.signature[:], f.r.devices[5].signer.sign(second.signed(&ctx0, &f.r.adverts.root)))
+			f.tail = func(b []byte) []byte { return with(b, -f.r.params.Keys.keysSize(), second.appendKeys(nil)) }
+		}},
 		{"the device's own advert swapped", ErrForged, -1, func(f *forgery) {
 			f.list[victim].mask = f.keyOf(1)
 			f.resign(victim, f.r.params)

@@ -100,6 +100,9 @@ func TestHostilePledges(t *testing.T) {
 	t.Parallel()
 	const n = 101
 	r := toShares(t, 141, n, sparse)
+	g := r.shares.session.graph
+	_, _, err := r.devices[3].shared.again().Open(r.pruneInbox(3, g.neighbours(3)[g.threshold-1:]...))
+	wantRefusal(t, err, ErrTooFew, nil)
 	for _, i := range r.all() {
 		r.maskOne(i)
 	}
