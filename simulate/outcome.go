@@ -73,8 +73,9 @@ func (c *cohort) survivors() []member {
 		if submit[i] {
 			in = append(in, m)
 		}
-		// A survivor's own mask comes off by shares that are revealed. A mask with a member that vanished comes off by the seeds that its neighbours
-		// reveal, or by its own key.
+		// A survivor's own mask comes off by shares that are revealed. A mask with a
+		// member that vanished comes off by the seeds that its neighbours reveal, or by
+		// its own key.
 		if sharers[i] && c.holders(i, reveal) < c.threshold && (submit[i] || c.holders(i, reveal) < c.holders(i, submit)) {
 			return nil
 		}

@@ -143,6 +143,18 @@ func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
 		t.Fatalf("%d vectors submitted, want 5", len(submitted))
 	}
 	for device, packed := range submitted {
+		// What is looked for would be found: the vector itself, packed as it is sent.
+		own, err := r.participant(t.Context(), r.devices[device]).Update(plan, first)
+		if err != nil {
+			t.Fatal(err)
+		}
+		unmasked := make([]byte, len(packed))
+		if err := aggregation.Pack(unmasked, own, int(plan.Codec.RingBits)); err != nil {
+			t.Fatal(err)
+		}
+		if same := equalWords(t, r, plan, first, device, unmasked); same != 1 {
+			t.Errorf("seed %d: %.1f%% of device %d's unmasked words are found to be its own, want all", seed, 100*same, device)
+		}
 		if same := equalWords(t, r, plan, first, device, packed); same > 0.001 {
 			t.Errorf("seed %d: %.1f%% of the words that device %d submitted are its unmasked ones", seed, 100*same, device)
 		}
@@ -164,7 +176,7 @@ func equalWords(t *testing.T, r *run, plan *pb.Plan, c *model.Checkpoint, device
 	}
 	same := 0
 	for i, w := range words {
-		if w == own[i]<<(32-bits)>>(32-bits) {
+		if (w^own[i])<<(32-bits) == 0 { // what stands above the bits of the ring says nothing
 			same++
 		}
 	}
