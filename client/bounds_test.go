@@ -3,6 +3,7 @@ package client
 import (
 	"errors"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -111,4 +112,23 @@ func TestEligible(t *testing.T) {
 			t.Errorf("%s: %q, %v; want %q, ok: %v", c.name, got, err, c.want, c.ok)
 		}
 	}
+}
+
+// TestClassicalKeys runs a round without X-Wing, on devices that allow it.
+func TestClassicalKeys(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(t, 3, nil)
+		r.plan.SecureAggregation.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL
+		r.setPlan(r.plan)
+		var group sync.WaitGroup
+		for i, g := range r.guests(3) {
+			g.Bounds.AllowClassical = true
+			group.Go(func() {
+				if _, err := g.takePart(t.Context()); err != nil {
+					t.Errorf("device %d: %v", i, err)
+				}
+			})
+		}
+		group.Wait()
+	})
 }

@@ -108,6 +108,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	}
 	words := make([]uint32, codec(plan).Length(len(params)))
 	if err := codec(plan).Encode(words, params, len(examples), seed); err != nil {
+		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}
 	return words, nil
@@ -128,6 +129,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 // broken" with by, step and reason.
 func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, checkpoint []byte) (*Result, error) {
 	began := time.Now()
+	defer place.CheckedIn.Wipe()
 	bounds, err := p.Bounds.filled()
 	if err != nil {
 		return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)

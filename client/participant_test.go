@@ -3,6 +3,7 @@ package client
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -19,6 +20,7 @@ import (
 
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 var errGone = status.Error(codes.FailedPrecondition, "this device has vanished")
@@ -298,15 +300,19 @@ func TestPlansRefused(t *testing.T) {
 				return nil
 			}
 			transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
-			_, err = p.TakePart(t.Context(), transport, &Place{Plan: planBytes}, r.checkpoint)
+			place := checkedIn(t, planBytes)
+			_, err = p.TakePart(t.Context(), transport, place, r.checkpoint)
 			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
+			}
+			if _, _, err := place.CheckedIn.Advertise(r.params(), p.Signer, nil, rand.Reader); !errors.Is(err, secagg.ErrSpent) {
+				t.Errorf("the nonce of the refused plan: %v, want that it was wiped", err)
 			}
 		})
 	}
 	t.Run("not a plan", func(t *testing.T) {
 		r := newRig(t, 3, nil)
-		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, &Place{Plan: []byte("\xff\xff")}, r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, checkedIn(t, []byte("\xff\xff")), r.checkpoint); !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -327,30 +333,11 @@ func TestPlansRefused(t *testing.T) {
 			r := newRig(t, 3, nil)
 			p := r.participant(0, 1)
 			p.Bounds = c.bounds
-			_, err := p.TakePart(t.Context(), &member{r: r}, &Place{Plan: r.planBytes}, r.checkpoint)
+			_, err := p.TakePart(t.Context(), &member{r: r}, checkedIn(t, r.planBytes), r.checkpoint)
 			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: got %v, want a refusal with %q", c.bounds, err, c.want)
 			}
 		}
-	})
-}
-
-// TestClassicalKeys runs a round without X-Wing, on devices that allow it.
-func TestClassicalKeys(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newRig(t, 3, nil)
-		r.plan.SecureAggregation.Keys = pb.KeyExchange_KEY_EXCHANGE_CLASSICAL
-		r.setPlan(r.plan)
-		var group sync.WaitGroup
-		for i, g := range r.guests(3) {
-			g.Bounds.AllowClassical = true
-			group.Go(func() {
-				if _, err := g.takePart(t.Context()); err != nil {
-					t.Errorf("device %d: %v", i, err)
-				}
-			})
-		}
-		group.Wait()
 	})
 }
 
@@ -379,7 +366,7 @@ func TestTrainingThatDiverges(t *testing.T) {
 		return nil
 	}
 	transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
-	if _, err := p.TakePart(t.Context(), transport, &Place{Plan: r.planBytes}, r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
+	if _, err := p.TakePart(t.Context(), transport, checkedIn(t, r.planBytes), r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
 		t.Errorf("got %v", err)
 	}
 }

@@ -12,8 +12,9 @@ import (
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
-// ErrPlanRefused is returned for a plan outside the device's own bounds. Nothing
-// has been trained or sent for it.
+// ErrPlanRefused is returned for a plan outside the device's own bounds. Nothing has
+// been trained or sent for it, but where it is the cohort that turned out too small:
+// then the device has advertised, and sent no more.
 var ErrPlanRefused = errors.New("plan refused")
 
 const (

@@ -177,6 +177,16 @@ func (r *rig) guestsOf(params secagg.Params, n int) []*guest {
 	return all
 }
 
+// checkedIn is a place with a nonce of its own, in no attempt.
+func checkedIn(t *testing.T, plan []byte) *Place {
+	t.Helper()
+	c, _, err := secagg.CheckIn(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &Place{CheckedIn: c, Plan: plan}
+}
+
 func (r *rig) authority() ed25519.PublicKey { return r.ca.Public().(ed25519.PublicKey) }
 
 // signer is a newly enrolled device.
