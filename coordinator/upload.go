@@ -42,11 +42,12 @@ type upload struct {
 	buffer  []byte
 	got     []bool // by chunk
 	missing int
+	latest  time.Time // when a chunk came that was missing; at first, when it began
 }
 
-func newUpload(sum []byte, size int) *upload {
+func newUpload(now time.Time, sum []byte, size int) *upload {
 	chunks := chunksOf(size)
-	return &upload{sum: [sha256.Size]byte(sum), buffer: make([]byte, size), got: make([]bool, chunks), missing: chunks}
+	return &upload{sum: [sha256.Size]byte(sum), buffer: make([]byte, size), got: make([]bool, chunks), missing: chunks, latest: now}
 }
 
 // chunksOf is the number of chunks that a vector of that many bytes comes in.
@@ -70,13 +71,14 @@ func checkChunk(request *pb.SubmitRequest, size int) error {
 
 // put keeps a chunk that checkChunk has passed; a repeated one counts once. It
 // returns true when it was the last one missing.
-func (u *upload) put(index uint32, data []byte) (complete bool) {
+func (u *upload) put(now time.Time, index uint32, data []byte) (complete bool) {
 	if u.got[index] {
 		return false
 	}
 	copy(u.buffer[int(index)*chunkSize:], data)
 	u.got[index] = true
 	u.missing--
+	u.latest = now
 	return u.missing == 0
 }
 
@@ -110,7 +112,7 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	u := r.uploads[c.from]
 	if !added && u == nil {
 		var err error
-		if u, err = t.openUpload(c.from, request.GetSha256()); err != nil {
+		if u, err = t.openUpload(now, c.from, request.GetSha256()); err != nil {
 			c.done <- reply{err: err}
 			return
 		}
@@ -123,7 +125,7 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 		t.expel(now, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
 	case added:
 		t.acknowledge(c, request)
-	case u.put(request.GetIndex(), request.GetData()):
+	case u.put(now, request.GetIndex(), request.GetData()):
 		go func() {
 			match := sha256.Sum256(u.buffer) == u.sum
 			if !t.mail.post(func(now time.Time) { t.add(now, c, request, u, match) }) {
@@ -146,15 +148,17 @@ func (t *task) expel(now time.Time, c *stepCall, err error) {
 	}
 }
 
-// openUpload reserves the memory for a vector.
-func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
+// openUpload reserves the memory for a vector. Where all is taken, those who left do not
+// keep others out, nor do those from whom no further chunk has come for as long as a
+// reply may take to be read; they lose what they have sent.
+func (t *task) openUpload(now time.Time, from secagg.ID, sum []byte) (*upload, error) {
 	r := t.running
 	if err := r.round.Admit(from, round.Submit); err != nil {
 		return nil, t.refuse(round.Submit, err)
 	}
 	if !t.memory.take(r.size) {
-		for id, u := range r.uploads { // those who left do not keep others out
-			if !t.presence.connected(id) {
+		for id, u := range r.uploads {
+			if idle := u.missing > 0 && !now.Before(u.latest.Add(r.outbox.read)); idle || !t.presence.connected(id) {
 				t.memory.give(len(u.buffer))
 				delete(r.uploads, id)
 			}
@@ -163,7 +167,7 @@ func (t *task) openUpload(from secagg.ID, sum []byte) (*upload, error) {
 			return nil, status.Errorf(codes.ResourceExhausted, "the coordinator's memory for vectors, %d bytes, is taken; send this chunk again in a moment", t.memory.limit)
 		}
 	}
-	u := newUpload(sum, r.size)
+	u := newUpload(now, sum, r.size)
 	r.uploads[from] = u
 	return u, nil
 }

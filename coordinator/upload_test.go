@@ -200,6 +200,35 @@ func TestMemoryInFlightIsBounded(t *testing.T) {
 	})
 }
 
+// TestStalledVectorsGiveWay has a device begin a vector, keep its connection and send no
+// more: it holds up the others for a moment only, not until the step is over.
+func TestStalledVectorsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, walks := atSubmit(t, Options{MemoryBytes: 1_000_000}) // one vector and a half
+		if _, err := walks[0].brief(walks[0].chunks[0]); err != nil {
+			t.Fatal(err)
+		}
+		const enough = 2 * time.Second // a quarter of the step's 8
+		<-time.After(enough - 100*time.Millisecond)
+		if _, err := walks[0].brief(walks[0].chunks[1]); err != nil { // it is slow, but it comes
+			t.Fatal(err)
+		}
+		<-time.After(enough - 100*time.Millisecond)
+		_, err := walks[1].brief(walks[1].chunks[0])
+		wants(t, "while the first goes on", err, codes.ResourceExhausted)
+		if _, err := walks[0].brief(walks[0].chunks[1]); err != nil { // again: it brings nothing
+			t.Fatal(err)
+		}
+		<-time.After(100 * time.Millisecond)
+		if _, err := walks[1].brief(walks[1].chunks[0]); err != nil {
+			t.Errorf("once the first has stalled: %v", err)
+		}
+		if used, size := w.memory.used.Load(), int64(w.task(walks[0].at.GetTask()).running.size); used != size {
+			t.Errorf("%d bytes in flight, want one vector, %d", used, size)
+		}
+	})
+}
+
 func TestMemoryReturnsWithAnAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, walks := atSubmit(t, Options{})
@@ -235,7 +264,7 @@ func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
 			}
 		}
 		task := w.task(k.at.GetTask())
-		task.mail.post(func(time.Time) { task.running.uploads[k.id].put(uint32(last), k.chunks[last].GetData()) })
+		task.mail.post(func(time.Time) { task.running.uploads[k.id].put(time.Now(), uint32(last), k.chunks[last].GetData()) })
 		<-time.After(time.Minute)
 		if used := w.memory.used.Load(); used != 0 || w.log.count("attempt aborted") != 1 {
 			t.Errorf("%d bytes in flight after the step, want 0 and an abort", used)
@@ -261,7 +290,7 @@ func TestCallRepeatedWhileAVectorIsHashed(t *testing.T) {
 		newer := &stepCall{from: k.id, done: make(chan reply, 1)}
 		task.mail.post(func(now time.Time) {
 			u := task.running.uploads[k.id]
-			u.put(uint32(last), k.chunks[last].GetData())
+			u.put(time.Now(), uint32(last), k.chunks[last].GetData())
 			task.chunk(now, newer, k.chunks[last])
 			task.add(now, older, k.chunks[last], u, true)
 		})
