@@ -120,8 +120,9 @@ func (a *attempt) params(planBytes []byte) secagg.Params {
 	}
 }
 
-// complain tells the coordinator, and the log, who dealt what could not be used. It
-// does nothing where everything could.
+// complain tells the coordinator, and the log, who dealt what could not be used. On the
+// complete graph there is no message where everything could; on a sparse one each
+// device says whom it masks with.
 func (a *attempt) complain(ctx context.Context, accused []*secagg.PeerError, complaint []byte, ends time.Time) error {
 	if complaint == nil {
 		return nil

@@ -124,9 +124,9 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 // allow gives [ErrBroken]. For each step the Logger gets "advertise sending" right
 // before the message is first handed to the transport and "advertise answered" when
 // its reply is there, and so on for share, submit, confirm and reveal, and for
-// complain where there is something to complain about; the attributes are task, round
-// and attempt. Whoever breaks the protocol is named at level Warn, as "protocol
-// broken" with by, step and reason.
+// complain where there is such a message; the attributes are task, round and attempt.
+// Whoever breaks the protocol is named at level Warn, as "protocol broken" with by,
+// step and reason.
 func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, checkpoint []byte) (*Result, error) {
 	began := time.Now()
 	defer place.CheckedIn.Wipe()

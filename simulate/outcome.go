@@ -13,11 +13,11 @@ import (
 // cohort is one cohort of an attempt, as the coordinator forms it, and what the
 // protocol asks of it.
 type cohort struct {
-	members    []member // who advertised
-	neighbours [][]int  // by place in members; nil on the complete graph
-	threshold  int      // shares that give a secret back
-	quorum     int      // signatures
-	needed     int      // fewest who must share, and fewest who must submit
+	members   []member // who advertised, in the order of the circle
+	degree    int      // neighbours of each, half of them on either side; 0 on the complete graph
+	threshold int      // shares that give a secret back
+	quorum    int      // signatures
+	needed    int      // fewest who must share, and fewest who must submit
 }
 
 // newCohort is what the protocol makes of a roster without a sparse graph.
@@ -28,55 +28,71 @@ func newCohort(members []member, minSurvivors, corrupt int) *cohort {
 	return c
 }
 
-// holders is how many of some members, by place, hold a share of a member's secrets.
-// On the complete graph a member is among its own.
-func (c *cohort) holders(of int, among []bool) (n int) {
-	if c.neighbours == nil {
+// with marks who does not vanish before a place is past.
+func (c *cohort) with(last Vanish) []bool {
+	out := make([]bool, len(c.members))
+	for i, m := range c.members {
+		out[i] = m.vanish == Stays || m.vanish > last
+	}
+	return out
+}
+
+// holders is how many of some members hold a share of a member's secrets. On the
+// complete graph a member is among its own.
+func (c *cohort) holders(of int, among []bool) int {
+	if c.degree == 0 {
 		return count(among)
 	}
-	for _, i := range c.neighbours[of] {
-		if among[i] {
-			n++
+	n, half := 0, c.degree/2
+	for d := 1; d <= half; d++ {
+		for _, i := range []int{of + d, of - d} {
+			if among[(i+len(among))%len(among)] {
+				n++
+			}
 		}
 	}
 	return n
 }
 
-// with marks who does not vanish before a place is past.
-func (c *cohort) with(last Vanish, before []bool) []bool {
-	out := make([]bool, len(c.members))
-	for i, m := range c.members {
-		out[i] = (before == nil || before[i]) && (m.vanish == Stays || m.vanish > last)
+// joined tells whether some members hang together: any two runs of half a
+// neighbourhood, with others on either side, hold as many of them as the threshold.
+func (c *cohort) joined(are []bool) bool {
+	n, half := len(are), c.degree/2
+	run := func(from int) (sum int) {
+		for d := range half {
+			if are[(from+d)%n] {
+				sum++
+			}
+		}
+		return sum
 	}
-	return out
+	for p := range n {
+		for q := p + half + 1; c.degree > 0 && q < min(n, p+n-half); q++ {
+			if run(p)+run(q) < c.threshold {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // survivors tells, by the protocol's rules alone, whose vectors are in a cohort's sum;
-// nil when the cohort is lost.
+// nil when the cohort is lost. That too few share, or that too few shares reach a member,
+// needs no rule of its own: too few submit then, or they do not hang together.
 func (c *cohort) survivors() []member {
-	sharers := c.with(AfterAdvertise, nil)
-	submit := c.with(AfterShare, sharers)
-	for i := range submit {
-		// Whom too few shares reach does not go on.
-		submit[i] = submit[i] && c.holders(i, sharers) >= c.threshold
-	}
-	if count(submit) < c.needed {
+	sharers, submit, confirm, reveal := c.with(AfterAdvertise), c.with(AfterShare), c.with(AfterSubmit), c.with(AfterConfirm)
+	if count(submit) < c.needed || !c.joined(submit) || count(confirm) < c.quorum {
 		return nil
 	}
-	confirm := c.with(AfterSubmit, submit)
-	if count(confirm) < c.quorum {
-		return nil
-	}
-	reveal := c.with(AfterConfirm, confirm)
 	var in []member
 	for i, m := range c.members {
 		if submit[i] {
 			in = append(in, m)
 		}
-		// A survivor's own mask comes off by shares that are revealed. A mask with a
-		// member that vanished comes off by the seeds that its neighbours reveal, or by
-		// its own key.
-		if sharers[i] && c.holders(i, reveal) < c.threshold && (submit[i] || c.holders(i, reveal) < c.holders(i, submit)) {
+		// A survivor's own mask comes off by shares that are revealed. A mask with a member
+		// that vanished comes off by its key, from such shares, or by the seeds that all its
+		// neighbours in the sum reveal, which are no fewer than the threshold.
+		if sharers[i] && c.holders(i, reveal) < c.threshold {
 			return nil
 		}
 	}
@@ -130,22 +146,14 @@ func (r *run) cohorts(plan *pb.Plan, raw []byte, members []member) ([]*cohort, e
 	}
 	var out []*cohort
 	for _, roster := range rosters {
-		ids, place := roster.Members(), make(map[secagg.ID]int)
+		order, k := roster.Circle()
 		var in []member
-		for i, id := range ids {
-			place[id] = i
+		for _, id := range order {
 			in = append(in, byID[id])
 		}
 		c := newCohort(in, r.MinSurvivors, corrupt)
-		c.threshold, c.needed = roster.Threshold(), roster.Needed()
-		if len(roster.Neighbours(ids[0])) < len(ids)-1 {
-			for _, id := range ids {
-				var own []int
-				for _, neighbour := range roster.Neighbours(id) {
-					own = append(own, place[neighbour])
-				}
-				c.neighbours = append(c.neighbours, own)
-			}
+		if c.threshold, c.needed = roster.Threshold(), roster.Needed(); k < len(in)-1 {
+			c.degree = k
 		}
 		out = append(out, c)
 	}

@@ -80,20 +80,20 @@ func TestOutcomeOnARing(t *testing.T) {
 		want   int // survivors, 0 where the cohort is lost
 	}{
 		{"all stay", [6]Vanish{}, 6, 6},
-		{"too few share", [6]Vanish{a, a, a, a}, 1, 0},
-		{"too few submit", [6]Vanish{s, s, s, s}, 1, 0},
+		{"just enough submit", [6]Vanish{s, s}, 4, 4},
+		{"too few submit", [6]Vanish{s, s, a}, 1, 0},
+		{"they do not hang together", [6]Vanish{s, 0, 0, s}, 4, 0},
+		{"nor across the seam", [6]Vanish{0, s, 0, 0, 0, s}, 4, 0},
 		{"just enough confirm", [6]Vanish{m, m}, 4, 6},
 		{"too few confirm", [6]Vanish{m, m}, 5, 0},
-		{"one whom no shares reach stops", [6]Vanish{a, 0, a, 0, 0, 0}, 3, 3},
 		{"a survivor's shares are kept back", [6]Vanish{0, c, 0, c}, 4, 0},
 		{"a vanished one's neighbours keep all back", [6]Vanish{s, c, 0, 0, 0, c}, 4, 0},
 		{"one of them reveals the seed, the other needs the key", [6]Vanish{s, c}, 4, 5},
-		{"a vanished one had no neighbour in the sum", [6]Vanish{s, s, 0, 0, 0, s}, 3, 3},
+		{"one never shared, so that there is no mask with it", [6]Vanish{a, c, 0, 0, 0, c}, 4, 5},
 	} {
-		ring := &cohort{threshold: 1, quorum: tc.quorum, needed: 3}
+		ring := &cohort{degree: 2, threshold: 1, quorum: tc.quorum, needed: 4}
 		for i, fate := range tc.fates {
 			ring.members = append(ring.members, member{i, fate})
-			ring.neighbours = append(ring.neighbours, []int{(i + 5) % 6, (i + 1) % 6})
 		}
 		if got := len(ring.survivors()); got != tc.want {
 			t.Errorf("%s: %d survivors, want %d", tc.name, got, tc.want)
