@@ -15,6 +15,7 @@ import (
 // member; a server that tells two halves of the cohort different things gets shares from
 // one half at most, and they are too few for the other kind.
 func TestAliveAndDropped(t *testing.T) {
+	t.Parallel()
 	const n, victim = 6, 2 // threshold 4, quorum 4
 	for split := range 1 << (n - 1) {
 		r := toShares(t, 135, n, classical)

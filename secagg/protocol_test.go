@@ -49,6 +49,7 @@ func (r *rig) run(step int, gone []int) ([]int, error) {
 }
 
 func TestProtocol(t *testing.T) {
+	t.Parallel()
 	for _, keys := range []KeyExchange{Hybrid, Classical} {
 		for _, n := range []int{3, 4, 5, 10, 30} {
 			for step, name := range vanishNames {
@@ -135,10 +136,11 @@ func testAbort(t *testing.T, keys KeyExchange, n, step, lost int) {
 // TestSparse runs a cohort above the complete graph's size with members lost in every
 // step.
 func TestSparse(t *testing.T) {
+	t.Parallel()
 	for _, keys := range []KeyExchange{Hybrid, Classical} {
 		t.Run(keys.String(), func(t *testing.T) {
 			const n = 120
-			r := newRigWith(t, 21, n, func(p *Params) { p.Keys = keys })
+			r := newRigWith(t, 21, n, func(p *Params) { sparse(p); p.Keys = keys })
 			all := without(r.all(), 3)
 			r.must(r.advertise(all))
 			g := r.shares.session.graph
