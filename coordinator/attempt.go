@@ -61,6 +61,9 @@ func (t *task) start(now time.Time, devices []*checkIn) {
 		// The devices come again by themselves, when the disk has room or the clock ticks.
 		t.log.Error("attempt could not begin", "round", t.round, "attempt", t.attempt, "error", err)
 		t.notBefore = now.Add(storePause)
+		// Where noting that members may reveal failed and still reached the disk, the
+		// checkpoint is spent without this task having known.
+		t.spent = t.spent || errors.Is(err, store.ErrRevealed)
 		for _, c := range devices {
 			c.done <- later(storePause, "the coordinator cannot begin a round; its operator finds the reason in its log")
 		}

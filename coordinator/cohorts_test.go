@@ -179,3 +179,28 @@ func TestMostCohortsLostIsTriedAgain(t *testing.T) {
 		}
 	})
 }
+
+// TestNoteThatFailedAndWasKept has the store keep the note that an attempt reveals
+// without its task knowing, as where a disk fails after it has written: the checkpoint is
+// held, and the task goes on.
+func TestNoteThatFailedAndWasKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, walks := atSubmit(t, Options{})
+		at := walks[0].at
+		if err := w.store.Revealing(t.Context(), at.GetTask(), at.GetRound(), at.GetAttempt()); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(time.Minute) // nobody submits, so the attempt is aborted
+		devices := []*device{walks[0].device, walks[1].device, walks[2].device}
+		each(t, 3, func(i int) error {
+			if k, err := devices[i].checkIn(t.Context()); err == nil {
+				t.Errorf("device %d is in round %d attempt %d, on a checkpoint that may be spent", i, k.at.GetRound(), k.at.GetAttempt())
+			}
+			return nil
+		})
+		<-time.After(storePause)
+		if got := gather(t, devices...)[0].at; got.GetRound() != at.GetRound()+1 || w.log.count("checkpoint held") != 1 {
+			t.Errorf("round %d, %d checkpoints held; want round %d on the held one", got.GetRound(), w.log.count("checkpoint held"), at.GetRound()+1)
+		}
+	})
+}
