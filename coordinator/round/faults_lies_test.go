@@ -54,8 +54,9 @@ var lies = []*fault{
 	{name: "deals under a point of low order", at: []Step{Share}, hostile: true, run: func(s *stage, a *agent, step Step) {
 		f := newForger(s, a)
 		s.cheat(a, step, f.deal(func(d *deal) {
-			q := d.parcels[f.place(s.near(a, 1))]
-			clear(q.sealed[len(q.sealed)-64-16-32 : len(q.sealed)-64-16])
+			for _, q := range d.parcels {
+				clear(q.sealed[len(q.sealed)-64-16-32 : len(q.sealed)-64-16])
+			}
 		}))
 	}},
 	dealing("deals what are no scalars", 1, func(f *forger, d *deal, a, victim *agent, to int) {
@@ -121,14 +122,14 @@ var lies = []*fault{
 	{name: "signs other survivors", at: []Step{Confirm}, hostile: true, run: func(s *stage, a *agent, step Step) {
 		sharers, survivors := s.bitmaps(a)
 		f := newForger(s, a)
-		place := f.place(s.peer(a, 1))
+		place := f.place(s.near(a, 1))
 		survivors[place/8] ^= 1 << (place % 8)
 		s.cheat(a, step, f.confirm(sharers, survivors))
 	}},
 	{name: "signs other sharers", at: []Step{Confirm}, hostile: true, run: func(s *stage, a *agent, step Step) {
 		sharers, survivors := s.bitmaps(a)
 		f := newForger(s, a)
-		place := f.place(s.peer(a, 1))
+		place := f.place(s.near(a, 1))
 		sharers[place/8] ^= 1 << (place % 8)
 		s.cheat(a, step, f.confirm(sharers, survivors))
 	}},

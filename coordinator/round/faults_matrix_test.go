@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strings"
 	"testing"
@@ -135,7 +136,7 @@ func safely(set func() *stage) (outcome string, err error) {
 		case failure:
 			err = fmt.Errorf("%s", p.text)
 		default:
-			err = fmt.Errorf("panic: %v", p)
+			err = fmt.Errorf("panic: %v\n%s", p, debug.Stack())
 			if s != nil {
 				err = fmt.Errorf("%w, after\n%s", err, strings.Join(s.trace, "\n"))
 			}

@@ -1,7 +1,6 @@
 package round
 
 import (
-	"fmt"
 	"math/rand/v2"
 	"os"
 	"runtime"
@@ -24,7 +23,7 @@ import (
 //
 // plays that schedule alone, and DISCREET_SCHEDULES=100000 so many of them.
 func TestFaultSearch(t *testing.T) {
-	first, schedules := uint64(0), uint64(1500)
+	first, schedules := uint64(0), uint64(2000)
 	if testing.Short() {
 		schedules = 200
 	}
@@ -88,7 +87,8 @@ func playSeed(t testing.TB, seed uint64) (s *stage, err error) {
 }
 
 // TestFaultsOnSparseGraph plays one schedule with more devices than mask all with each
-// other. It takes as long as hundreds of others.
+// other, in which some lost their place when they were accused before they had pledged.
+// It takes as long as hundreds of others; DISCREET_SPARSE=10 plays so many of them.
 func TestFaultsOnSparseGraph(t *testing.T) {
 	seeds := uint64(1)
 	if text := os.Getenv("DISCREET_SPARSE"); text != "" {
@@ -116,7 +116,7 @@ func schedule(t testing.TB, seed uint64) *stage {
 	if r.IntN(300) == 0 {
 		n = []int{15, 20, 30}[r.IntN(3)]
 	}
-	c := cast{devices: n, cohort: n, keys: secagg.Classical, corrupt: []int{1000, 3333}[n%2], seed: seed}
+	c := cast{devices: n, cohort: n, keys: secagg.Classical, corrupt: []int{1000, 3333, 0}[n%3], seed: seed}
 	if n >= 6 && r.IntN(3) == 0 {
 		c.cohort = max(3, (n+1)/2-r.IntN(2))
 	}
@@ -127,6 +127,9 @@ func schedule(t testing.TB, seed uint64) *stage {
 		c.min = min(4, c.cohort)
 	}
 	s := newStage(t, c)
+	if r.IntN(8) == 0 {
+		s.grace = []time.Duration{0, 20 * time.Second}[r.IntN(2)]
+	}
 	if r.IntN(6) == 0 {
 		s.conspire(r)
 	}
@@ -165,7 +168,7 @@ func (s *stage) conspire(r *rand.Rand) {
 	at := r.IntN(n)
 	next := func(i int) *agent { return s.agents[(at+i)%n] }
 	dealt := func() *fault { return lying[r.IntN(len(lying))] }
-	switch r.IntN(5) {
+	switch r.IntN(6) {
 	case 0: // two accuse the same one, which may vanish when it is needed
 		next(0).give(complaining, accusingAnother)
 		next(1).give(complaining, accusingAnother)
@@ -187,11 +190,16 @@ func (s *stage) conspire(r *rand.Rand) {
 		next(0).give(Share, anotherSeed)
 		next(0).give(Reveal, vanishing)
 		next(1+r.IntN(2)).give(complaining, vanishing)
+	case 5: // one accuses many, and two of those vanish when they are needed
+		next(0).give(complaining, accusingMany)
+		next(1).give(Confirm, vanishing)
+		next(2).give(Confirm, vanishing)
 	}
 }
 
 var (
 	accusingAnother = named(lies, "accuses another falsely")
+	accusingMany    = named(lies, "accuses as many as it can falsely")
 	misdealing      = named(lies, "deals shares that do not open")
 	misdealingAll   = named(lies, "deals shares to all that do not open")
 	anotherSeed     = named(lies, "commits to another seed")
@@ -215,18 +223,24 @@ func (s *stage) shake(r *rand.Rand, a *agent) {
 	}
 }
 
-// found are the schedules of failures that were found, with what it was.
+// found are the schedules of failures that were found, with what they were.
 var found = []struct {
 	seed uint64
 	was  string
-}{}
+}{
+	{32, "a dealer that had committed to another seed than its own lost its cohort in Confirm, whoever complained of it"},
+	{118, "a device that was accused falsely and vanished before its Confirm was said to have spoilt its cohort"},
+	{2198, "of two accused members that had not confirmed, chance said which one was blamed"},
+}
 
+// TestFaultsFound plays those several times, as some show by chance only.
 func TestFaultsFound(t *testing.T) {
 	for _, f := range found {
-		t.Run(fmt.Sprint(f.seed), func(t *testing.T) {
+		for range 8 {
 			if _, err := playSeed(t, f.seed); err != nil {
-				t.Errorf("%s: %v", f.was, err)
+				t.Errorf("seed %d: %s: %v", f.seed, f.was, err)
+				break
 			}
-		})
+		}
 	}
 }

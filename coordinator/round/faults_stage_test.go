@@ -20,6 +20,7 @@ type stage struct {
 	cast   cast
 	params secagg.Params
 	config Config
+	grace  time.Duration
 	round  *Round
 	model  *model
 	agents []*agent
@@ -103,7 +104,7 @@ func (c cast) params() secagg.Params {
 // newStage sets the devices up. The round begins with play, so that a test can give
 // them faults before.
 func newStage(t testing.TB, c cast) *stage {
-	s := &stage{t: t, cast: c, params: c.params(), source: rand.New(rand.NewPCG(c.seed, 29)), start: time.UnixMilli(0), now: time.UnixMilli(0)}
+	s := &stage{t: t, cast: c, params: c.params(), grace: 5 * time.Second, source: rand.New(rand.NewPCG(c.seed, 29)), start: time.UnixMilli(0), now: time.UnixMilli(0)}
 	for i := range c.devices {
 		s.agents = append(s.agents, s.newAgent(i))
 	}
@@ -127,7 +128,7 @@ func (s *stage) newAgent(number int) *agent {
 
 // begin starts the round with those who check in.
 func (s *stage) begin() error {
-	s.config = Config{Params: s.params, CheckIns: map[secagg.ID][32]byte{}, Advertise: 40 * time.Second, Step: 10 * time.Second, Grace: 5 * time.Second}
+	s.config = Config{Params: s.params, CheckIns: map[secagg.ID][32]byte{}, Advertise: 40 * time.Second, Step: 10 * time.Second, Grace: s.grace}
 	for _, a := range s.agents {
 		if f := a.faults[checkingIn]; f != nil {
 			f.run(s, a, checkingIn)
