@@ -17,8 +17,11 @@ var ErrBroken = errors.New("broke the protocol")
 // nobody else's fault only gets the attempt's name.
 func (a *attempt) blame(step string, err error) error {
 	if peer := new(secagg.PeerError); errors.As(err, &peer) {
-		a.accuse(step, peer)
-		return a.failed(step, fmt.Errorf("device %s %w: %w", short(peer.Peer), ErrBroken, peer.Err))
+		// A coordinator that keeps to the protocol refuses what a member may not send, so
+		// whatever comes as far as this has passed through its hands, or is its own.
+		by := fmt.Sprintf("the coordinator or device %s", short(peer.Peer))
+		a.log.Warn("protocol broken", "by", by, "step", step, "reason", peer.Err)
+		return a.failed(step, fmt.Errorf("%s %w: %w", by, ErrBroken, peer.Err))
 	}
 	for _, breach := range []error{
 		secagg.ErrMalformed, secagg.ErrForged, secagg.ErrMismatch, secagg.ErrDiffers, secagg.ErrMember,
@@ -37,7 +40,8 @@ func (a *attempt) breach(step string, err error) error {
 	return a.failed(step, fmt.Errorf("the coordinator %w: %w", ErrBroken, err))
 }
 
-// accuse logs a member that broke the protocol.
+// accuse logs a member that dealt badly under its own signature, which a coordinator
+// cannot see.
 func (a *attempt) accuse(step string, peer *secagg.PeerError) {
 	a.log.Warn("protocol broken", "by", "device "+short(peer.Peer), "step", step, "reason", peer.Err)
 }
