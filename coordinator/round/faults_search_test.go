@@ -23,7 +23,7 @@ import (
 //
 // plays that schedule alone, and DISCREET_SCHEDULES=100000 so many of them.
 func TestFaultSearch(t *testing.T) {
-	first, schedules := uint64(0), uint64(2000)
+	first, schedules := uint64(0), uint64(manySchedules)
 	if testing.Short() {
 		schedules = 200
 	}
