@@ -224,12 +224,12 @@ func (s *stage) accuse(a *agent, most int) {
 // vector without the masks in common with those that it accuses, and later a reveal
 // without their shares.
 func (s *stage) accuseFalsely(a *agent, most int) {
-	c := s.model.members[a.number].cohort
-	least := max(s.params.MinSurvivors, s.model.quorum(c))
+	i := s.model.members[a.number]
+	c := i.cohort
+	spare := s.model.holders(c, i, c.sharers) - c.threshold
 	if c.neighbours == nil {
-		least = max(least, c.threshold)
+		spare = len(c.sharers) - max(s.params.MinSurvivors, s.model.quorum(c), c.threshold)
 	}
-	spare := len(c.sharers) - least
 	if s.accuse(a, min(most, spare)); len(a.accuses) == 0 {
 		return
 	}

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/discreet-fl/discreet/secagg"
@@ -25,7 +26,11 @@ type made struct {
 var (
 	memo       sync.Map // made, by the hash of all that it follows from
 	identities sync.Map // *device without state, by number
+	remembered atomic.Int64
 )
+
+// mostRemembered bounds the memory, to some hundred megabytes.
+const mostRemembered = 1 << 16
 
 // identity is a device of a number as it checks in.
 func identity(t testing.TB, number int, p secagg.Params) *device {
@@ -52,6 +57,9 @@ func (a *agent) prepare(p secagg.Params, step Step) error {
 	known, ok := memo.Load(key)
 	if !ok {
 		known = a.make(p, step)
+		if remembered.Add(1)%mostRemembered == 0 {
+			memo.Clear()
+		}
 		memo.Store(key, known)
 	}
 	m := known.(*made)
