@@ -23,6 +23,7 @@ const (
 	askAdvertise
 	askShare
 	askVanish
+	askOpen
 	askSubmit
 	askConfirm
 	askReveal

@@ -29,6 +29,7 @@ type sumDevice struct {
 	checkedIn  *secagg.CheckedIn
 	advertised *secagg.Advertised
 	shared     *secagg.Shared
+	masking    *secagg.Masking
 	masked     *secagg.Masked
 	confirmed  *secagg.Confirmed
 	cpu        map[string]time.Duration // by step
@@ -120,8 +121,14 @@ func (d *sumDevices) answer(f frame) ([]byte, error) {
 		device.shared.Wipe()
 		device.shared = nil
 		return nil, nil
+	case askOpen:
+		return device.work("open", func() (complaint []byte, err error) {
+			device.masking, complaint, err = device.shared.Open(f.payload)
+			device.shared = nil
+			return complaint, err
+		})
 	case askSubmit:
-		return d.submit(int(f.device), f.payload)
+		return d.submit(int(f.device))
 	case askConfirm:
 		return device.work("confirm", func() (msg []byte, err error) {
 			device.confirmed, msg, err = device.masked.Confirm(f.payload)
@@ -186,7 +193,7 @@ func (d *sumDevices) enrol(settings []byte) ([]byte, error) {
 
 // submit takes a device from a float update to packed bytes; on the way the plain sum
 // gets what the device encoded.
-func (d *sumDevices) submit(i int, inbox []byte) ([]byte, error) {
+func (d *sumDevices) submit(i int) ([]byte, error) {
 	device := d.devices[i]
 	random := mathrand.New(mathrand.NewPCG(d.settings.Seed, uint64(i+1)))
 	for w := range d.update {
@@ -204,21 +211,9 @@ func (d *sumDevices) submit(i int, inbox []byte) ([]byte, error) {
 	for w, v := range d.words {
 		d.plain[w] += int64(int32(v))
 	}
-	var masking *secagg.Masking
-	complaint, err := device.work("open", func() (complaint []byte, err error) {
-		masking, complaint, err = device.shared.Open(inbox)
-		device.shared = nil
-		return complaint, err
-	})
-	if err == nil && complaint != nil {
-		err = fmt.Errorf("a complaint of %d bytes, want none", len(complaint))
-	}
-	if err != nil {
-		return nil, err
-	}
 	return device.work("mask", func() ([]byte, error) {
-		masking.Mask(d.words, 0, len(d.words))
-		device.masked = masking.Done()
+		device.masking.Mask(d.words, 0, len(d.words))
+		device.masked, device.masking = device.masking.Done(), nil
 		return d.packed, aggregation.Pack(d.packed, d.words, d.params.RingBits)
 	})
 }

@@ -90,7 +90,9 @@ func (s *sumServer) serve(step string, f func() error) error {
 // another; both are counted. The answer is in the buffer where that is large enough.
 func (s *sumServer) exchange(kind byte, id secagg.ID, sent string, msg []byte, got string, buffer []byte) ([]byte, error) {
 	answer, err := s.pipe.ask(kind, s.device[id], msg, buffer)
-	s.down[id][sent] += len(msg)
+	if sent != "" {
+		s.down[id][sent] += len(msg)
+	}
 	s.up[id][got] += len(answer)
 	return answer, err
 }
@@ -225,7 +227,15 @@ func (s *sumServer) submit(submissions *secagg.Submissions, stay []secagg.ID) (c
 		if err := s.serve("submit", func() error { inbox, err = submissions.Inbox(id); return err }); err != nil {
 			return nil, err
 		}
-		vector, err := s.exchange(askSubmit, id, "inbox", inbox, "vector", s.packed)
+		// Above a hundred members everybody sends a complaint, which holds its pledge.
+		complaint, err := s.exchange(askOpen, id, "inbox", inbox, "complaint", nil)
+		if err == nil && len(complaint) > 0 {
+			err = s.serve("submit", func() error { _, err := submissions.Complain(id, complaint); return err })
+		}
+		if err != nil {
+			return nil, err
+		}
+		vector, err := s.exchange(askSubmit, id, "", nil, "vector", s.packed)
 		if err == nil {
 			err = s.serve("sum", func() error {
 				if err := submissions.Admit(id); err != nil {
