@@ -28,6 +28,7 @@ func TestMeasureSum(t *testing.T) {
 		"classical":     {func(s *sumSettings) { s.Keys = "classical" }, 1, 10, 10 + 2*10},
 		"three cohorts": {func(s *sumSettings) { s.Cohort, s.Drop = 4, 0.25 }, 3, 9, 3 * (3 + 3)},
 		"nobody drops":  {func(s *sumSettings) { s.Drop = 0 }, 1, 12, 12},
+		"sparse graph":  {func(s *sumSettings) { s.Devices, s.Cohort, s.Keys, s.Drop = 101, 101, "classical", 0 }, 1, 101, 101},
 	} {
 		s := sumTest
 		tc.change(&s)
