@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cloudflare/circl/kem/xwing"
 	"google.golang.org/grpc"
 
 	"github.com/discreet-fl/discreet/client/canary"
@@ -97,7 +98,7 @@ func TestCaptureHoldsNoTraceOfAChat(t *testing.T) {
 	}
 	// Other chats of equal count and labels: nothing an onlooker sees may differ, but
 	// for what each enrolment and round draws afresh.
-	once, again := steps(log), steps(capture(t, others))
+	once, again := steps(t, log), steps(t, capture(t, others))
 	if !slices.Equal(once, again) {
 		t.Errorf("seed %d: the messages depend on what was said:\n%s\n\n%s", seed, strings.Join(once, "\n"), strings.Join(again, "\n"))
 	}
@@ -111,12 +112,33 @@ func TestCaptureHoldsNoTraceOfAChat(t *testing.T) {
 }
 
 // steps are the shapes of a round's own messages; how often a device asks for tasks
-// depends on when the others come.
-func steps(log *canary.Log) []string {
-	return slices.DeleteFunc(log.Shapes(), func(s string) bool {
+// depends on when the others come. Which end of a pair encapsulates is drawn by lot from
+// the round's keys, so that a Share is longer by a ciphertext and its seed's commitment
+// for every pair in which it fell to this device: it stands here without them.
+func steps(t *testing.T, log *canary.Log) []string {
+	t.Helper()
+	shapes := slices.DeleteFunc(log.Shapes(), func(s string) bool {
 		return !slices.ContainsFunc([]string{"AdvertiseRequest", "ShareRequest", "SubmitRequest", "ConfirmRequest", "RevealRequest"},
 			func(name string) bool { return strings.HasPrefix(s, name) })
 	})
+	const encapsulated, members = xwing.CiphertextSize + 32, 4
+	for i, s := range shapes {
+		if !strings.HasPrefix(s, "ShareRequest") {
+			continue
+		}
+		var whole, payload int
+		var step string
+		if _, err := fmt.Sscanf(s, "ShareRequest of %d bytes", &whole); err != nil {
+			t.Fatalf("shape %q: %v", s, err)
+		}
+		_, tail, _ := strings.Cut(s, "shares:")
+		if _, err := fmt.Sscanf(tail, "%d bytes", &payload); err != nil || whole <= payload || payload > members*encapsulated+4096 {
+			t.Fatalf("shape %q: %v", s, err)
+		}
+		step, _, _ = strings.Cut(s[strings.Index(s, "step:"):], "shares:")
+		shapes[i] = fmt.Sprintf("ShareRequest of %d bytes and %d more %s", payload%encapsulated, whole-payload, step)
+	}
+	return shapes
 }
 
 // TestFleetSurvivesVanishings holds that kiosks which cut their connection in the
