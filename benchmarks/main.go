@@ -4,6 +4,7 @@
 //	go run ./benchmarks secagg --devices 100 --dim 1000000 --drop 0.2 --json -
 //	go run ./benchmarks train --json -
 //	go run ./benchmarks rounds --json -
+//	go run ./benchmarks accuracy --data data_full.json --model base --validate
 //
 // The figures of a named machine, with the command that gave each, are in
 // benchmarks/README.md.
@@ -20,13 +21,15 @@ var benchmarks = map[string]func(args []string) error{
 	"train":  runTrain,
 	"rounds": runRounds,
 
+	"accuracy": runAccuracy,
+
 	daemonArgument:  serveRounds,
 	devicesArgument: serveDevices,
 }
 
 func main() {
 	if len(os.Args) < 2 || benchmarks[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds [flags]; --help after the name lists them")
+		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds|accuracy [flags]; --help after the name lists them")
 		os.Exit(2)
 	}
 	if err := benchmarks[os.Args[1]](os.Args[2:]); err != nil {

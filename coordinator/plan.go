@@ -191,10 +191,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
 		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
-		Training: &pb.Training{
-			Epochs: uint32(training.Epochs), Batch: uint32(training.Batch), LearningRate: training.LearningRate,
-			FeatureDropout: training.FeatureDropout, LabelSmoothing: training.LabelSmoothing,
-		},
+		Training: TrainingOf(training),
 		Codec: &pb.Codec{
 			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(int(cohortOf(spec)))), MaxWeight: uint32(codec.MaxWeight),
 		},
@@ -207,6 +204,14 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		return nil, nil, fmt.Errorf("coordinator: encoding a plan: %w", err)
 	}
 	return plan, raw, nil
+}
+
+// TrainingOf is how a plan tells training settings.
+func TrainingOf(s model.Training) *pb.Training {
+	return &pb.Training{
+		Epochs: uint32(s.Epochs), Batch: uint32(s.Batch), LearningRate: s.LearningRate,
+		FeatureDropout: s.FeatureDropout, LabelSmoothing: s.LabelSmoothing,
+	}
 }
 
 // aggregationOf is what every round of a task asks of its devices.

@@ -76,6 +76,18 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 	return s, nil
 }
 
+// Validation is the training part alone, a seeded fifth of which is held back as its
+// test part by the rules of Open: what settings are chosen on, so that none is fitted to
+// the test part. A set too small to hold anything back is an error.
+func (s *Set) Validation(seed uint64) (*Set, error) {
+	v := &Set{Intents: s.Intents}
+	v.Train, v.Test = holdBack(s.Train, seed)
+	if len(v.Test) == 0 {
+		return nil, fmt.Errorf("got %d training phrases of %d intents, too few to hold a fifth back for validation; want a few phrases of each intent", len(s.Train), len(s.Intents))
+	}
+	return v, nil
+}
+
 // opener opens files within one budget of bytes.
 type opener struct{ left int }
 

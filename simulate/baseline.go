@@ -95,10 +95,34 @@ func Baselines(ctx context.Context, c Config) (central, alone float64, err error
 	return central, alone, errors.Join(err, r.trainers.close())
 }
 
+// Central trains one model on all of a configuration's chats, as Baselines does, and
+// scores it.
+func Central(ctx context.Context, c Config) (Score, error) {
+	r, err := newRun(c)
+	if err != nil {
+		return Score{}, err
+	}
+	settings, err := c.settings()
+	if err != nil {
+		return Score{}, errors.Join(err, r.trainers.close())
+	}
+	score, err := r.baseline(ctx, r.trainers, r.all(), settings, derive(r.Seed, "central"))
+	return score, errors.Join(err, r.trainers.close())
+}
+
+// all is every device's examples.
+func (r *run) all() []model.Example {
+	var all []model.Example
+	for _, d := range r.devices {
+		all = append(all, d.examples...)
+	}
+	return all
+}
+
 // baselines is Baselines of a run. It trains on trainers of its own, so that rounds
 // need not wait for one and baselines fill the cores while rounds do not.
 func (r *run) baselines(ctx context.Context) (central, alone float64, err error) {
-	settings, err := model.DefaultTraining(r.Model)
+	settings, err := r.settings()
 	if err != nil {
 		return 0, 0, err
 	}
@@ -107,10 +131,6 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, trainers.close()) }()
-	var all []model.Example
-	for _, d := range r.devices {
-		all = append(all, d.examples...)
-	}
 	drawn := stream(r.Seed, "alone").Perm(len(r.devices))
 	drawn = drawn[:min(len(drawn), aloneDevices)]
 	slices.Sort(drawn)
@@ -118,14 +138,14 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
 	group.Go(func() error {
-		var err error
-		central, err = r.baseline(ctx, trainers, all, settings, derive(r.Seed, "central"))
+		score, err := r.baseline(ctx, trainers, r.all(), settings, derive(r.Seed, "central"))
+		central = score.Accuracy
 		return err
 	})
 	for i, n := range drawn {
 		group.Go(func() error {
-			var err error
-			scores[i], err = r.baseline(ctx, trainers, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
+			score, err := r.baseline(ctx, trainers, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
+			scores[i] = score.Accuracy
 			return err
 		})
 	}
@@ -138,19 +158,19 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	return central, alone, nil
 }
 
-// baseline trains a fresh model on examples and returns its accuracy.
-func (r *run) baseline(ctx context.Context, t *trainers, own []model.Example, s model.Training, seed [32]byte) (float64, error) {
+// baseline trains a fresh model on examples and scores it.
+func (r *run) baseline(ctx context.Context, t *trainers, own []model.Example, s model.Training, seed [32]byte) (Score, error) {
 	if err := ctx.Err(); err != nil {
-		return 0, err
+		return Score{}, err
 	}
 	params := r.layout.Init(r.Seed)
 	s.Epochs = epochsFor(len(own), s.Batch)
 	if err := t.run(ctx, params, own, s, seed64(seed)); err != nil {
-		return 0, err
+		return Score{}, err
 	}
 	c, err := model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
 	if err != nil {
-		return 0, err
+		return Score{}, err
 	}
-	return Evaluate(c, r.test).Accuracy, nil
+	return Evaluate(c, r.test), nil
 }

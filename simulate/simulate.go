@@ -26,6 +26,7 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
@@ -35,7 +36,8 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Progress is set.
+// Config says what to simulate. Every field but Progress, Training and NoBaselines is
+// set.
 type Config struct {
 	Train        [][]dataset.Phrase // each device's chats; a device may have none
 	Test         []dataset.Phrase
@@ -50,6 +52,20 @@ type Config struct {
 	Secure       bool           // whether sums are taken under masks
 	Seed         uint64         // of everything but the keys under which is masked
 	Progress     func(Round)    // is told of each round
+	// Training takes the place of the model size's own settings, for an experiment; nil
+	// leaves them.
+	Training *model.Training
+	// NoBaselines leaves out the training in one place and alone, whose accuracies are
+	// then 0.
+	NoBaselines bool
+}
+
+// settings is how devices train.
+func (c *Config) settings() (model.Training, error) {
+	if c.Training != nil {
+		return *c.Training, c.Training.Validate()
+	}
+	return model.DefaultTraining(c.Model)
 }
 
 // Result is what a simulation found.
@@ -167,11 +183,13 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	result := &Result{Parameters: r.layout.Parameters(), Secure: c.Secure, Seed: c.Seed, Devices: len(c.Train), Model: c.Model}
 	group, ctx := errgroup.WithContext(ctx)
-	group.Go(func() error {
-		var err error
-		result.CentralisedAccuracy, result.LocalOnlyAccuracy, err = r.baselines(ctx)
-		return err
-	})
+	if !c.NoBaselines {
+		group.Go(func() error {
+			var err error
+			result.CentralisedAccuracy, result.LocalOnlyAccuracy, err = r.baselines(ctx)
+			return err
+		})
+	}
 	group.Go(func() error { return r.rounds(ctx, result) })
 	if err := errors.Join(group.Wait(), r.trainers.close()); err != nil {
 		return nil, err
@@ -228,7 +246,7 @@ func newRun(c Config) (*run, error) {
 	if _, r.ca, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, err
 	}
-	settings, err := model.DefaultTraining(c.Model)
+	settings, err := c.settings()
 	if err != nil {
 		return nil, err
 	}
@@ -278,7 +296,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
 		members := r.schedule.members(number, attempt)
 		result.Drops, result.Attempts = dropsOf(members), int(attempt)
-		plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, r.basis())
+		plan, raw, err := r.plan(number, attempt)
 		if err != nil {
 			return nil, err
 		}
@@ -299,6 +317,17 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		return result, nil
 	}
 	return result, nil
+}
+
+// plan is what the devices of an attempt are told, and its bytes.
+func (r *run) plan(number uint64, attempt uint32) (*pb.Plan, []byte, error) {
+	plan, raw, err := coordinator.NewPlan(r.spec, number, attempt, r.basis())
+	if err != nil || r.Training == nil {
+		return plan, raw, err
+	}
+	plan.Training = coordinator.TrainingOf(*r.Training)
+	raw, err = proto.MarshalOptions{Deterministic: true}.Marshal(plan)
+	return plan, raw, err
 }
 
 // basis is what the next round starts from.

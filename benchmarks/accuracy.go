@@ -1,0 +1,195 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
+	"github.com/discreet-fl/discreet/simulate"
+)
+
+// accuracySettings are what accuracy is measured with.
+type accuracySettings struct {
+	Data     string         `json:"data"`
+	Test     string         `json:"test,omitempty"`
+	Validate bool           `json:"validate"`
+	Model    string         `json:"model"`
+	Devices  int            `json:"devices"`
+	PerRound int            `json:"per_round"`
+	Split    string         `json:"split"`
+	Rounds   int            `json:"rounds"`
+	Drop     float64        `json:"drop"`
+	Training model.Training `json:"training"`
+	Machine  string         `json:"machine"`
+}
+
+// accuracyFigures is what the accuracy benchmark measured, a seed after the other.
+type accuracyFigures struct {
+	accuracySettings
+	Seeds []seedAccuracy `json:"seeds"`
+}
+
+// seedAccuracy is one seed's. A seed fixes the split over devices, who takes part and
+// who vanishes, the first parameters and the training, and where nothing else says so
+// what is held back.
+type seedAccuracy struct {
+	Seed        uint64             `json:"seed"`
+	Centralised float64            `json:"centralised,omitempty"`
+	After       map[string]float64 `json:"after_rounds,omitempty"`
+	MacroF1     float64            `json:"macro_f1"`
+	Seconds     float64            `json:"seconds"`
+}
+
+// milestones are the rounds after which accuracy is reported, beside the last.
+var milestones = []int{10, 20, 50, 100}
+
+// runAccuracy measures accuracy on the test part of a data set or, with --validate, on a
+// fifth of its training part, which is what defaults are chosen on. Sums are taken in
+// clear: the parameters are those of a run under masks, to the bit.
+func runAccuracy(args []string) error {
+	set := flag.NewFlagSet("accuracy", flag.ContinueOnError)
+	s := &accuracySettings{Machine: machine()}
+	set.StringVar(&s.Data, "data", "", "file or folder of phrases; empty is the embedded shop")
+	set.StringVar(&s.Test, "test", "", "file of test phrases")
+	set.BoolVar(&s.Validate, "validate", false, "train on four fifths of the training part and measure on the fifth, never on the test part")
+	set.StringVar(&s.Model, "model", "small", "small or base")
+	set.IntVar(&s.Devices, "devices", 100, "devices that the training phrases are dealt to")
+	set.IntVar(&s.PerRound, "per-round", 20, "devices in a round")
+	set.StringVar(&s.Split, "split", "dirichlet:0.5", "how phrases are dealt: iid, dirichlet:ALPHA or user")
+	set.IntVar(&s.Rounds, "rounds", 50, "rounds to run; 0 trains centrally only")
+	set.Float64Var(&s.Drop, "drop", 0.1, "chance of a selected device to vanish at some step")
+	central := set.Bool("central", true, "train in one place, too")
+	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
+	rate := set.Float64("rate", 0, "learning rate in place of the default")
+	dropout := set.Float64("dropout", -1, "feature dropout in place of the default; -1 keeps it (as below)")
+	smoothing := set.Float64("smoothing", -1, "label smoothing in place of the default")
+	seeds := set.String("seeds", "1", "seeds, with commas between them")
+	out := set.String("json", "", "file for the figures in place of a table; - is standard output")
+	if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	var err error
+	if s.Training, err = model.DefaultTraining(s.Model); err != nil {
+		return err
+	}
+	if *epochs != 0 {
+		s.Training.Epochs = *epochs
+	}
+	if *rate != 0 {
+		s.Training.LearningRate = float32(*rate)
+	}
+	if *dropout >= 0 {
+		s.Training.FeatureDropout = float32(*dropout)
+	}
+	if *smoothing >= 0 {
+		s.Training.LabelSmoothing = float32(*smoothing)
+	}
+	figures := &accuracyFigures{accuracySettings: *s}
+	for _, text := range strings.Split(*seeds, ",") {
+		seed, err := strconv.ParseUint(text, 10, 64)
+		if err != nil {
+			return fmt.Errorf("accuracy: seed %q, want whole numbers with commas between them", text)
+		}
+		one, err := s.measure(seed, *central || s.Rounds == 0)
+		if err != nil {
+			return fmt.Errorf("accuracy: %w", err)
+		}
+		figures.Seeds = append(figures.Seeds, *one)
+	}
+	if *out != "" {
+		return writeJSON(*out, figures)
+	}
+	figures.print()
+	return nil
+}
+
+// measure runs one seed.
+func (s *accuracySettings) measure(seed uint64, central bool) (*seedAccuracy, error) {
+	start := time.Now()
+	config, err := s.config(seed)
+	if err != nil {
+		return nil, err
+	}
+	one := &seedAccuracy{Seed: seed, After: make(map[string]float64)}
+	if central {
+		score, err := simulate.Central(context.Background(), *config)
+		if err != nil {
+			return nil, err
+		}
+		one.Centralised, one.MacroF1 = score.Accuracy, score.MacroF1
+	}
+	if s.Rounds > 0 {
+		result, err := simulate.Run(context.Background(), *config)
+		if err != nil {
+			return nil, err
+		}
+		for _, r := range result.Rounds {
+			if r.Round == s.Rounds || slices.Contains(milestones, r.Round) {
+				one.After[strconv.Itoa(r.Round)] = r.Accuracy
+			}
+		}
+		one.MacroF1 = result.MacroF1
+	}
+	one.Seconds = time.Since(start).Seconds()
+	return one, nil
+}
+
+// config is the simulation of a seed, without baselines.
+func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
+	phrases := dataset.Shop()
+	var err error
+	if s.Data != "" {
+		if phrases, err = dataset.Open(s.Data, s.Test, seed); err != nil {
+			return nil, err
+		}
+	}
+	if s.Validate {
+		if phrases, err = phrases.Validation(seed); err != nil {
+			return nil, err
+		}
+	}
+	how, err := dataset.ParseSplit(s.Split)
+	if err != nil {
+		return nil, err
+	}
+	dealt, err := phrases.Split(how, s.Devices, seed)
+	if err != nil {
+		return nil, err
+	}
+	return &simulate.Config{
+		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
+		PerRound: s.PerRound, Cohort: min(s.PerRound, 1000), MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
+		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
+	}, nil
+}
+
+// print writes a row of Markdown for each seed.
+func (f *accuracyFigures) print() {
+	rounds := slices.DeleteFunc(slices.Clone(milestones), func(n int) bool { return n >= f.Rounds })
+	if f.Rounds > 0 {
+		rounds = append(rounds, f.Rounds)
+	}
+	fmt.Print("| seed | centrally |")
+	for _, n := range rounds {
+		fmt.Printf(" %d rounds |", n)
+	}
+	fmt.Printf(" seconds |\n|---|---|%s---|\n", strings.Repeat("---|", len(rounds)))
+	for _, s := range f.Seeds {
+		fmt.Printf("| %d | %.2f%% |", s.Seed, 100*s.Centralised)
+		for _, n := range rounds {
+			fmt.Printf(" %.2f%% |", 100*s.After[strconv.Itoa(n)])
+		}
+		fmt.Printf(" %.0f |\n", s.Seconds)
+	}
+}
