@@ -12,7 +12,7 @@ import (
 // of the mask is bytes 4w to 4w+3, little-endian.
 //
 // Masks are added in chunks that stay in the first-level cache: eight streams at a
-// time write a chunk each, and one pass adds the eight to the vector. The vector
+// time write a chunk each, and one pass (see addWide) adds them to the vector. The vector
 // goes by in tiles that stay in the second-level cache while all masks are added, and
 // a key is expanded anew for each tile: that takes a hundredth of the time that its
 // stream takes, and only the keys of eight masks are ever expanded. A mask that is to
@@ -69,7 +69,9 @@ var zeros, ones = [4 * chunkWords]byte{}, func() (b [4 * chunkWords]byte) {
 // scratch holds eight chunks of key stream, and is aligned for both views of it. Lanes
 // lie a little more than a chunk apart: at a power of two the same word of every
 // lane would fall to the same few places of the cache.
-type scratch [lanes][chunkWords/2 + 10]uint64
+type scratch [lanes][laneBytes / 8]uint64
+
+const laneBytes = 4*chunkWords + 80
 
 func (s *scratch) bytes(lane, words int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(&s[lane][0])), 4*words)
@@ -100,7 +102,6 @@ func (m *maskSet) applyLanes(v []uint32, lo, first, count int, s *scratch) {
 	for lane := range count {
 		streams[lane] = streamAt(&m.keys[first+lane], lo, s)
 	}
-	wide := count == lanes && littleEndian && uintptr(unsafe.Pointer(&v[0]))%8 == 0
 	for len(v) > 0 {
 		n := min(len(v), chunkWords)
 		for lane := range count {
@@ -110,11 +111,7 @@ func (m *maskSet) applyLanes(v []uint32, lo, first, count int, s *scratch) {
 			}
 			streams[lane].XORKeyStream(s.bytes(lane, n), from[:4*n])
 		}
-		if wide {
-			addLanes(v[:n], s)
-		} else {
-			addEach(v[:n], s, count)
-		}
+		addLanes(v[:n], s, count)
 		v = v[n:]
 	}
 }
@@ -134,47 +131,15 @@ func streamAt(key *digest, w int, s *scratch) cipher.Stream {
 	return stream
 }
 
-// addLanes adds all the chunks to v, two words at once as the halves of 64 bits.
-// The sum of the whole 64 bits carries from the low word into the high one; the
-// low halves are summed a second time with room above, which gives the carries to
-// take off again. It needs a little-endian machine and v aligned to 8 bytes.
-func addLanes(v []uint32, s *scratch) {
-	n := len(v) / 2
-	if n > 0 {
-		d := unsafe.Slice((*uint64)(unsafe.Pointer(&v[0])), n)
-		for i, a := range d[:min(n, chunkWords/2)] {
-			sum, low := a, uint64(uint32(a))
-			w := s[0][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[1][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[2][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[3][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[4][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[5][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[6][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			w = s[7][i]
-			sum, low = sum+w, low+uint64(uint32(w))
-			d[i] = sum - low>>32<<32
-		}
+// addLanes adds the first count chunks to v: most of it in one pass, and what that
+// leaves at the end one chunk after another.
+func addLanes(v []uint32, s *scratch, count int) {
+	done := addWide(v, s, count)
+	if v = v[done:]; len(v) == 0 {
+		return
 	}
-	if i := len(v) - 1; i == 2*n {
-		for lane := range lanes {
-			v[i] += uint32(s[lane][n])
-		}
-	}
-}
-
-// addEach adds the first count chunks to v one after another, on any machine and at
-// any alignment.
-func addEach(v []uint32, s *scratch, count int) {
 	for lane := range count {
-		b, into := s.bytes(lane, len(v)), v
+		b, into := s.bytes(lane, done+len(v))[4*done:], v
 		for ; len(into) >= 4 && len(b) >= 16; b, into = b[16:], into[4:] {
 			into[0] += binary.LittleEndian.Uint32(b)
 			into[1] += binary.LittleEndian.Uint32(b[4:])
@@ -186,9 +151,3 @@ func addEach(v []uint32, s *scratch, count int) {
 		}
 	}
 }
-
-// littleEndian tells whether words lie in memory as they do in a key stream.
-var littleEndian = func() bool {
-	w := uint32(1)
-	return *(*byte)(unsafe.Pointer(&w)) == 1
-}()

@@ -63,33 +63,33 @@ func TestMasksInRanges(t *testing.T) {
 	}
 }
 
-// TestWidePass holds the wide pass and the one after another to the same sum, with
-// words at both ends of their range so that every carry happens.
-func TestWidePass(t *testing.T) {
-	if !littleEndian {
-		t.Skip("the wide pass is for little-endian machines")
-	}
+// TestAddLanes holds the pass over all chunks, at either alignment and with words at
+// both ends of their range so that every carry happens, to one addition after another.
+func TestAddLanes(t *testing.T) {
 	rng := rand.New(rand.NewPCG(4, 0))
 	extreme := func() uint32 { return []uint32{0, 1, math.MaxUint32, 1 << 31, rng.Uint32()}[rng.IntN(5)] }
-	for range 200 {
-		n := 1 + rng.IntN(65)
-		s, v := new(scratch), make([]uint32, n)
+	for trial := range 400 {
+		n, count, from := 1+rng.IntN(130), 1+rng.IntN(lanes), rng.IntN(4)
+		if trial%50 == 0 {
+			n = chunkWords
+		}
+		s, v := new(scratch), make([]uint32, n+8)
 		for i := range v {
 			v[i] = extreme()
 		}
 		want := slices.Clone(v)
 		for lane := range lanes {
-			for i := range want {
+			for i := range n {
 				w := extreme()
 				binary.LittleEndian.PutUint32(s.bytes(lane, n)[4*i:], w)
-				want[i] += w
+				if lane < count {
+					want[from+i] += w
+				}
 			}
 		}
-		each := slices.Clone(v)
-		addLanes(v, s)
-		addEach(each, s, lanes)
-		if !slices.Equal(v, want) || !slices.Equal(each, want) {
-			t.Fatalf("%d words: wide pass %x, one after another %x, want %x", n, v, each, want)
+		addLanes(v[from:from+n], s, count)
+		if !slices.Equal(v, want) {
+			t.Fatalf("%d words from %d on, %d chunks: %x, want %x", n, from, count, v, want)
 		}
 	}
 }
