@@ -97,13 +97,17 @@ func (Aborted) effect()      {}
 // Unmask takes the masks off the sum, in place, on all cores, and then forgets the
 // masks. It is called once.
 func (s CohortSummed) Unmask() {
-	const block = 1 << 15 // words: a range that fits a core's cache, and few enough to share out
+	// Words of a range: it fits a core's cache, and there are enough of them to share
+	// out. Each range expands all keys anew, so that a larger one is cheaper.
+	const smallest, largest = 1 << 15, 1 << 16
+	cores := runtime.GOMAXPROCS(0)
+	block := max(smallest, min(largest, len(s.Sum)/(4*cores)))
 	var next atomic.Int64
 	var group sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for range cores {
 		group.Go(func() {
 			for {
-				hi := int(next.Add(block))
+				hi := int(next.Add(int64(block)))
 				lo := hi - block
 				if lo >= len(s.Sum) {
 					return
