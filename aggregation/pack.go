@@ -65,8 +65,9 @@ func checkPacked(size, words, bits int) error {
 }
 
 // pairs is where the second, third and fourth pair of a group of eight words begin:
-// the byte, and the bit in it. Loops mask them by no more than their bounds, so that
-// the compiler leaves out its own checks.
+// the byte, and the bit in it. They are masked by no more than their bounds before a
+// loop, and a loop ends before it would leave nothing behind: the compiler then needs no
+// checks of its own, and has registers enough.
 func pairs(bits int) (at [3]int, shift [3]uint) {
 	for i := range at {
 		bit := 2 * (i + 1) * bits
@@ -81,23 +82,24 @@ func addEights(sum []uint32, packed []byte, bits int) (done int) {
 	at, shift := pairs(bits)
 	at1, at2, at3 := at[0]&31, at[1]&31, at[2]&31
 	shift1, shift2, shift3 := shift[0]&7, shift[1]&7, shift[2]&7
-	second := uint(bits) & 31
+	step := bits & 31
+	second := uint(step)
 	all := len(sum)
-	for len(sum) >= 8 && len(packed) >= windowBytes {
+	for len(sum) > 8 && len(packed) > windowBytes {
 		window, s := (*[windowBytes]byte)(packed), (*[8]uint32)(sum)
-		w0 := binary.LittleEndian.Uint64(window[:])
-		w1 := binary.LittleEndian.Uint64(window[at1&31:]) >> (shift1 & 7)
-		w2 := binary.LittleEndian.Uint64(window[at2&31:]) >> (shift2 & 7)
-		w3 := binary.LittleEndian.Uint64(window[at3&31:]) >> (shift3 & 7)
-		s[0] += uint32(w0)
-		s[1] += uint32(w0 >> second)
-		s[2] += uint32(w1)
-		s[3] += uint32(w1 >> second)
-		s[4] += uint32(w2)
-		s[5] += uint32(w2 >> second)
-		s[6] += uint32(w3)
-		s[7] += uint32(w3 >> second)
-		sum, packed = sum[8:], packed[bits:]
+		w := binary.LittleEndian.Uint64(window[:])
+		s[0] += uint32(w)
+		s[1] += uint32(w >> second)
+		w = binary.LittleEndian.Uint64(window[at1:]) >> shift1
+		s[2] += uint32(w)
+		s[3] += uint32(w >> second)
+		w = binary.LittleEndian.Uint64(window[at2:]) >> shift2
+		s[4] += uint32(w)
+		s[5] += uint32(w >> second)
+		w = binary.LittleEndian.Uint64(window[at3:]) >> shift3
+		s[6] += uint32(w)
+		s[7] += uint32(w >> second)
+		sum, packed = sum[8:], packed[step:]
 	}
 	return all - len(sum)
 }
@@ -132,19 +134,20 @@ func packEights(dst []byte, words []uint32, bits int) (done int) {
 	at1, at2, at3 := at[0]&31, at[1]&31, at[2]&31
 	shift1, shift2, shift3 := shift[0]&7, shift[1]&7, shift[2]&7
 	written1, written2, written3 := uint(8*at1)&63, uint(8*(at2-at1))&63, uint(8*(at3-at2))&63
-	second, mask := uint(bits)&31, uint64(1)<<bits-1
+	step := bits & 31
+	second, mask := uint(step), uint64(1)<<step-1
 	all := len(words)
-	for len(words) >= 8 && len(dst) >= windowBytes {
+	for len(words) > 8 && len(dst) > windowBytes {
 		window, s := (*[windowBytes]byte)(dst), (*[8]uint32)(words)
-		w0 := uint64(s[0])&mask | uint64(s[1])&mask<<second
-		w1 := (uint64(s[2])&mask|uint64(s[3])&mask<<second)<<(shift1&7) | w0>>(written1&63)
-		w2 := (uint64(s[4])&mask|uint64(s[5])&mask<<second)<<(shift2&7) | w1>>(written2&63)
-		w3 := (uint64(s[6])&mask|uint64(s[7])&mask<<second)<<(shift3&7) | w2>>(written3&63)
-		binary.LittleEndian.PutUint64(window[:], w0)
-		binary.LittleEndian.PutUint64(window[at1&31:], w1)
-		binary.LittleEndian.PutUint64(window[at2&31:], w2)
-		binary.LittleEndian.PutUint64(window[at3&31:], w3)
-		words, dst = words[8:], dst[bits:]
+		w := uint64(s[0])&mask | uint64(s[1])&mask<<second
+		binary.LittleEndian.PutUint64(window[:], w)
+		w = (uint64(s[2])&mask|uint64(s[3])&mask<<second)<<shift1 | w>>written1
+		binary.LittleEndian.PutUint64(window[at1:], w)
+		w = (uint64(s[4])&mask|uint64(s[5])&mask<<second)<<shift2 | w>>written2
+		binary.LittleEndian.PutUint64(window[at2:], w)
+		w = (uint64(s[6])&mask|uint64(s[7])&mask<<second)<<shift3 | w>>written3
+		binary.LittleEndian.PutUint64(window[at3:], w)
+		words, dst = words[8:], dst[step:]
 	}
 	return all - len(words)
 }
