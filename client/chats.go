@@ -62,7 +62,7 @@ func (c *Client) Classify(text string, n int) ([]Guess, error) {
 
 // Learn keeps chats as examples for the rounds to come, all of them or, with an
 // error, none; they are on disk, sealed, when Learn returns nil. Where a checkpoint is
-// known, an intent must be one of its labels. The folder keeps [MaxChats] chats, the
+// known, an intent must be one of its labels, or an old name of one. The folder keeps [MaxChats] chats, the
 // oldest leave first.
 func (c *Client) Learn(chats ...Chat) error {
 	kept := make([]store.Chat, len(chats))
@@ -99,7 +99,7 @@ func (c *Client) checkChat(chat Chat) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q", ErrUnknownIntent,
-		chat.Intent, len(m.index), m.checkpoint.Manifest.Task, nearest(chat.Intent, m.checkpoint.Manifest.Labels))
+		chat.Intent, len(m.checkpoint.Manifest.Labels), m.checkpoint.Manifest.Task, nearest(chat.Intent, m.checkpoint.Manifest.Labels))
 }
 
 // Forget removes every chat of a conversation for good and returns how many there
@@ -123,14 +123,15 @@ func (c *Client) ForgetAll() (int, error) {
 	return n, nil
 }
 
-// examples turns the folder's chats into examples for a model, leaving out those
-// whose intent it does not have.
+// examples turns the folder's chats into examples for a model. A chat with an old name
+// of an intent is one of what that intent is called now; chats whose intent the model
+// does not have, or no longer, are left out.
 func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 	chats, err := c.store.Chats()
 	if err != nil {
 		return nil, err
 	}
-	index := indexOf(m.Labels)
+	index := m.Index()
 	examples := make([]model.Example, 0, len(chats))
 	for _, chat := range chats {
 		if label, known := index[chat.Intent]; known {
@@ -138,14 +139,6 @@ func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 		}
 	}
 	return examples, nil
-}
-
-func indexOf(labels []string) map[string]int {
-	index := make(map[string]int, len(labels))
-	for i, label := range labels {
-		index[label] = i
-	}
-	return index
 }
 
 // nearest returns the label with the smallest edit distance to a name, case aside.

@@ -20,7 +20,7 @@ const chunkTime = time.Minute
 type loadedModel struct {
 	sum         [32]byte
 	checkpoint  *model.Checkpoint
-	index       map[string]int // label → its place
+	index       map[string]int // label, or an old name of one → its place
 	classifiers sync.Pool      // of *model.Classifier
 }
 
@@ -30,7 +30,7 @@ func newModel(sum [32]byte, file []byte) (*loadedModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &loadedModel{sum: sum, checkpoint: c, index: indexOf(c.Manifest.Labels)}
+	m := &loadedModel{sum: sum, checkpoint: c, index: c.Manifest.Index()}
 	m.classifiers.New = func() any { return model.NewClassifier(c) }
 	return m, nil
 }

@@ -41,7 +41,7 @@ func (c *Client) Status() (Status, error) {
 		s.Enrolled, s.Coordinator, s.Device = true, e.Address, e.device.String()
 	}
 	if m := c.model.Load(); m != nil {
-		s.Task, s.Round, s.Intents = m.checkpoint.Manifest.Task, m.checkpoint.Manifest.Round, len(m.index)
+		s.Task, s.Round, s.Intents = m.checkpoint.Manifest.Task, m.checkpoint.Manifest.Round, len(m.checkpoint.Manifest.Labels)
 		s.Checkpoint = hex.EncodeToString(m.sum[:])
 	}
 	c.mu.Lock()

@@ -266,8 +266,7 @@ func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, total []int64
 
 // successor is the next checkpoint of a model with these parameters.
 func successor(c *model.Checkpoint, params []float32) (*model.Checkpoint, error) {
-	m := &c.Manifest
-	next, err := model.NewCheckpoint(m.Task, m.Size, m.Round+1, m.Labels, params)
+	next, err := c.Next(params)
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: the new checkpoint: %w", err)
 	}

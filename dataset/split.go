@@ -13,6 +13,7 @@ const (
 	streamHoldBack  = 0x686f6c64 // "hold"
 	streamIID       = 0x696964   // "iid"
 	streamDirichlet = 0x646972   // "dir"
+	streamTake      = 0x74616b65 // "take"
 )
 
 // MaxDevices bounds the devices of a split.

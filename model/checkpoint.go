@@ -20,7 +20,7 @@ const FormatVersion = 1
 const (
 	MaxLabelBytes    = 128
 	MaxTaskBytes     = 64
-	maxManifestBytes = 4 << 20 // MaxLabels labels, each byte of them escaped
+	maxManifestBytes = 8 << 20 // MaxLabels labels and as many old names, each byte of them escaped
 )
 
 const magic = "DISCREET"
@@ -33,9 +33,11 @@ type Manifest struct {
 	Size             string   `json:"size"`  // "small" or "base"
 	Layout           Layout   `json:"layout"`
 	TokeniserVersion int      `json:"tokeniser_version"`
-	TokeniserDigest  string   `json:"tokeniser_digest"`  // TokeniserDigest in hex
-	ParametersSHA256 string   `json:"parameters_sha256"` // of the little-endian parameters, in hex
-	Labels           []string `json:"labels"`            // in the order of the scores
+	TokeniserDigest  string   `json:"tokeniser_digest"`          // TokeniserDigest in hex
+	ParametersSHA256 string   `json:"parameters_sha256"`         // of the little-endian parameters, in hex
+	Labels           []string `json:"labels"`                    // in the order of the scores
+	IntentsVersion   uint64   `json:"intents_version,omitempty"` // changes to the labels since the task began
+	FormerIntents    []Former `json:"former_intents,omitempty"`  // old names, which devices' chats may still carry
 }
 
 // Checkpoint is a model at one moment: its manifest and its parameters.
@@ -184,6 +186,26 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("label %d repeats label %d: %q", i, first, label)
 		}
 		seen[label] = i
+	}
+	return m.validateFormer(seen)
+}
+
+// validateFormer checks the old names. None is a label, or stands twice.
+func (m *Manifest) validateFormer(seen map[string]int) error {
+	if n := len(m.FormerIntents); n > MaxFormer || n > 0 && m.IntentsVersion == 0 {
+		return fmt.Errorf("%d old names of intents at version %d, want at most %d, and none at version 0", n, m.IntentsVersion, MaxFormer)
+	}
+	for i, f := range m.FormerIntents {
+		if err := checkName("old name", f.Name, MaxLabelBytes); err != nil {
+			return fmt.Errorf("old name %d: %w", i, err)
+		}
+		if f.Now < Retired || f.Now >= len(m.Labels) {
+			return fmt.Errorf("old name %d stands for label %d, want %d to %d", i, f.Now, Retired, len(m.Labels)-1)
+		}
+		if _, taken := seen[f.Name]; taken {
+			return fmt.Errorf("old name %d is a label or repeats another: %q", i, f.Name)
+		}
+		seen[f.Name] = len(m.Labels) + i
 	}
 	return nil
 }

@@ -32,12 +32,13 @@ import (
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/model/train"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Progress, Training and NoBaselines is
-// set.
+// Config says what to simulate. Every field but Progress, Training, WarmStart and
+// NoBaselines is set.
 type Config struct {
 	Train        [][]dataset.Phrase // each device's chats; a device may have none
 	Test         []dataset.Phrase
@@ -55,6 +56,9 @@ type Config struct {
 	// Training takes the place of the model size's own settings, for an experiment; nil
 	// leaves them.
 	Training *model.Training
+	// WarmStart are phrases that the first checkpoint is trained on in one place, none to
+	// begin with one that knows nothing.
+	WarmStart []dataset.Phrase
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -228,11 +232,14 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r.encoded = r.checkpoint.Encode()
 	labels := make(map[string]int, len(c.Intents))
 	for i, intent := range c.Intents {
 		labels[intent] = i
 	}
+	if err := r.warmStart(labels); err != nil {
+		return nil, err
+	}
+	r.encoded = r.checkpoint.Encode()
 	if r.test, err = examples(c.Test, labels); err != nil {
 		return nil, err
 	}
@@ -252,6 +259,27 @@ func newRun(c Config) (*run, error) {
 	}
 	r.trainers, err = newTrainers(layout, settings.Batch, runtime.GOMAXPROCS(0))
 	return r, err
+}
+
+// warmStart trains the first checkpoint on what the operator has.
+func (r *run) warmStart(labels map[string]int) error {
+	if len(r.WarmStart) == 0 {
+		return nil
+	}
+	own, err := examples(r.WarmStart, labels)
+	if err != nil {
+		return fmt.Errorf("warm start: %w", err)
+	}
+	settings, err := r.settings()
+	if err != nil {
+		return err
+	}
+	params := r.checkpoint.Params
+	if _, err = train.Warm(params, r.layout, own, settings, seed64(derive(r.Seed, "warm start"))); err != nil {
+		return fmt.Errorf("warm start: %w", err)
+	}
+	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
+	return err
 }
 
 // examples turns phrases into features and labels.

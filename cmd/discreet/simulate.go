@@ -23,6 +23,7 @@ func newSimulate() *cobra.Command {
 	var (
 		data, test, split, out string
 		devices                int
+		warm                   warmSource
 		config                 = simulate.Config{MinSurvivors: minSurvivors}
 	)
 	c := &cobra.Command{
@@ -43,6 +44,9 @@ Without --data the embedded phrases of a small shop are used.`,
 			start := time.Now()
 			set, err := openSet(data, test, config.Seed)
 			if err != nil {
+				return err
+			}
+			if config.WarmStart, set, err = warm.take(set, config.Seed); err != nil {
 				return err
 			}
 			how, err := dataset.ParseSplit(split)
@@ -78,6 +82,8 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.Float64Var(&config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.BoolVar(&config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but the masks' keys")
+	f.StringVar(&warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
+	f.IntVar(&warm.phrases, "warm-phrases", 0, "training phrases of each intent that it is trained on, and that no device has")
 	f.StringVar(&out, "json", "", "write the result to this file; - is standard output")
 	return c
 }
@@ -91,6 +97,40 @@ func openSet(data, test string, seed uint64) (*dataset.Set, error) {
 		return dataset.Shop(), nil
 	}
 	return dataset.Open(data, test, seed)
+}
+
+// warmSource says where the phrases of a warm start come from.
+type warmSource struct {
+	file    string
+	phrases int
+}
+
+// take returns the phrases to begin with, and the set without those that were in it.
+func (w warmSource) take(set *dataset.Set, seed uint64) ([]dataset.Phrase, *dataset.Set, error) {
+	switch {
+	case w.file != "" && w.phrases != 0:
+		return nil, nil, usagef("--warm-start %s and --warm-phrases %d: choose one", w.file, w.phrases)
+	case w.file != "":
+		phrases, err := readPhrases(w.file)
+		return phrases, set, err
+	case w.phrases != 0:
+		phrases, rest, err := set.Take(w.phrases, seed)
+		if err != nil {
+			return nil, nil, usagef("--warm-phrases: %w", err)
+		}
+		return phrases, rest, nil
+	}
+	return nil, set, nil
+}
+
+// readPhrases reads a file of phrases with their intents.
+func readPhrases(path string) ([]dataset.Phrase, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	return dataset.Read(path, file)
 }
 
 // runSimulation runs it, shows progress on errs and writes the result.

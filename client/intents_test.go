@@ -1,0 +1,60 @@
+package client
+
+import (
+	"testing"
+
+	"github.com/discreet-fl/discreet/model"
+)
+
+// TestChatsWithOldNamesStillTrain: a device that has learned under an old name of an
+// intent, and was away when it changed.
+func TestChatsWithOldNamesStillTrain(t *testing.T) {
+	c, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if err := c.Learn(Chat{Text: "where is my parcel", Intent: "track"}, Chat{Text: "send me a parcel", Intent: "order"},
+		Chat{Text: "play a song", Intent: "music"}, Chat{Text: "hello", Intent: "greet"}); err != nil {
+		t.Fatal(err)
+	}
+	l, err := model.NewLayout("small", 4)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := model.NewCheckpoint("task", "small", 0, []string{"greet", "track", "order", "music"}, l.Init(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed, err := first.Manifest.Intents().Change(model.IntentChange{Kind: model.RenameIntent, Name: "track", Into: "status"},
+		model.IntentChange{Kind: model.MergeIntent, Name: "greet", Into: "order"}, model.IntentChange{Kind: model.RetireIntent, Name: "music"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := first.WithIntents(changed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	examples, err := c.examples(&next.Manifest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	count := make(map[string]int)
+	for _, e := range examples {
+		count[next.Manifest.Labels[e.Label]]++
+	}
+	if len(examples) != 3 || count["status"] != 1 || count["order"] != 2 {
+		t.Errorf("examples by intent %v, want one of status, two of order and none of music", count)
+	}
+	m, err := newModel([32]byte{1}, next.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.model.Store(m)
+	if err := c.Learn(Chat{Text: "where is it", Intent: "track"}); err != nil {
+		t.Errorf("an old name: %v", err)
+	}
+	if err := c.Learn(Chat{Text: "a song", Intent: "music"}); err == nil {
+		t.Error("a retired intent was learned")
+	}
+}
