@@ -186,7 +186,11 @@ func (f *accuracyFigures) print() {
 	}
 	fmt.Printf(" seconds |\n|---|---|%s---|\n", strings.Repeat("---|", len(rounds)))
 	for _, s := range f.Seeds {
-		fmt.Printf("| %d | %.2f%% |", s.Seed, 100*s.Centralised)
+		centrally := "–"
+		if s.Centralised > 0 {
+			centrally = fmt.Sprintf("%.2f%%", 100*s.Centralised)
+		}
+		fmt.Printf("| %d | %s |", s.Seed, centrally)
 		for _, n := range rounds {
 			fmt.Printf(" %.2f%% |", 100*s.After[strconv.Itoa(n)])
 		}

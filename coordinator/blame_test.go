@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -65,8 +66,8 @@ func TestComplaintNamesTheDealerAndCostsNobodyTheRound(t *testing.T) {
 		each(t, 4, func(i int) error { return walks[i].steps(t.Context(), all) })
 		after := devices[0].checkpointOf(walks[0].receipt.GetCheckpointSha256())
 		// All have the value 0.25.
-		if moved, want := after.Params[0]-before.Params[0], Strategy(4).Rate/4; moved < want-2e-3 || moved > want+2e-3 {
-			t.Errorf("a parameter moved by %v, want %v: the sum is not that of the four", moved, want)
+		if got := w.mean(t, "desk", Strategy(4), before, after); math.Abs(got-0.25) > 2e-4 {
+			t.Errorf("the mean is %v, want 0.25: the sum is not that of the four", got)
 		}
 		if walks[2].complaint == nil || walks[0].complaint != nil || walks[3].complaint != nil {
 			t.Error("other devices complained than the one that was dealt to")

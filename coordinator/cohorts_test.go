@@ -73,11 +73,8 @@ func TestManyCohortsAreOneRound(t *testing.T) {
 		}
 		each(t, 24, func(i int) error { return walks[i].rest(t.Context()) })
 		after := devices[0].checkpointOf(walks[0].receipt.GetCheckpointSha256())
-		want := float64(Strategy(24).Rate) * sum / weight
-		for i, p := range after.Params {
-			if moved := float64(p - before.Params[i]); math.Abs(moved-want) > 2e-3 {
-				t.Fatalf("parameter %d moved by %v, want %v", i, moved, want)
-			}
+		if got, want := w.mean(t, "desk", Strategy(24), before, after), sum/weight; math.Abs(got-want) > 2e-4 {
+			t.Fatalf("the mean is %v, want %v", got, want)
 		}
 		shown, err := rpc.NewOperatorServiceClient(w.operator(t)).GetTask(t.Context(), &pb.GetTaskRequest{Name: "desk"})
 		if err != nil || len(shown.GetRounds()) != 1 {

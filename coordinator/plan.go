@@ -38,17 +38,33 @@ const (
 // what a coordinate moves in a round.
 func Codec() aggregation.Codec { return aggregation.Codec{Clip: 4, Bits: 16, MaxWeight: 32} }
 
-// serverMomentum is the momentum of every task.
-const serverMomentum = 0.7
-
-// Strategy returns how the mean update of so many devices moves the model: with a
-// rate at which a lasting update moves it by 1.5·√survivors times its size. What only
-// a few of a cohort have seen is diluted in the mean, and the more so the larger the
-// cohort; a fixed rate is too slow for large cohorts or unstable in small ones.
+// Strategy returns how the mean update of so many devices moves the model. What only a
+// few of a cohort have seen is diluted in the mean, and the more so the larger the cohort:
+// Adam scales it up again, down to means that shrink with the root of the survivors.
 // docs/decisions.md has the figures.
-func Strategy(survivors int) aggregation.FedAvg {
-	lasting := 1.5 * math.Sqrt(float64(survivors))
-	return aggregation.FedAvg{Rate: float32(lasting * (1 - serverMomentum)), Momentum: serverMomentum}
+func Strategy(survivors int) aggregation.FedAdam {
+	return aggregation.FedAdam{
+		Rate: 0.03, Beta1: 0.5, Beta2: 0.99,
+		Epsilon: float32(1.3e-3 / math.Sqrt(float64(max(survivors, 1)))),
+	}
+}
+
+// lastRate is the share of the learning rate that is left in a task's last round.
+const lastRate = 0.1
+
+// TrainingOf is how the plan of a round, the first being 1, tells training settings: the
+// learning rate falls linearly over the rounds of the task. It stays where they are 0 and
+// without end.
+func TrainingOf(s model.Training, round, rounds uint64) *pb.Training {
+	rate := float64(s.LearningRate)
+	if rounds > 1 {
+		done := float64(min(max(round, 1), rounds)-1) / float64(rounds-1)
+		rate *= 1 - float64((1-lastRate)*done)
+	}
+	return &pb.Training{
+		Epochs: uint32(s.Epochs), Batch: uint32(s.Batch), LearningRate: float32(rate),
+		FeatureDropout: s.FeatureDropout, LabelSmoothing: s.LabelSmoothing,
+	}
 }
 
 var (
@@ -191,7 +207,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
 		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
-		Training: TrainingOf(training),
+		Training: TrainingOf(training, round, spec.GetRounds()),
 		Codec: &pb.Codec{
 			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(int(cohortOf(spec)))), MaxWeight: uint32(codec.MaxWeight),
 		},
@@ -204,14 +220,6 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		return nil, nil, fmt.Errorf("coordinator: encoding a plan: %w", err)
 	}
 	return plan, raw, nil
-}
-
-// TrainingOf is how a plan tells training settings.
-func TrainingOf(s model.Training) *pb.Training {
-	return &pb.Training{
-		Epochs: uint32(s.Epochs), Batch: uint32(s.Batch), LearningRate: s.LearningRate,
-		FeatureDropout: s.FeatureDropout, LabelSmoothing: s.LabelSmoothing,
-	}
 }
 
 // aggregationOf is what every round of a task asks of its devices.
@@ -244,19 +252,23 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 	}
 }
 
+// StateLength is the length of the strategy's state for a model of so many parameters.
+// It is all zero before the first round.
+func StateLength(parameters int) int { return Strategy(1).State(parameters) }
+
 // Apply moves a model by the total of so many devices' encoded updates, over all
 // cohorts: it decodes the total, steps the strategy and returns the next checkpoint
-// with the strategy's state that goes with it. The checkpoint and the velocity it
-// starts from stay as they are. An update that would make a parameter NaN or infinite
+// with the strategy's state that goes with it. The checkpoint and the state it starts
+// from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
 // is an error.
-func Apply(c *model.Checkpoint, velocity []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
+func Apply(c *model.Checkpoint, state []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
 	if _, err := codec.Decode(mean, total); err != nil {
 		return nil, nil, err
 	}
-	params, next := append([]float32(nil), c.Params...), append([]float32(nil), velocity...)
+	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)
 	if err := Strategy(survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err
 	}

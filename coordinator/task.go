@@ -85,7 +85,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: the current checkpoint of task %s: %w", row.Name, err)
 	}
-	velocity, err := c.store.Velocity(ctx, row.Name, len(current.Params))
+	velocity, err := c.store.Velocity(ctx, row.Name, StateLength(len(current.Params)))
 	if err != nil {
 		return nil, err
 	}

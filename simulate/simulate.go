@@ -169,8 +169,8 @@ type run struct {
 	test     []model.Example
 
 	checkpoint *model.Checkpoint
-	encoded    []byte // the checkpoint's file
-	velocity   []float32
+	encoded    []byte    // the checkpoint's file
+	state      []float32 // the strategy's
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
 	bytesUp int64
@@ -221,7 +221,7 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, layout: layout, velocity: make([]float32, layout.Parameters()), working: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	r := &run{Config: c, layout: layout, state: make([]float32, coordinator.StateLength(layout.Parameters())), working: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
 	r.spec = &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
@@ -353,7 +353,7 @@ func (r *run) plan(number uint64, attempt uint32) (*pb.Plan, []byte, error) {
 	if err != nil || r.Training == nil {
 		return plan, raw, err
 	}
-	plan.Training = coordinator.TrainingOf(*r.Training)
+	plan.Training = coordinator.TrainingOf(*r.Training, number, r.spec.GetRounds())
 	raw, err = proto.MarshalOptions{Deterministic: true}.Marshal(plan)
 	return plan, raw, err
 }
@@ -373,10 +373,10 @@ type total struct {
 
 // step turns a sum into the next checkpoint, as the coordinator does.
 func (r *run) step(plan *pb.Plan, t *total) error {
-	next, velocity, err := coordinator.Apply(r.checkpoint, r.velocity, plan, t.words, t.survivors)
+	next, state, err := coordinator.Apply(r.checkpoint, r.state, plan, t.words, t.survivors)
 	if err != nil {
 		return err
 	}
-	r.checkpoint, r.velocity, r.encoded = next, velocity, next.Encode()
+	r.checkpoint, r.state, r.encoded = next, state, next.Encode()
 	return nil
 }

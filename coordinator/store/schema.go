@@ -133,7 +133,10 @@ CREATE TABLE issued (
 	certificate BLOB NOT NULL,
 	credential BLOB NOT NULL
 ) WITHOUT ROWID;
-`, then: startLogs}}
+`, then: startLogs}, {sql: `
+-- The strategy has another state than before, and starts anew from zero.
+DELETE FROM velocity_chunks;
+`}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.
 func migrate(db *sql.DB, now time.Time) error {

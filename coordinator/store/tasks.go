@@ -266,18 +266,18 @@ func setVelocity(ctx context.Context, tx *sql.Tx, task string, velocity []float3
 }
 
 // Velocity returns the strategy's state that belongs to a task's current
-// checkpoint, of n parameters; it is zero before the first round.
+// checkpoint, n numbers; it is zero before the first round.
 func (s *Store) Velocity(ctx context.Context, task string, n int) ([]float32, error) {
 	raw, err := s.join(ctx, `SELECT data FROM velocity_chunks WHERE task = $1 ORDER BY seq`, task)
 	if err != nil {
-		return nil, fmt.Errorf("store: reading the server momentum of task %s: %w", task, err)
+		return nil, fmt.Errorf("store: reading the strategy state of task %s: %w", task, err)
 	}
 	velocity := make([]float32, n)
 	if len(raw) == 0 {
 		return velocity, nil
 	}
 	if len(raw) != 4*n {
-		return nil, fmt.Errorf("store: the server momentum of task %s has %d bytes, want %d; the database is damaged: restore a back-up", task, len(raw), 4*n)
+		return nil, fmt.Errorf("store: the strategy state of task %s has %d bytes, want %d; the database is damaged: restore a back-up", task, len(raw), 4*n)
 	}
 	for i := range velocity {
 		velocity[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
