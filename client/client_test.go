@@ -128,6 +128,9 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 		if _, err := c.Classify("hello", 1); !errors.Is(err, ErrNoModel) {
 			t.Errorf("without a checkpoint: %v", err)
 		}
+		if _, err := c.Explain("hello"); !errors.Is(err, ErrNoModel) {
+			t.Errorf("explaining without a checkpoint: %v", err)
+		}
 		learn(t, c, []Chat{{Text: "hello", Intent: "any, as none is known"}})
 		l, err := c.connection()
 		if err != nil {
@@ -156,6 +159,9 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 		}
 		if _, err := c.Classify("", 1); !errors.Is(err, ErrText) {
 			t.Errorf("empty text: %v", err)
+		}
+		if _, err := c.Explain(" "); !errors.Is(err, ErrText) {
+			t.Errorf("explaining an empty text: %v", err)
 		}
 		if _, err := c.Classify("hello", 0); err == nil {
 			t.Error("no intents asked for: no error")

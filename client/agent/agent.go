@@ -89,6 +89,7 @@ func (s *Server) routes() http.Handler {
 		writeJSON(w, http.StatusOK, map[string]string{"status": "ok"})
 	})
 	mux.HandleFunc("POST /v1/classify", post(s, s.classify))
+	mux.HandleFunc("POST /v1/explain", post(s, s.explain))
 	mux.HandleFunc("POST /v1/learn", post(s, s.learn))
 	mux.HandleFunc("POST /v1/forget", post(s, s.forget))
 	mux.HandleFunc("POST /v1/participation", post(s, s.participation))
@@ -98,7 +99,7 @@ func (s *Server) routes() http.Handler {
 	})
 	for path, method := range map[string]string{
 		"/healthz": "GET", "/v1/status": "GET",
-		"/v1/classify": "POST", "/v1/learn": "POST", "/v1/forget": "POST", "/v1/participation": "POST",
+		"/v1/classify": "POST", "/v1/explain": "POST", "/v1/learn": "POST", "/v1/forget": "POST", "/v1/participation": "POST",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Allow", method)
@@ -119,6 +120,9 @@ type (
 	}
 	classifyReply struct {
 		Intents []client.Guess `json:"intents"`
+	}
+	explainRequest struct {
+		Text string `json:"text"`
 	}
 	learnRequest struct {
 		Text         string `json:"text"`
@@ -154,6 +158,10 @@ func (s *Server) classify(q classifyRequest) (classifyReply, error) {
 	}
 	guesses, err := s.client.Classify(q.Text, q.Top)
 	return classifyReply{guesses}, err
+}
+
+func (s *Server) explain(q explainRequest) (client.Explanation, error) {
+	return s.client.Explain(q.Text)
 }
 
 func (s *Server) learn(q learnRequest) (learnReply, error) {

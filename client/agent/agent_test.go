@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -91,6 +92,17 @@ func TestCaller(t *testing.T) {
 	guesses, err := a.Classify(t.Context(), "where is my parcel", 1)
 	if err != nil || len(guesses) != 1 || guesses[0].Intent != "parcel" || guesses[0].Confidence < 0.9 {
 		t.Errorf("guesses %v, %v", guesses, err)
+	}
+	e, err := a.Explain(t.Context(), "where is my parcel")
+	if err != nil || e.Answer != guesses[0] || len(e.Words) != 4 || len(e.Parts) == 0 {
+		t.Errorf("explanation %+v, %v, want one of %v", e, err, guesses[0])
+	}
+	sum := e.Bias
+	for _, w := range e.Words {
+		sum += w.Share
+	}
+	if math.Abs(sum-e.LogOdds) > 1e-9 {
+		t.Errorf("the words' shares and the bias sum to %v, want %v", sum, e.LogOdds)
 	}
 	for _, conversation := range []string{"anna", "anna", "ben", ""} {
 		if err := a.Learn(t.Context(), client.Chat{Text: "hello", Intent: "greeting", Conversation: conversation}); err != nil {

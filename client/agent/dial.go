@@ -62,6 +62,13 @@ func (c *Caller) Classify(ctx context.Context, text string, n int) ([]client.Gue
 	return reply.Intents, err
 }
 
+// Explain is [client.Client.Explain].
+func (c *Caller) Explain(ctx context.Context, text string) (client.Explanation, error) {
+	var e client.Explanation
+	err := c.call(ctx, http.MethodPost, "/v1/explain", explainRequest{text}, &e)
+	return e, err
+}
+
 // Learn is [client.Client.Learn].
 func (c *Caller) Learn(ctx context.Context, chat client.Chat) error {
 	return c.call(ctx, http.MethodPost, "/v1/learn", learnRequest(chat), nil)

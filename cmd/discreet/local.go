@@ -20,6 +20,7 @@ import (
 // folder, or the folder itself.
 type device interface {
 	Classify(ctx context.Context, text string, n int) ([]client.Guess, error)
+	Explain(ctx context.Context, text string) (client.Explanation, error)
 	Learn(ctx context.Context, chat client.Chat) error
 	Status(ctx context.Context) (client.Status, error)
 	Forget(ctx context.Context, conversation string) (int, error)
@@ -32,6 +33,9 @@ type folder struct{ c *client.Client }
 
 func (f folder) Classify(_ context.Context, text string, n int) ([]client.Guess, error) {
 	return f.c.Classify(text, n)
+}
+func (f folder) Explain(_ context.Context, text string) (client.Explanation, error) {
+	return f.c.Explain(text)
 }
 func (f folder) Learn(_ context.Context, chat client.Chat) error   { return f.c.Learn(chat) }
 func (f folder) Status(context.Context) (client.Status, error)     { return f.c.Status() }
@@ -64,18 +68,24 @@ func newClassify() *cobra.Command {
 	var (
 		dir, checkpoint string
 		top             int
-		asJSON          bool
+		asJSON, why     bool
 	)
 	c := &cobra.Command{
 		Use: "classify TEXT", GroupID: "device",
 		Short: "Say what a text means",
 		Long: `Classify asks the agent that runs on the device's folder; where none runs it opens the
-folder, and with --checkpoint it needs neither. The text is not kept.`,
-		Example: `  discreet classify "where is my parcel"`,
-		Args:    arguments("TEXT"),
+folder, and with --checkpoint it needs neither. The text is not kept. With --explain it
+says instead which words, and which parts of words, made the answer come before the
+next-best one.`,
+		Example: `  discreet classify "where is my parcel"
+  discreet classify --explain "where is my parcel"`,
+		Args: arguments("TEXT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if top < 1 {
 				return usagef("--top %d, want at least 1", top)
+			}
+			if why {
+				return explain(c, dir, checkpoint, args[0], asJSON)
 			}
 			var guesses []client.Guess
 			ask := func(d device) (err error) {
@@ -105,6 +115,7 @@ folder, and with --checkpoint it needs neither. The text is not kept.`,
 	dirFlag(c, &dir)
 	c.Flags().StringVar(&checkpoint, "checkpoint", "", "use this checkpoint file instead of a device")
 	c.Flags().IntVar(&top, "top", 3, "how many intents to show")
+	c.Flags().BoolVar(&why, "explain", false, "say what in the text drove the answer")
 	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return c
 }

@@ -1,0 +1,96 @@
+package model
+
+import (
+	"fmt"
+	"math"
+	"strings"
+	"testing"
+)
+
+func TestSpansAreOfTheSameFeatures(t *testing.T) {
+	for _, text := range append([]string{"", "a", "ab cd", "naïve café ☕ 東京 x", "Straße! straße"}, probes...) {
+		s := FeaturiseSpans(text)
+		if got, want := fmt.Sprint(s.Features), fmt.Sprint(Featurise(text)); got != want {
+			t.Errorf("features of %.40q are %.200s, want %.200s", text, got, want)
+		}
+		if len(s.From) != len(s.Features) {
+			t.Errorf("%.40q has %d spans for %d features", text, len(s.From), len(s.Features))
+		}
+	}
+	s := FeaturiseSpans("Hi, you")
+	if got, want := fmt.Sprint(s.From), "[{word 0 hi} {first 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} "+
+		"{word 1 you} {pair 1 hi you} "; !strings.HasPrefix(got, want) {
+		t.Errorf("spans are %s, want %s…", got, want)
+	}
+}
+
+func FuzzSpans(f *testing.F) {
+	for _, text := range probes {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if got, want := fmt.Sprint(FeaturiseSpans(text).Features), fmt.Sprint(Featurise(text)); got != want {
+			t.Errorf("features are %.200s, want %.200s", got, want)
+		}
+	})
+}
+
+// Bias and shares, by word and by part, are the difference of the two scores.
+func TestExplanationSumsToTheScore(t *testing.T) {
+	for _, size := range []string{"small", "base"} {
+		classifier := NewClassifier(random(t, size, 30))
+		for _, text := range append([]string{"", "where is my parcel?", "parcel parcel parcel"}, probes...) {
+			e := classifier.Explain(text)
+			scores := classifier.Scores(Featurise(text))
+			want := float64(scores[e.Intent.Index]) - float64(scores[e.Other.Index])
+			words, parts := e.Bias, e.Bias
+			for _, w := range e.Words {
+				words += w.Share
+			}
+			times := 0
+			for i, p := range e.Parts {
+				parts += p.Share
+				times += p.Times
+				if i > 0 && math.Abs(p.Share) > math.Abs(e.Parts[i-1].Share) {
+					t.Errorf("%.40q: part %d has a larger share than the one before", text, i)
+				}
+			}
+			for name, got := range map[string]float64{"log odds": e.LogOdds, "words": words, "parts": parts} {
+				if math.Abs(got-want) > 2e-4*(1+want) {
+					t.Errorf("%s, %.40q: the %s give %v, the scores %v", size, text, name, got, want)
+				}
+			}
+			if odds := math.Log(float64(e.Intent.Confidence) / float64(e.Other.Confidence)); e.Other.Confidence > 1e-30 && math.Abs(odds-want) > 2e-3 {
+				t.Errorf("%s, %.40q: the probabilities' odds are %v, the scores' %v", size, text, odds, want)
+			}
+			if times != len(Featurise(text)) {
+				t.Errorf("%.40q: the parts are of %d features, want %d", text, times, len(Featurise(text)))
+			}
+		}
+	}
+}
+
+// A word that alone speaks for an intent has the whole share.
+func TestExplanationFindsTheWord(t *testing.T) {
+	c := checkpoint(t, "small", 3)
+	clear(c.Params)
+	l := c.Manifest.Layout
+	embedding, weights, _ := l.Split(c.Params)
+	weights[1] = 2 // dimension 0 speaks for label 1
+	parcel := FeaturiseSpans("parcel").Features[0]
+	embedding[int(parcel&l.Mask())*l.Dim] = 3
+	e := NewClassifier(c).Explain("my parcel")
+	want := 6 / math.Sqrt(float64(len(Featurise("my parcel"))))
+	if e.Intent.Index != 1 || e.Parts[0].Text != "parcel" || e.Parts[0].Kind != KindWord ||
+		math.Abs(e.Words[1].Share-want) > 1e-5 || e.Words[0].Share != 0 {
+		t.Errorf("got %+v, want the word parcel with a share of %v", e, want)
+	}
+}
+
+func BenchmarkExplain(b *testing.B) {
+	classifier := NewClassifier(random(b, "base", 150))
+	b.ReportAllocs()
+	for b.Loop() {
+		classifier.Explain("where is the parcel that i ordered on monday")
+	}
+}

@@ -1,0 +1,81 @@
+package model
+
+import (
+	"math/bits"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/clipperhouse/uax29/v2/words"
+)
+
+// Kind is what a feature is made of.
+type Kind string
+
+// The kinds of features that Featurise gives.
+const (
+	KindWord    Kind = "word"    // a word
+	KindPair    Kind = "pair"    // two words, one after the other
+	KindFirst   Kind = "first"   // the first word's pair with the start mark: that the text begins with it
+	KindLetters Kind = "letters" // a sequence of letters within <word>
+)
+
+// Span says what one feature came from.
+type Span struct {
+	Kind Kind
+	// Word is the place of its word among the text's words, from 0; of a pair the second word's.
+	Word int
+	// Text is the feature's text as it was hashed: folded, of a pair both words with a space between, of letters
+	// with the marks < and > where the word begins and ends.
+	Text string
+}
+
+// Spans are the features of a text with what they came from.
+type Spans struct {
+	Words    []string // the text's words, folded
+	Features Features // what Featurise returns
+	From     []Span   // of each feature
+}
+
+// FeaturiseSpans is Featurise for those who want to know where the features came from. It allocates for every feature;
+// Featurise stays the way to classify and to train.
+func FeaturiseSpans(text string) Spans {
+	var s Spans
+	previous := uint64(startMark)
+	for segments := words.FromString(normalise(text)); segments.Next(); {
+		word := segments.Value()
+		if !wordLike(word) {
+			continue
+		}
+		at := len(s.Words)
+		hash := xxhash.Sum64String(word)
+		s.add(feature(hash, wordSalt), Span{KindWord, at, word})
+		pair := feature(bits.RotateLeft64(previous, 29)^hash, pairSalt)
+		if at == 0 {
+			s.add(pair, Span{KindFirst, at, word})
+		} else {
+			s.add(pair, Span{KindPair, at, s.Words[at-1] + " " + word})
+		}
+		previous = hash
+		s.Words = append(s.Words, word)
+		s.addGrams(at, "<"+word+">")
+	}
+	return s
+}
+
+func (s *Spans) add(f uint32, from Span) {
+	s.Features = append(s.Features, f)
+	s.From = append(s.From, from)
+}
+
+// addGrams is appendGrams with spans.
+func (s *Spans) addGrams(at int, marked string) {
+	for start := 0; start < len(marked); start += runeLen(marked[start]) {
+		end := start
+		for runes := 1; runes <= maxGram && end < len(marked); runes++ {
+			end += runeLen(marked[end])
+			if runes >= minGram {
+				letters := marked[start:end]
+				s.add(feature(xxhash.Sum64String(letters), gramSalt), Span{KindLetters, at, letters})
+			}
+		}
+	}
+}
