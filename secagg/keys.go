@@ -168,11 +168,29 @@ func (x KeyExchange) checkKey(b []byte) error {
 	if err := checkPublic(b); err != nil || x == Classical {
 		return err
 	}
-	var pk xwing.PublicKey
-	if err := pk.Unpack(b); err != nil {
-		return fmt.Errorf("%w: ML-KEM-768 part: %w", ErrBadKey, err)
+	if !coefficientsBelowQ(b) {
+		return fmt.Errorf("%w: ML-KEM-768 part: a coefficient is not below %d", ErrBadKey, kemQ)
 	}
 	return nil
+}
+
+// The head of an X-Wing key is ML-KEM-768's: three polynomials of 256 coefficients
+// modulo q, 12 bits each.
+const (
+	kemQ               = 3329
+	kemPolynomialsSize = 3 * 256 * 12 / 8
+)
+
+// coefficientsBelowQ is ML-KEM's check of an encapsulation key (FIPS 203, section 7.2).
+// Unpacking the key makes it as well, and a matrix that a check has no use for.
+func coefficientsBelowQ(key []byte) bool {
+	for b := key[:kemPolynomialsSize]; len(b) >= 3; b = b[3:] {
+		pair := uint32(b[0]) | uint32(b[1])<<8 | uint32(b[2])<<16
+		if pair&0xfff >= kemQ || pair>>12 >= kemQ {
+			return false
+		}
+	}
+	return true
 }
 
 func lessLittleEndian(a, b []byte) bool {

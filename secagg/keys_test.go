@@ -81,6 +81,21 @@ func TestOneEncodingOfKeys(t *testing.T) {
 			t.Errorf("%s: %v, want ErrBadKey", name, err)
 		}
 	}
+	// At every place, just below and at the bound, it is what unpacking says.
+	for i := range 2 * kemPolynomialsSize / 3 {
+		for _, c := range []byte{0x00, 0x01} { // 0xd00 is q−1
+			b, at := bytes.Clone(hybrid.public), i/2*3
+			if i%2 == 0 {
+				b[at], b[at+1] = c, b[at+1]&0xf0|0x0d
+			} else {
+				b[at+1], b[at+2] = b[at+1]&0x0f|c<<4, 0xd0
+			}
+			var pk xwing.PublicKey
+			if got, want := Hybrid.checkKey(b) == nil, pk.Unpack(b) == nil; got != want || want != (c == 0) {
+				t.Fatalf("coefficient %d is %d: the check says %v, unpacking %v", i, 0xd00+int(c), got, want)
+			}
+		}
+	}
 }
 
 // TestSigmaGivesAllBack derives a mask key twice from one σ: the key pair, what it
