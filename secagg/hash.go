@@ -49,11 +49,18 @@ type digest = [sha256.Size]byte
 // its length in four bytes, big-endian, so that no byte can move from one field to
 // the next without changing the whole.
 func transcript(label string, fields ...[]byte) []byte {
+	return appendTranscript(make([]byte, 0, transcriptSize(label, fields)), label, fields)
+}
+
+func transcriptSize(label string, fields [][]byte) int {
 	size := 4 + len(label)
 	for _, f := range fields {
 		size += 4 + len(f)
 	}
-	b := make([]byte, 0, size)
+	return size
+}
+
+func appendTranscript(b []byte, label string, fields [][]byte) []byte {
 	b = binary.BigEndian.AppendUint32(b, uint32(len(label)))
 	b = append(b, label...)
 	for _, f := range fields {
@@ -66,7 +73,12 @@ func transcript(label string, fields ...[]byte) []byte {
 // hash is SHA-256 of the transcript. The transcript is wiped, as some carry
 // secrets.
 func hash(label string, fields ...[]byte) digest {
-	b := transcript(label, fields...)
+	var short [256]byte // most of them have room in it, which costs no allocation
+	b := short[:0]
+	if size := transcriptSize(label, fields); size > len(short) {
+		b = make([]byte, 0, size) // at once: growing would leave bytes behind
+	}
+	b = appendTranscript(b, label, fields)
 	sum := sha256.Sum256(b)
 	clear(b)
 	return sum

@@ -38,12 +38,15 @@ func (t tree) root() digest { return t[len(t)-1][0] }
 
 // path is the siblings from the leaf at place i upwards.
 func (t tree) path(i int) []byte {
-	p := make([]byte, 0, (len(t)-1)*len(digest{}))
+	return t.appendPath(make([]byte, 0, (len(t)-1)*len(digest{})), i)
+}
+
+func (t tree) appendPath(b []byte, i int) []byte {
 	for _, level := range t[:len(t)-1] {
-		p = append(p, level[i^1][:]...)
+		b = append(b, level[i^1][:]...)
 		i >>= 1
 	}
-	return p
+	return b
 }
 
 // rootOf is the root to which a leaf at place i with this path belongs.

@@ -2,7 +2,9 @@ package secagg
 
 import (
 	"crypto/ed25519"
+	"crypto/sha256"
 	"fmt"
+	"slices"
 )
 
 // parcel is what a dealer sends one neighbour: the sealed pair of shares with a
@@ -116,17 +118,26 @@ func (s *session) sealedContext(from, to int, b *digest, ciphertext *digest) []b
 
 // leaf is what a sender's signature says about one recipient.
 func (s *session) leaf(from, to int, q *parcel) digest {
+	return sha256.Sum256(s.appendLeaf(nil, from, to, q))
+}
+
+// appendLeaf appends the transcript that a leaf is the hash of. Nothing in it is secret.
+func (s *session) appendLeaf(b []byte, from, to int, q *parcel) []byte {
+	fields := [...][]byte{s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:], q.ciphertext, q.pair[:]}
+	n := len(fields)
 	if !s.graph.encapsulates(from, to) {
-		return hash(labelLeaf, s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:])
+		n -= 2 // no ciphertext and no seed
 	}
-	return hash(labelLeaf, s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:], q.ciphertext, q.pair[:])
+	return appendTranscript(slices.Grow(b, transcriptSize(labelLeaf, fields[:n])), labelLeaf, fields[:n])
 }
 
 // leaves is the tree over all recipients, by slot.
 func (s *session) leaves(from int, m *dealing) tree {
 	leaves := make([]digest, len(m.parcels))
+	var b []byte
 	for slot, to := range s.graph.neighbours(from) {
-		leaves[slot] = s.leaf(from, to, m.parcels[slot])
+		b = s.appendLeaf(b[:0], from, to, m.parcels[slot])
+		leaves[slot] = sha256.Sum256(b)
 	}
 	return newTree(leaves)
 }

@@ -57,7 +57,7 @@ func (c *Submissions) Inbox(id ID) ([]byte, error) {
 		r, theirs := c.received[j], s.graph.slot(j, place)
 		b = r.dealing.appendHead(b, s)
 		b = r.dealing.parcels[theirs].append(b, s.graph.encapsulates(j, place))
-		b = append(b, r.leaves.path(theirs)...)
+		b = r.leaves.appendPath(b, theirs)
 	}
 	return b, nil
 }
