@@ -79,7 +79,7 @@ type Result struct {
 	MacroF1  float64 `json:"macro_f1"`
 	// CentralisedAccuracy is that of one model trained to convergence on all chats in
 	// one place; LocalOnlyAccuracy the mean of models each trained to convergence on
-	// one device's chats alone, over all devices or a drawn hundred.
+	// one device's chats alone, over all devices or a drawn fifty.
 	CentralisedAccuracy float64 `json:"centralised_accuracy"`
 	LocalOnlyAccuracy   float64 `json:"local_only_accuracy"`
 	Parameters          int     `json:"parameters"`
