@@ -5,7 +5,8 @@
 // Begin with [Codec]: Encode runs on a device, Decode at the coordinator, and
 // Fits proves that nothing overflows in between. [Pack] and [AddPacked] are the
 // wire form of a vector. [Lift] takes a cohort's sum out of its ring and adds it to
-// those of the other cohorts. [FedAvg] is what is done with the mean update.
+// those of the other cohorts. [Strategy] is what is done with the mean update, and
+// [ParseChoice] how an operator chooses it.
 //
 // The package does not know who sent what, how vectors are masked, or how they
 // travel.

@@ -1,10 +1,5 @@
 package aggregation
 
-import (
-	"fmt"
-	"math"
-)
-
 // FedAdam is Adam at the server, with the mean client update as its gradient:
 //
 //	m ← Beta1·m + (1−Beta1)·Δ
@@ -23,30 +18,73 @@ type FedAdam struct {
 	Epsilon float32 // ε, above 0
 }
 
-// State returns the length of the strategy's state for so many parameters: m, then v.
+// State is two numbers a parameter: m, then v.
 func (f FedAdam) State(parameters int) int { return 2 * parameters }
 
-// Step moves params in place by one mean update, which is as long. state, of State(len(params))
-// numbers, is kept by the caller from round to round and all zero at first. An update that
-// is not finite is refused before anything moves.
+// Step is Strategy's.
 func (f FedAdam) Step(params, state, mean []float32) error {
-	n := len(params)
-	if len(state) != f.State(n) || len(mean) != n {
-		return fmt.Errorf("aggregation: a step over %d parameters with %d of state and a mean of %d, want a state of %d and a mean of %d",
-			n, len(state), len(mean), f.State(n), n)
+	if err := checkStep(f, params, state, mean); err != nil {
+		return err
 	}
-	for i, u := range mean {
-		if u-u != 0 {
-			return fmt.Errorf("aggregation: coordinate %d of the mean update is %v: %w", i, u, ErrNotFinite)
-		}
-	}
-	spread(n, func(lo, hi int) {
-		m, v, u, w := state[lo:hi], state[n+lo:n+hi], mean[lo:hi], params[lo:hi]
-		for i, x := range u {
-			m[i] = float32(f.Beta1*m[i]) + float32((1-f.Beta1)*x)
-			v[i] = float32(f.Beta2*v[i]) + float32((1-f.Beta2)*float32(x*x))
-			w[i] += float32(f.Rate*m[i]) / (float32(math.Sqrt(float64(v[i]))) + f.Epsilon)
-		}
+	adapt(params, state, mean, f.Rate, f.Beta1, f.Epsilon, func(v, square float32) float32 {
+		return float32(f.Beta2*v) + float32((1-f.Beta2)*square)
 	})
+	return nil
+}
+
+// FedYogi is FedAdam with a second moment that follows Δ² by steps of its size:
+//
+//	m ← Beta1·m + (1−Beta1)·Δ
+//	v ← v − (1−Beta2)·Δ²·sign(v − Δ²)
+//	w ← w + Rate·m/(√v + Epsilon)
+//
+// (Reddi et al. 2021, algorithm 2). After a large update v falls slowly, so the steps
+// stay small for longer.
+type FedYogi FedAdam
+
+// State is two numbers a parameter: m, then v.
+func (f FedYogi) State(parameters int) int { return 2 * parameters }
+
+// Step is Strategy's.
+func (f FedYogi) Step(params, state, mean []float32) error {
+	if err := checkStep(f, params, state, mean); err != nil {
+		return err
+	}
+	adapt(params, state, mean, f.Rate, f.Beta1, f.Epsilon, func(v, square float32) float32 {
+		by := float32((1 - f.Beta2) * square)
+		switch {
+		case v > square:
+			return v - by
+		case v < square:
+			return v + by
+		}
+		return v
+	})
+	return nil
+}
+
+// FedAdagrad is Adagrad at the server:
+//
+//	m ← Beta1·m + (1−Beta1)·Δ
+//	v ← v + Δ²
+//	w ← w + Rate·m/(√v + Epsilon)
+//
+// (Reddi et al. 2021, algorithm 2, where Beta1 is 0 in the experiments). v only grows:
+// the steps of a coordinate fall with the root of the rounds that moved it.
+type FedAdagrad struct {
+	Rate    float32 // the server's learning rate, η
+	Beta1   float32 // 0 to below 1
+	Epsilon float32 // ε, above 0
+}
+
+// State is two numbers a parameter: m, then v.
+func (f FedAdagrad) State(parameters int) int { return 2 * parameters }
+
+// Step is Strategy's.
+func (f FedAdagrad) Step(params, state, mean []float32) error {
+	if err := checkStep(f, params, state, mean); err != nil {
+		return err
+	}
+	adapt(params, state, mean, f.Rate, f.Beta1, f.Epsilon, func(v, square float32) float32 { return v + square })
 	return nil
 }

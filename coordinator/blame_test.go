@@ -66,7 +66,7 @@ func TestComplaintNamesTheDealerAndCostsNobodyTheRound(t *testing.T) {
 		each(t, 4, func(i int) error { return walks[i].steps(t.Context(), all) })
 		after := devices[0].checkpointOf(walks[0].receipt.GetCheckpointSha256())
 		// All have the value 0.25.
-		if got := w.mean(t, "desk", Strategy(4), before, after); math.Abs(got-0.25) > 2e-4 {
+		if got := w.mean(t, "desk", 4, before, after); math.Abs(got-0.25) > 2e-4 {
 			t.Errorf("the mean is %v, want 0.25: the sum is not that of the four", got)
 		}
 		if walks[2].complaint == nil || walks[0].complaint != nil || walks[3].complaint != nil {

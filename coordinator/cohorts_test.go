@@ -73,7 +73,7 @@ func TestManyCohortsAreOneRound(t *testing.T) {
 		}
 		each(t, 24, func(i int) error { return walks[i].rest(t.Context()) })
 		after := devices[0].checkpointOf(walks[0].receipt.GetCheckpointSha256())
-		if got, want := w.mean(t, "desk", Strategy(24), before, after), sum/weight; math.Abs(got-want) > 2e-4 {
+		if got, want := w.mean(t, "desk", 24, before, after), sum/weight; math.Abs(got-want) > 2e-4 {
 			t.Fatalf("the mean is %v, want %v", got, want)
 		}
 		shown, err := rpc.NewOperatorServiceClient(w.operator(t)).GetTask(t.Context(), &pb.GetTaskRequest{Name: "desk"})

@@ -91,21 +91,21 @@ type outcome struct {
 // meanwhile leaves the current checkpoint alone. Whatever fails leaves the last
 // committed checkpoint current.
 func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
-	moved, velocity, err := Apply(current.Checkpoint, current.velocity, plan, s.total, len(s.survivors))
+	moved, state, err := Apply(t.spec, current.Checkpoint, current.state, plan, s.total, len(s.survivors))
 	if err != nil {
 		return outcome{err: err}
 	}
 	raw, record := moved.Encode(), s.record
 	record.Survivors, record.Ended = len(s.survivors), time.Now()
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, Velocity: velocity, Survivors: s.survivors,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Survivors: s.survivors,
 	})
 	if err != nil {
 		return outcome{err: err}
 	}
 	t.log.Info("round committed", "round", record.Round, "attempt", record.Attempt, "devices", record.Cohort, "roster", record.Roster,
 		"survivors", record.Survivors, "cohorts", record.Cohorts, "cohorts_lost", record.CohortsLost, "checkpoint", hexHead(sum))
-	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), velocity}}
+	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state}}
 }
 
 // finish ends the attempt whose total was committed, or could not be, and answers the
@@ -141,7 +141,7 @@ func (t *task) hold(now time.Time) {
 	raw := next.Encode()
 	sum, err := t.store.Commit(context.Background(), store.Commit{
 		Task: t.name, Attempt: store.Attempt{Round: t.round, Attempt: t.attempt, Started: now, Ended: now},
-		Previous: t.current.sum, Checkpoint: raw, Velocity: t.current.velocity, Held: true,
+		Previous: t.current.sum, Checkpoint: raw, State: t.current.state, Held: true,
 	})
 	if err != nil {
 		t.log.Error("checkpoint could not be held", "round", t.round, "error", err)
@@ -150,7 +150,7 @@ func (t *task) hold(now time.Time) {
 	}
 	t.spent = false
 	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
-	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.velocity})
+	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state})
 	t.retire()
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"database/sql"
 	"fmt"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -55,6 +56,13 @@ func TestCheckSpec(t *testing.T) {
 		{"corrupt", "3334 corrupt and 1000 vanishing", func(s *pb.TaskSpec) { s.Corrupt = 3334 }},
 		{"dropout", "1000 corrupt and 3334 vanishing", func(s *pb.TaskSpec) { s.Dropout = 3334 }},
 		{"no sparse graph", "101 devices in a cohort, 99 in 10,000", func(s *pb.TaskSpec) { s.PerRound, s.Corrupt = 200, 99 }},
+		{"strategy", "", func(s *pb.TaskSpec) { s.Strategy = strategy("fedyogi", "rate", 0.01, "beta2", 0.9) }},
+		{"strategy by name", "", func(s *pb.TaskSpec) { s.Strategy = strategy("fedavg") }},
+		{"strategy of clients", "secure aggregation keeps", func(s *pb.TaskSpec) { s.Strategy = strategy("krum") }},
+		{"unknown strategy", `"sgd" is not known`, func(s *pb.TaskSpec) { s.Strategy = strategy("sgd") }},
+		{"another strategy's number", `no setting "beta2"`, func(s *pb.TaskSpec) { s.Strategy = strategy("fedavgm", "beta2", 0.9) }},
+		{"number out of order", "out of order", func(s *pb.TaskSpec) { s.Strategy = strategy("fedavgm", "momentum", 0.9, "rate", 1.0) }},
+		{"number out of bounds", "rate is NaN", func(s *pb.TaskSpec) { s.Strategy = strategy("fedavg", "rate", math.NaN()) }},
 		{"keys", "key exchange 3 is not known", func(s *pb.TaskSpec) { s.Keys = 3 }},
 		{"minimum of two", "minimum of 2 survivors, want 3 to 5", func(s *pb.TaskSpec) { s.MinSurvivors = 2 }},
 		{"minimum above", "minimum of 6 survivors", func(s *pb.TaskSpec) { s.MinSurvivors = 6 }},
@@ -74,6 +82,15 @@ func TestCheckSpec(t *testing.T) {
 	if CheckSpec(nil) == nil {
 		t.Error("no specification at all passed")
 	}
+}
+
+// strategy is one by its name and pairs of a number's name and the number.
+func strategy(name string, pairs ...any) *pb.Strategy {
+	s := &pb.Strategy{Name: name}
+	for i := 0; i < len(pairs); i += 2 {
+		s.Numbers = append(s.Numbers, &pb.StrategyNumber{Name: pairs[i].(string), Value: pairs[i+1].(float64)})
+	}
+	return s
 }
 
 func TestOperatorCalls(t *testing.T) {

@@ -3,7 +3,6 @@ package coordinator
 import (
 	"crypto/ed25519"
 	"fmt"
-	"math"
 	"regexp"
 	"time"
 
@@ -37,17 +36,6 @@ const (
 // not drown the others, and the weights stay within the ring. The clip is far above
 // what a coordinate moves in a round.
 func Codec() aggregation.Codec { return aggregation.Codec{Clip: 4, Bits: 16, MaxWeight: 32} }
-
-// Strategy returns how the mean update of so many devices moves the model. What only a
-// few of a cohort have seen is diluted in the mean, and the more so the larger the cohort:
-// Adam scales it up again, down to means that shrink with the root of the survivors.
-// docs/decisions.md has the figures.
-func Strategy(survivors int) aggregation.FedAdam {
-	return aggregation.FedAdam{
-		Rate: 0.03, Beta1: 0.5, Beta2: 0.99,
-		Epsilon: float32(1.3e-3 / math.Sqrt(float64(max(survivors, 1)))),
-	}
-}
 
 // lastRate is the share of the learning rate that is left in a task's last round.
 const lastRate = 0.1
@@ -97,6 +85,9 @@ func CheckSpec(spec *pb.TaskSpec) error {
 		return err
 	}
 	if err := checkRounds(spec); err != nil {
+		return err
+	}
+	if err := ChoiceOf(spec).Check(); err != nil {
 		return err
 	}
 	if d := milliseconds(spec.GetDeadlineMs()); d < leastStep || d > longestStep {
@@ -252,16 +243,12 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 	}
 }
 
-// StateLength is the length of the strategy's state for a model of so many parameters.
-// It is all zero before the first round.
-func StateLength(parameters int) int { return Strategy(1).State(parameters) }
-
 // Apply moves a model by the total of so many devices' encoded updates, over all
 // cohorts: it decodes the total, steps the strategy and returns the next checkpoint
 // with the strategy's state that goes with it. The checkpoint and the state it starts
 // from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
 // is an error.
-func Apply(c *model.Checkpoint, state []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
+func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
@@ -269,7 +256,7 @@ func Apply(c *model.Checkpoint, state []float32, plan *pb.Plan, total []int64, s
 		return nil, nil, err
 	}
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)
-	if err := Strategy(survivors).Step(params, next, mean); err != nil {
+	if err := StrategyOf(spec, survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err
 	}
 	moved, err := successor(c, params)

@@ -63,7 +63,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 		}
 		after := devices[0].checkpointOf(sum)
 		// The mean is (8·0.25 − 16·0.5)/24 = −0.25, twice.
-		s, n := Strategy(3), len(after.Params)
+		s, n := StrategyOf(nil, 3).(aggregation.FedAdam), len(after.Params)
 		params, state, mean := slices.Clone(before.Params), make([]float32, s.State(n)), make([]float32, n)
 		for i := range mean {
 			mean[i] = -0.25
@@ -73,7 +73,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		kept, err := w.store.Velocity(t.Context(), "desk", s.State(n))
+		kept, err := w.store.StrategyState(t.Context(), "desk", s.State(n))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -99,10 +99,10 @@ func TestRoundsMoveTheModel(t *testing.T) {
 // mean is the mean update of a task's first round, as its strategy's state tells it, over
 // all coordinates, which are alike but for rounding. It checks that the round moved the
 // parameters by it.
-func (w *world) mean(t *testing.T, task string, s aggregation.FedAdam, before, after *model.Checkpoint) float64 {
+func (w *world) mean(t *testing.T, task string, survivors int, before, after *model.Checkpoint) float64 {
 	t.Helper()
-	n := len(before.Params)
-	state, err := w.store.Velocity(t.Context(), task, s.State(n))
+	s, n := StrategyOf(nil, survivors).(aggregation.FedAdam), len(before.Params)
+	state, err := w.store.StrategyState(t.Context(), task, s.State(n))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -55,9 +55,9 @@ type task struct {
 // checkpoint is a task's model as it stands.
 type checkpoint struct {
 	*model.Checkpoint
-	sum      [32]byte
-	size     uint64
-	velocity []float32
+	sum   [32]byte
+	size  uint64
+	state []float32 // the strategy's
 }
 
 // view is what others may know of a task, as of its latest event.
@@ -85,7 +85,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: the current checkpoint of task %s: %w", row.Name, err)
 	}
-	velocity, err := c.store.Velocity(ctx, row.Name, StateLength(len(current.Params)))
+	state, err := c.store.StrategyState(ctx, row.Name, StateLength(spec, len(current.Params)))
 	if err != nil {
 		return nil, err
 	}
@@ -93,7 +93,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		Coordinator: c, name: row.Name, spec: spec, aggregation: aggregationOf(spec, current.Manifest.Layout),
 		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
-		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, velocity}, spent: row.Revealing,
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state}, spent: row.Revealing,
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
 		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, 1),
 	}

@@ -52,7 +52,10 @@ type TaskSpec struct {
 	// As in SecureAggregation; 0 is 1,000, a tenth.
 	Dropout uint32 `protobuf:"varint,12,opt,name=dropout,proto3" json:"dropout,omitempty"`
 	// Unspecified is hybrid.
-	Keys          KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
+	Keys KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
+	// What the coordinator does with a round's mean update; unset is FedAdam with its
+	// defaults.
+	Strategy      *Strategy `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -178,6 +181,123 @@ func (x *TaskSpec) GetKeys() KeyExchange {
 	return KeyExchange_KEY_EXCHANGE_UNSPECIFIED
 }
 
+func (x *TaskSpec) GetStrategy() *Strategy {
+	if x != nil {
+		return x.Strategy
+	}
+	return nil
+}
+
+// Strategy is a strategy and the numbers that were chosen for it.
+type Strategy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As in `discreet task create --strategy`: "fedavgm".
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Each at most once, in the strategy's own order; those left out have their defaults.
+	Numbers       []*StrategyNumber `protobuf:"bytes,2,rep,name=numbers,proto3" json:"numbers,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Strategy) Reset() {
+	*x = Strategy{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Strategy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Strategy) ProtoMessage() {}
+
+func (x *Strategy) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Strategy.ProtoReflect.Descriptor instead.
+func (*Strategy) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Strategy) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *Strategy) GetNumbers() []*StrategyNumber {
+	if x != nil {
+		return x.Numbers
+	}
+	return nil
+}
+
+// StrategyNumber is one setting of a strategy.
+type StrategyNumber struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// "rate", "momentum" and so on.
+	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
+	// Within the bounds of its name.
+	Value         float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *StrategyNumber) Reset() {
+	*x = StrategyNumber{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *StrategyNumber) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*StrategyNumber) ProtoMessage() {}
+
+func (x *StrategyNumber) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use StrategyNumber.ProtoReflect.Descriptor instead.
+func (*StrategyNumber) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *StrategyNumber) GetName() string {
+	if x != nil {
+		return x.Name
+	}
+	return ""
+}
+
+func (x *StrategyNumber) GetValue() float64 {
+	if x != nil {
+		return x.Value
+	}
+	return 0
+}
+
 // Task is a task as the coordinator keeps it.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -199,7 +319,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -211,7 +331,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -224,7 +344,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *Task) GetSpec() *TaskSpec {
@@ -300,7 +420,7 @@ type RoundRecord struct {
 
 func (x *RoundRecord) Reset() {
 	*x = RoundRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -312,7 +432,7 @@ func (x *RoundRecord) String() string {
 func (*RoundRecord) ProtoMessage() {}
 
 func (x *RoundRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -325,7 +445,7 @@ func (x *RoundRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRecord.ProtoReflect.Descriptor instead.
 func (*RoundRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *RoundRecord) GetRound() uint64 {
@@ -416,7 +536,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -428,7 +548,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -441,7 +561,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *CreateTaskRequest) GetSpec() *TaskSpec {
@@ -462,7 +582,7 @@ type CreateTaskResponse struct {
 
 func (x *CreateTaskResponse) Reset() {
 	*x = CreateTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -474,7 +594,7 @@ func (x *CreateTaskResponse) String() string {
 func (*CreateTaskResponse) ProtoMessage() {}
 
 func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -487,7 +607,7 @@ func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskResponse.ProtoReflect.Descriptor instead.
 func (*CreateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *CreateTaskResponse) GetTask() *Task {
@@ -506,7 +626,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -518,7 +638,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -531,7 +651,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 // ListTasksResponse lists them by name.
@@ -545,7 +665,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -557,7 +677,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -570,7 +690,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -591,7 +711,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -603,7 +723,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -616,7 +736,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *GetTaskRequest) GetName() string {
@@ -639,7 +759,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -651,7 +771,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -664,7 +784,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -698,7 +818,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -710,7 +830,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -723,7 +843,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Device) GetId() []byte {
@@ -767,7 +887,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -779,7 +899,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -792,7 +912,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListDevicesRequest) GetAfter() []byte {
@@ -820,7 +940,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -832,7 +952,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -845,7 +965,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -868,7 +988,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -880,7 +1000,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -893,7 +1013,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *CreateTokenRequest) GetUses() uint32 {
@@ -922,7 +1042,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -934,7 +1054,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -947,7 +1067,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -968,7 +1088,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -980,7 +1100,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -993,7 +1113,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListCheckpointsRequest) GetTask() string {
@@ -1020,7 +1140,7 @@ type CheckpointRecord struct {
 
 func (x *CheckpointRecord) Reset() {
 	*x = CheckpointRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1032,7 +1152,7 @@ func (x *CheckpointRecord) String() string {
 func (*CheckpointRecord) ProtoMessage() {}
 
 func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1045,7 +1165,7 @@ func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRecord.ProtoReflect.Descriptor instead.
 func (*CheckpointRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CheckpointRecord) GetRound() uint64 {
@@ -1087,7 +1207,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1099,7 +1219,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1112,7 +1232,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointRecord {
@@ -1131,7 +1251,7 @@ type ListWaitingRequest struct {
 
 func (x *ListWaitingRequest) Reset() {
 	*x = ListWaitingRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1143,7 +1263,7 @@ func (x *ListWaitingRequest) String() string {
 func (*ListWaitingRequest) ProtoMessage() {}
 
 func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1156,7 +1276,7 @@ func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingRequest.ProtoReflect.Descriptor instead.
 func (*ListWaitingRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 // ListWaitingResponse lists them.
@@ -1170,7 +1290,7 @@ type ListWaitingResponse struct {
 
 func (x *ListWaitingResponse) Reset() {
 	*x = ListWaitingResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1182,7 +1302,7 @@ func (x *ListWaitingResponse) String() string {
 func (*ListWaitingResponse) ProtoMessage() {}
 
 func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1195,7 +1315,7 @@ func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingResponse.ProtoReflect.Descriptor instead.
 func (*ListWaitingResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListWaitingResponse) GetPublicKeys() [][]byte {
@@ -1220,7 +1340,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1232,7 +1352,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1245,7 +1365,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *Issued) GetPublicKey() []byte {
@@ -1280,7 +1400,7 @@ type AdmitRequest struct {
 
 func (x *AdmitRequest) Reset() {
 	*x = AdmitRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1292,7 +1412,7 @@ func (x *AdmitRequest) String() string {
 func (*AdmitRequest) ProtoMessage() {}
 
 func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1305,7 +1425,7 @@ func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
 func (*AdmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *AdmitRequest) GetIssued() []*Issued {
@@ -1326,7 +1446,7 @@ type AdmitResponse struct {
 
 func (x *AdmitResponse) Reset() {
 	*x = AdmitResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1338,7 +1458,7 @@ func (x *AdmitResponse) String() string {
 func (*AdmitResponse) ProtoMessage() {}
 
 func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1351,7 +1471,7 @@ func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
 func (*AdmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *AdmitResponse) GetAdmitted() uint32 {
@@ -1365,7 +1485,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xf2\x02\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xa5\x03\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1381,7 +1501,14 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	" \x01(\rR\x06cohort\x12\x18\n" +
 	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
 	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
-	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\"\xdf\x01\n" +
+	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x121\n" +
+	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\"U\n" +
+	"\bStrategy\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
+	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
+	"\x0eStrategyNumber\x12\x12\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"\xdf\x01\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +
@@ -1471,48 +1598,52 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
-	(*Task)(nil),                    // 1: discreet.v1.Task
-	(*RoundRecord)(nil),             // 2: discreet.v1.RoundRecord
-	(*CreateTaskRequest)(nil),       // 3: discreet.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),      // 4: discreet.v1.CreateTaskResponse
-	(*ListTasksRequest)(nil),        // 5: discreet.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 6: discreet.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),          // 7: discreet.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),         // 8: discreet.v1.GetTaskResponse
-	(*Device)(nil),                  // 9: discreet.v1.Device
-	(*ListDevicesRequest)(nil),      // 10: discreet.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),     // 11: discreet.v1.ListDevicesResponse
-	(*CreateTokenRequest)(nil),      // 12: discreet.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 13: discreet.v1.CreateTokenResponse
-	(*ListCheckpointsRequest)(nil),  // 14: discreet.v1.ListCheckpointsRequest
-	(*CheckpointRecord)(nil),        // 15: discreet.v1.CheckpointRecord
-	(*ListCheckpointsResponse)(nil), // 16: discreet.v1.ListCheckpointsResponse
-	(*ListWaitingRequest)(nil),      // 17: discreet.v1.ListWaitingRequest
-	(*ListWaitingResponse)(nil),     // 18: discreet.v1.ListWaitingResponse
-	(*Issued)(nil),                  // 19: discreet.v1.Issued
-	(*AdmitRequest)(nil),            // 20: discreet.v1.AdmitRequest
-	(*AdmitResponse)(nil),           // 21: discreet.v1.AdmitResponse
-	(KeyExchange)(0),                // 22: discreet.v1.KeyExchange
+	(*Strategy)(nil),                // 1: discreet.v1.Strategy
+	(*StrategyNumber)(nil),          // 2: discreet.v1.StrategyNumber
+	(*Task)(nil),                    // 3: discreet.v1.Task
+	(*RoundRecord)(nil),             // 4: discreet.v1.RoundRecord
+	(*CreateTaskRequest)(nil),       // 5: discreet.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),      // 6: discreet.v1.CreateTaskResponse
+	(*ListTasksRequest)(nil),        // 7: discreet.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 8: discreet.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),          // 9: discreet.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),         // 10: discreet.v1.GetTaskResponse
+	(*Device)(nil),                  // 11: discreet.v1.Device
+	(*ListDevicesRequest)(nil),      // 12: discreet.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),     // 13: discreet.v1.ListDevicesResponse
+	(*CreateTokenRequest)(nil),      // 14: discreet.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 15: discreet.v1.CreateTokenResponse
+	(*ListCheckpointsRequest)(nil),  // 16: discreet.v1.ListCheckpointsRequest
+	(*CheckpointRecord)(nil),        // 17: discreet.v1.CheckpointRecord
+	(*ListCheckpointsResponse)(nil), // 18: discreet.v1.ListCheckpointsResponse
+	(*ListWaitingRequest)(nil),      // 19: discreet.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),     // 20: discreet.v1.ListWaitingResponse
+	(*Issued)(nil),                  // 21: discreet.v1.Issued
+	(*AdmitRequest)(nil),            // 22: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 23: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 24: discreet.v1.KeyExchange
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	22, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
-	0,  // 1: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	0,  // 2: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	1,  // 3: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	1,  // 4: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	1,  // 5: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	2,  // 6: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	9,  // 7: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	15, // 8: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	19, // 9: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	10, // [10:10] is the sub-list for method output_type
-	10, // [10:10] is the sub-list for method input_type
-	10, // [10:10] is the sub-list for extension type_name
-	10, // [10:10] is the sub-list for extension extendee
-	0,  // [0:10] is the sub-list for field type_name
+	24, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	1,  // 1: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
+	2,  // 2: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
+	0,  // 3: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	0,  // 4: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	3,  // 5: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	3,  // 6: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	3,  // 7: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	4,  // 8: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	11, // 9: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	17, // 10: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	21, // 11: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	12, // [12:12] is the sub-list for method output_type
+	12, // [12:12] is the sub-list for method input_type
+	12, // [12:12] is the sub-list for extension type_name
+	12, // [12:12] is the sub-list for extension extendee
+	0,  // [0:12] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -1527,7 +1658,7 @@ func file_discreet_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   22,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

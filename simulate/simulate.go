@@ -28,6 +28,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/dataset"
@@ -37,7 +38,7 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Progress, Training, WarmStart and
+// Config says what to simulate. Every field but Progress, Strategy, Training, WarmStart and
 // NoBaselines is set.
 type Config struct {
 	Train        [][]dataset.Phrase // each device's chats; a device may have none
@@ -52,7 +53,9 @@ type Config struct {
 	Drop         float64        // probability that a selected device vanishes, 0 to 1
 	Secure       bool           // whether sums are taken under masks
 	Seed         uint64         // of everything but the keys under which is masked
-	Progress     func(Round)    // is told of each round
+	// Strategy is what is done with a round's mean update; the zero Choice is the default.
+	Strategy aggregation.Choice
+	Progress func(Round) // is told of each round
 	// Training takes the place of the model size's own settings, for an experiment; nil
 	// leaves them.
 	Training *model.Training
@@ -146,6 +149,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("cohorts of at most %d devices, want %d, which must survive, to %d", c.Cohort, c.MinSurvivors, secagg.MaxCohort)
 	case c.Keys != pb.KeyExchange_KEY_EXCHANGE_HYBRID && c.Keys != pb.KeyExchange_KEY_EXCHANGE_CLASSICAL:
 		return fmt.Errorf("key exchange %v, want hybrid or classical", c.Keys)
+	case c.Strategy.Check() != nil:
+		return c.Strategy.Check()
 	case c.Rounds < 1:
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
@@ -221,13 +226,14 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, layout: layout, state: make([]float32, coordinator.StateLength(layout.Parameters())), working: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	r := &run{Config: c, layout: layout, working: make(chan struct{}, runtime.GOMAXPROCS(0))}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
 	r.spec = &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
 		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
-		Cohort: uint32(c.Cohort), Keys: c.Keys,
+		Cohort: uint32(c.Cohort), Keys: c.Keys, Strategy: coordinator.StrategyFor(c.Strategy),
 	}
+	r.state = make([]float32, coordinator.StateLength(r.spec, layout.Parameters()))
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
 	if err != nil {
 		return nil, err
@@ -373,7 +379,7 @@ type total struct {
 
 // step turns a sum into the next checkpoint, as the coordinator does.
 func (r *run) step(plan *pb.Plan, t *total) error {
-	next, state, err := coordinator.Apply(r.checkpoint, r.state, plan, t.words, t.survivors)
+	next, state, err := coordinator.Apply(r.spec, r.checkpoint, r.state, plan, t.words, t.survivors)
 	if err != nil {
 		return err
 	}

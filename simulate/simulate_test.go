@@ -79,6 +79,24 @@ func TestSecureAndPlainGiveTheSameCheckpoint(t *testing.T) {
 	}
 }
 
+// Every strategy moves the model, in its own way, alike under masks and in clear.
+func TestEveryStrategyGivesTheSameCheckpoint(t *testing.T) {
+	seen := map[string]string{}
+	for _, name := range aggregation.StrategyNames() {
+		run := func(secure bool) string {
+			c := shop(t, 6, 4, 2, 0, secure)
+			c.Strategy = aggregation.Choice{Name: name}
+			digest, _ := digestOf(t, c, nil)
+			return digest
+		}
+		masked, clear := run(true), run(false)
+		if masked != clear || seen[clear] != "" {
+			t.Errorf("%s: digest %s under masks, %s in clear, which is also %q's", name, masked, clear, seen[clear])
+		}
+		seen[clear] = name
+	}
+}
+
 func TestOneFlippedMaskedWordChangesTheDigest(t *testing.T) {
 	c := shop(t, 4, 4, 1, 0, true)
 	whole, _ := digestOf(t, c, nil)

@@ -76,6 +76,7 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 20,000 and at most all of them")
 	f.IntVar(&config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
 	keysFlag(f, &config.Keys)
+	strategyFlag(f, &config.Strategy)
 	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
 	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&config.Model, "model", "small", "model size: small or base")

@@ -14,6 +14,8 @@ import (
 	"github.com/spf13/pflag"
 	"google.golang.org/grpc"
 
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
@@ -31,6 +33,7 @@ type taskSettings struct {
 	intents         string
 	every, deadline time.Duration
 	corrupt, lost   float64
+	strategy        aggregation.Choice
 	spec            pb.TaskSpec
 }
 
@@ -81,6 +84,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may be corrupt, 0.0001 to 0.3333")
 	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort of more than 100 that may vanish, 0.0001 to 0.3333")
 	keysFlag(f, &s.spec.Keys)
+	strategyFlag(f, &s.strategy)
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
@@ -109,6 +113,9 @@ func (s *taskSettings) fill(name string) (err error) {
 	}
 	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
 		return err
+	}
+	if s.strategy.Name != "" {
+		spec.Strategy = coordinator.StrategyFor(s.strategy)
 	}
 	if spec.Cohort == 0 {
 		spec.Cohort = min(spec.PerRound, largestCohort)
@@ -179,6 +186,7 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"devices a round", fmt.Sprintf("%d at most, in cohorts of %d at most, of which %d must survive", t.Spec.PerRound, t.Spec.Cohort, t.Spec.MinSurvivors)},
 		{"withstands", fmt.Sprintf("%.4g%% corrupt, %.4g%% vanishing", float64(t.Spec.Corrupt)/100, float64(t.Spec.Dropout)/100)},
 		{"keys", (*keysValue)(&t.Spec.Keys).String()},
+		{"strategy", coordinator.ChoiceOf(t.Spec).String()},
 		{"every", (time.Duration(t.Spec.EveryMs) * time.Millisecond).String()},
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
 		{"rounds to run", rounds},

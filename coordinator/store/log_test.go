@@ -146,7 +146,7 @@ func TestCommitFailsAsAWhole(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, on := range []string{"INSERT ON checkpoints", "INSERT ON checkpoint_chunks", "UPDATE ON tasks", "INSERT ON log_entries",
-		"INSERT ON log_hashes", "INSERT ON velocity_chunks", "INSERT ON rounds", "UPDATE ON devices"} {
+		"INSERT ON log_hashes", "INSERT ON strategy_chunks", "INSERT ON rounds", "UPDATE ON devices"} {
 		if _, err := s.writer.Exec(`CREATE TRIGGER fault BEFORE ` + on + ` BEGIN SELECT RAISE(ABORT, 'fault'); END`); err != nil {
 			t.Fatal(err)
 		}

@@ -136,6 +136,9 @@ CREATE TABLE issued (
 `, then: startLogs}, {sql: `
 -- The strategy has another state than before, and starts anew from zero.
 DELETE FROM velocity_chunks;
+`}, {sql: `
+-- A strategy has several vectors, or none, one after the other.
+ALTER TABLE velocity_chunks RENAME TO strategy_chunks;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -64,7 +64,7 @@ func commitOf(round uint64, attempt uint32, previous []byte, next []byte) Commit
 		Attempt: Attempt{Round: round, Attempt: attempt, Cohort: 5, Roster: 4, Survivors: 3, Cohorts: 2, CohortsLost: 1,
 			Started: start.Add(time.Second), Ended: start.Add(2 * time.Second)},
 		Previous: sha256.Sum256(previous), Checkpoint: next,
-		Velocity: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
+		State: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
 	}
 }
 
@@ -99,11 +99,11 @@ func TestCommitSurvivesReopening(t *testing.T) {
 	if raw, err := s.Checkpoint(t.Context(), task.Checkpoint); err != nil || !bytes.Equal(raw, checkpoint(1)) {
 		t.Errorf("checkpoint of %d bytes, %v", len(raw), err)
 	}
-	if v, err := s.Velocity(t.Context(), "desk", 3); err != nil || !slices.Equal(v, []float32{1.5, -2, math.SmallestNonzeroFloat32}) {
-		t.Errorf("velocity %v, %v", v, err)
+	if v, err := s.StrategyState(t.Context(), "desk", 3); err != nil || !slices.Equal(v, []float32{1.5, -2, math.SmallestNonzeroFloat32}) {
+		t.Errorf("state %v, %v", v, err)
 	}
-	if _, err := s.Velocity(t.Context(), "desk", 4); err == nil {
-		t.Error("a velocity of another length was read")
+	if _, err := s.StrategyState(t.Context(), "desk", 4); err == nil {
+		t.Error("a state of another length was read")
 	}
 	devices, err := s.Devices(t.Context(), nil, 10)
 	if err != nil || len(devices) != 3 {

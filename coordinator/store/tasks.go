@@ -148,7 +148,7 @@ type Commit struct {
 	Attempt    Attempt // Checkpoint is filled in
 	Previous   [32]byte
 	Checkpoint []byte      // the new checkpoint's bytes
-	Velocity   []float32   // the strategy's state that goes with it
+	State      []float32   // the strategy's state that goes with it
 	Survivors  []secagg.ID // the devices in the sum; none where it is held
 	// Held marks a checkpoint with the previous one's parameters, in the place of a
 	// round that was lost after its devices were asked to reveal. Its attempt is a
@@ -181,7 +181,7 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 		}); err != nil {
 			return err
 		}
-		if err := setVelocity(ctx, tx, c.Task, c.Velocity); err != nil {
+		if err := setState(ctx, tx, c.Task, c.State); err != nil {
 			return err
 		}
 		if err := addAttempt(ctx, tx, c.Task, a, sum[:]); err != nil {
@@ -250,37 +250,37 @@ func (s *Store) Committed(ctx context.Context, task string, round uint64, attemp
 	return sum, uint64(bytes.Int64), found("reading a round", err)
 }
 
-// setVelocity replaces a task's strategy state.
-func setVelocity(ctx context.Context, tx *sql.Tx, task string, velocity []float32) error {
-	if _, err := tx.ExecContext(ctx, `DELETE FROM velocity_chunks WHERE task = $1`, task); err != nil {
+// setState replaces a task's strategy state.
+func setState(ctx context.Context, tx *sql.Tx, task string, state []float32) error {
+	if _, err := tx.ExecContext(ctx, `DELETE FROM strategy_chunks WHERE task = $1`, task); err != nil {
 		return err
 	}
-	raw := make([]byte, 0, 4*len(velocity))
-	for _, v := range velocity {
+	raw := make([]byte, 0, 4*len(state))
+	for _, v := range state {
 		raw = binary.LittleEndian.AppendUint32(raw, math.Float32bits(v))
 	}
 	return eachChunk(raw, func(seq int, data []byte) error {
-		_, err := tx.ExecContext(ctx, `INSERT INTO velocity_chunks (task, seq, data) VALUES ($1, $2, $3)`, task, seq, data)
+		_, err := tx.ExecContext(ctx, `INSERT INTO strategy_chunks (task, seq, data) VALUES ($1, $2, $3)`, task, seq, data)
 		return err
 	})
 }
 
-// Velocity returns the strategy's state that belongs to a task's current
+// StrategyState returns the strategy's state that belongs to a task's current
 // checkpoint, n numbers; it is zero before the first round.
-func (s *Store) Velocity(ctx context.Context, task string, n int) ([]float32, error) {
-	raw, err := s.join(ctx, `SELECT data FROM velocity_chunks WHERE task = $1 ORDER BY seq`, task)
+func (s *Store) StrategyState(ctx context.Context, task string, n int) ([]float32, error) {
+	raw, err := s.join(ctx, `SELECT data FROM strategy_chunks WHERE task = $1 ORDER BY seq`, task)
 	if err != nil {
 		return nil, fmt.Errorf("store: reading the strategy state of task %s: %w", task, err)
 	}
-	velocity := make([]float32, n)
+	state := make([]float32, n)
 	if len(raw) == 0 {
-		return velocity, nil
+		return state, nil
 	}
 	if len(raw) != 4*n {
-		return nil, fmt.Errorf("store: the strategy state of task %s has %d bytes, want %d; the database is damaged: restore a back-up", task, len(raw), 4*n)
+		return nil, fmt.Errorf("store: the strategy state of task %s has %d bytes, want %d for the strategy that it was created with; the database is damaged: restore a back-up", task, len(raw), 4*n)
 	}
-	for i := range velocity {
-		velocity[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
+	for i := range state {
+		state[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
 	}
-	return velocity, nil
+	return state, nil
 }
