@@ -116,6 +116,18 @@ func Central(ctx context.Context, c Config) (Score, error) {
 	return score, errors.Join(err, r.trainers.close())
 }
 
+// all is every device's examples, or those of the pool that was dealt out more than once.
+func (r *run) all() []model.Example {
+	if r.Pool != nil {
+		return r.pool.examples(r.Pool)
+	}
+	var all []model.Example
+	for _, phrases := range r.Train {
+		all = append(all, r.pool.examples(phrases)...)
+	}
+	return all
+}
+
 // baselines is Baselines of a run. It trains on trainers of its own, so that rounds
 // need not wait for one and baselines fill the cores while rounds do not.
 func (r *run) baselines(ctx context.Context) (central, alone float64, err error) {
@@ -128,7 +140,7 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, trainers.close()) }()
-	drawn := stream(r.Seed, "alone").Perm(len(r.devices))
+	drawn := stream(r.Seed, "alone").Perm(len(r.Train))
 	drawn = drawn[:min(len(drawn), aloneDevices)]
 	slices.Sort(drawn)
 	scores := make([]float64, len(drawn))
@@ -141,7 +153,7 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	})
 	for i, n := range drawn {
 		group.Go(func() error {
-			score, err := r.baseline(ctx, trainers, r.devices[n].examples, settings, derive(r.Seed, "alone", uint64(n)))
+			score, err := r.baseline(ctx, trainers, r.pool.examples(r.Train[n]), settings, derive(r.Seed, "alone", uint64(n)))
 			scores[i] = score.Accuracy
 			return err
 		})
@@ -161,10 +173,7 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 // "Averaging weights leads to wider optima and better generalization"). A data centre can
 // do that and a device of few chats has no use for it.
 func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score, error) {
-	var all []model.Example
-	for _, d := range r.devices {
-		all = append(all, d.examples...)
-	}
+	all := r.all()
 	params, mean := r.layout.Init(r.Seed), make([]float32, r.layout.Parameters())
 	passes := epochsFor(len(all), s.Batch)
 	first := passes - max(int(averagedShare*float64(passes)), 1)

@@ -36,7 +36,7 @@ func TestBadSharesCostNobody(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	committed, err := attempt.Committed(r.id(r.devices[dealer]))
+	committed, err := attempt.Committed(r.id(r.device(dealer)))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -49,9 +49,9 @@ func TestBadSharesCostNobody(t *testing.T) {
 		case step == round.Advertise:
 			adverts = append(adverts, payload)
 		case step == round.Share && device == dealer:
-			l, err := liar.New(config.Params, r.devices[dealer].signer.Key, committed, adverts)
+			l, err := liar.New(config.Params, r.device(dealer).signer.Key, committed, adverts)
 			if err == nil {
-				payload, err = l.Misdeal(payload, r.id(r.devices[victim]))
+				payload, err = l.Misdeal(payload, r.id(r.device(victim)))
 			}
 			if err != nil {
 				t.Error(err)

@@ -22,6 +22,18 @@ type device struct {
 	signer   secagg.Signer
 }
 
+// device makes a device when a round first asks for it. It is forgotten before the next
+// round: however many devices there are, only a round's are held. Not for use by several
+// goroutines at a time.
+func (r *run) device(number int) *device {
+	d := r.devices[number]
+	if d == nil {
+		d = &device{number: number, examples: r.pool.examples(r.Train[number])}
+		r.devices[number] = d
+	}
+	return d
+}
+
 // id is the device's identity under the simulation's CA, made when first asked for.
 func (r *run) id(d *device) secagg.ID {
 	if d.signer.Key == nil {
@@ -48,7 +60,7 @@ func (r *run) checkIn(plan *pb.Plan, members []member) (*checkedIn, error) {
 		if err != nil {
 			return nil, err
 		}
-		id := r.id(r.devices[m.device])
+		id := r.id(r.device(m.device))
 		all.ids, all.nonces = append(all.ids, id), append(all.nonces, nonce)
 		all.commitments[id] = commitment
 	}

@@ -182,7 +182,7 @@ func (r *run) advertise(plan *pb.Plan, raw []byte, members []member) ([]*secagg.
 		if err != nil {
 			return nil, nil, err
 		}
-		advertised, advert, err := in.nonces[i].Advertise(params, r.devices[m.device].signer, committed, rand.Reader)
+		advertised, advert, err := in.nonces[i].Advertise(params, r.device(m.device).signer, committed, rand.Reader)
 		if err != nil {
 			return nil, nil, err
 		}

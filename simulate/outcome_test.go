@@ -54,7 +54,7 @@ func TestOutcomeIsTheProtocols(t *testing.T) {
 				var ids []secagg.ID
 				for _, in := range want {
 					for _, m := range in {
-						ids = append(ids, r.id(r.devices[m.device]))
+						ids = append(ids, r.id(r.device(m.device)))
 					}
 				}
 				if slices.SortFunc(ids, compare); len(want) != got.cohorts || !slices.Equal(ids, got.ids) {

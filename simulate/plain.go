@@ -38,8 +38,9 @@ func (r *run) clear(ctx context.Context, plan *pb.Plan, survivors []member) ([]u
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cap(r.working))
 	for _, m := range survivors {
+		d := r.device(m.device)
 		group.Go(func() error {
-			vector, err := r.participant(ctx, r.devices[m.device]).Update(plan, r.checkpoint)
+			vector, err := r.participant(ctx, d).Update(plan, r.checkpoint)
 			if err != nil {
 				return err
 			}

@@ -48,7 +48,8 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 		}
 		link := &direct{attempt: a, member: m, id: in.ids[i]}
 		links[link.id] = link
-		devices.Go(func() error { return a.takePart(within, link, place) })
+		d := r.device(m.device)
+		devices.Go(func() error { return a.takePart(within, d, link, place) })
 	}
 	if err := a.drive(within); err != nil {
 		cancel()
@@ -65,9 +66,9 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 
 // takePart is one device's part in an attempt. That it vanished, was left without
 // enough neighbours or heard that the round goes on without it is no error.
-func (a *attempt) takePart(ctx context.Context, link *direct, place *client.Place) error {
+func (a *attempt) takePart(ctx context.Context, d *device, link *direct, place *client.Place) error {
 	a.working <- struct{}{}
-	_, err := a.participant(ctx, a.run.devices[link.member.device]).TakePart(ctx, link, place, a.encoded)
+	_, err := a.participant(ctx, d).TakePart(ctx, link, place, a.encoded)
 	<-a.working
 	if status.Code(err) == codes.Aborted || errors.Is(err, secagg.ErrTooFew) {
 		err = nil

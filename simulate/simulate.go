@@ -23,6 +23,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"time"
 
 	"golang.org/x/sync/errgroup"
@@ -38,10 +39,13 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Progress, Strategy, Training, WarmStart and
+// Config says what to simulate. Every field but Pool, Progress, Strategy, Training, WarmStart and
 // NoBaselines is set.
 type Config struct {
-	Train        [][]dataset.Phrase // each device's chats; a device may have none
+	Train [][]dataset.Phrase // each device's chats; a device may have none
+	// Pool is what Train was dealt from, where devices have chats in common; the model in
+	// one place is trained on it. nil where each chat is one device's alone.
+	Pool         []dataset.Phrase
 	Test         []dataset.Phrase
 	Intents      []string
 	PerRound     int            // devices in a round
@@ -91,12 +95,16 @@ type Result struct {
 	BytesUpPerDevice int64   `json:"bytes_up_per_device"`
 	Seconds          float64 `json:"seconds"`
 	// Digest is the SHA-256 of the last checkpoint file, in hex.
-	Digest  string  `json:"digest"`
-	Secure  bool    `json:"secure"`
-	Seed    uint64  `json:"seed"`
-	Devices int     `json:"devices"`
-	Model   string  `json:"model"`
-	Rounds  []Round `json:"rounds"`
+	Digest  string `json:"digest"`
+	Secure  bool   `json:"secure"`
+	Seed    uint64 `json:"seed"`
+	Devices int    `json:"devices"`
+	// Chats is how many the devices have together, and UsesPerPhrase on how many devices
+	// a training phrase is in the mean.
+	Chats         int     `json:"chats"`
+	UsesPerPhrase float64 `json:"uses_per_phrase"`
+	Model         string  `json:"model"`
+	Rounds        []Round `json:"rounds"`
 	// Checkpoint is the last checkpoint file.
 	Checkpoint []byte `json:"-"`
 }
@@ -161,6 +169,17 @@ func (c *Config) Check() error {
 	return nil
 }
 
+// chats is how many chats the devices have, and how many times each is dealt in the mean.
+func (c *Config) chats() (n int, uses float64) {
+	for _, phrases := range c.Train {
+		n += len(phrases)
+	}
+	if c.Pool == nil {
+		return n, 1
+	}
+	return n, float64(n) / float64(len(c.Pool))
+}
+
 // run is a simulation on its way.
 type run struct {
 	Config
@@ -170,7 +189,8 @@ type run struct {
 	ca       ed25519.PrivateKey
 	trainers *trainers
 	working  chan struct{} // as many as there are cores: a device that works, and holds its memory, puts one in
-	devices  []*device
+	pool     pool
+	devices  map[int]*device // of the round on its way, by number
 	test     []model.Example
 
 	checkpoint *model.Checkpoint
@@ -191,6 +211,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	result := &Result{Parameters: r.layout.Parameters(), Secure: c.Secure, Seed: c.Seed, Devices: len(c.Train), Model: c.Model}
+	result.Chats, result.UsesPerPhrase = c.chats()
 	group, ctx := errgroup.WithContext(ctx)
 	if !c.NoBaselines {
 		group.Go(func() error {
@@ -226,7 +247,10 @@ func newRun(c Config) (*run, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &run{Config: c, layout: layout, working: make(chan struct{}, runtime.GOMAXPROCS(0))}
+	r := &run{
+		Config: c, layout: layout, working: make(chan struct{}, runtime.GOMAXPROCS(0)),
+		pool: make(pool), devices: make(map[int]*device),
+	}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
 	r.spec = &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
@@ -246,16 +270,12 @@ func newRun(c Config) (*run, error) {
 		return nil, err
 	}
 	r.encoded = r.checkpoint.Encode()
-	if r.test, err = examples(c.Test, labels); err != nil {
-		return nil, err
-	}
-	for i, phrases := range c.Train {
-		own, err := examples(phrases, labels)
-		if err != nil {
+	for _, phrases := range slices.Concat([][]dataset.Phrase{c.Test, c.Pool}, c.Train) {
+		if err := r.pool.add(phrases, labels); err != nil {
 			return nil, err
 		}
-		r.devices = append(r.devices, &device{number: i, examples: own})
 	}
+	r.test = r.pool.examples(c.Test)
 	if _, r.ca, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, err
 	}
@@ -272,8 +292,7 @@ func (r *run) warmStart(labels map[string]int) error {
 	if len(r.WarmStart) == 0 {
 		return nil
 	}
-	own, err := examples(r.WarmStart, labels)
-	if err != nil {
+	if err := r.pool.add(r.WarmStart, labels); err != nil {
 		return fmt.Errorf("warm start: %w", err)
 	}
 	settings, err := r.settings()
@@ -281,24 +300,11 @@ func (r *run) warmStart(labels map[string]int) error {
 		return err
 	}
 	params := r.checkpoint.Params
-	if _, err = train.Warm(params, r.layout, own, settings, seed64(derive(r.Seed, "warm start"))); err != nil {
+	if _, err = train.Warm(params, r.layout, r.pool.examples(r.WarmStart), settings, seed64(derive(r.Seed, "warm start"))); err != nil {
 		return fmt.Errorf("warm start: %w", err)
 	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
 	return err
-}
-
-// examples turns phrases into features and labels.
-func examples(phrases []dataset.Phrase, labels map[string]int) ([]model.Example, error) {
-	out := make([]model.Example, len(phrases))
-	for i, p := range phrases {
-		label, ok := labels[p.Intent]
-		if !ok {
-			return nil, fmt.Errorf("phrase %q has the intent %q, which is not among the model's %d", p.Text, p.Intent, len(labels))
-		}
-		out[i] = model.Example{Features: model.Featurise(p.Text), Label: label}
-	}
-	return out, nil
 }
 
 // rounds runs every round and measures each checkpoint.
@@ -326,6 +332,7 @@ func (r *run) rounds(ctx context.Context, result *Result) error {
 // round runs one round: attempts until one succeeds or they are used up, in which
 // case the checkpoint stays as it was.
 func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
+	clear(r.devices)
 	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: secagg.Cohorts(r.PerRound, r.Cohort)}
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
 		members := r.schedule.members(number, attempt)

@@ -162,7 +162,7 @@ func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
 	}
 	for device, packed := range submitted {
 		// What is looked for would be found: the vector itself, packed as it is sent.
-		own, err := r.participant(t.Context(), r.devices[device]).Update(plan, first)
+		own, err := r.participant(t.Context(), r.device(device)).Update(plan, first)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -184,7 +184,7 @@ func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
 func equalWords(t *testing.T, r *run, plan *pb.Plan, c *model.Checkpoint, device int, packed []byte) float64 {
 	t.Helper()
 	bits := int(plan.Codec.RingBits)
-	own, err := r.participant(t.Context(), r.devices[device]).Update(plan, c)
+	own, err := r.participant(t.Context(), r.device(device)).Update(plan, c)
 	if err != nil {
 		t.Fatal(err)
 	}
