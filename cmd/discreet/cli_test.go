@@ -58,6 +58,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"agent --min-cohort 2", exitUsage, "--min-cohort 2, want 3 to 2000"},
 		{"agent --min-corrupt 0.5", exitUsage, "--min-corrupt 0.5, want 0.0001 to 0.3333"},
 		{"simulate --keys quantum", exitUsage, "want hybrid or classical"},
+		{"simulate --chats 0", exitFailed, "got 0 chats for each device"},
+		{"simulate --chats 5 --split user", exitFailed, "split iid or by dirichlet"},
 		{"simulate --cohort 2", exitUsage, "cohorts of at most 2 devices"},
 		{"agent join localhost:1", exitUsage, "takes 2 arguments (HOST:PORT TOKEN), got 1"},
 		{"agent forget two words", exitUsage, "takes one CONVERSATION at most, got 2"},

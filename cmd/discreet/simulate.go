@@ -22,7 +22,7 @@ const minSurvivors = secagg.MinCohort
 func newSimulate() *cobra.Command {
 	var (
 		data, test, split, out string
-		devices                int
+		devices, chats         int
 		warm                   warmSource
 		config                 = simulate.Config{MinSurvivors: minSurvivors}
 	)
@@ -36,6 +36,8 @@ without. Rounds of more devices than a cohort holds are split into cohorts by lo
 
 PATH is a CSV file with a header, JSON lines, Rasa's nlu.yml, CLINC150's JSON, or a
 folder with train.csv and test.csv. Without a test part, a seeded fifth is held back.
+Without --chats each training phrase is dealt to one device. With it every device has so
+many, and a phrase is on as few devices as that allows.
 Without --data the embedded phrases of a small shop are used.`,
 		Example: `  discreet simulate --devices 60 --per-round 20 --rounds 20
   discreet simulate --data data_full.json --devices 100 --per-round 20 --rounds 50 --split dirichlet:0.5 --drop 0.1 --json out.json`,
@@ -53,7 +55,15 @@ Without --data the embedded phrases of a small shop are used.`,
 			if err != nil {
 				return usageError{err}
 			}
-			if config.Train, err = set.Split(how, devices, config.Seed); err != nil {
+			if c.Flags().Changed("chats") {
+				config.Train, err = set.Deal(how, devices, chats, config.Seed)
+				if devices*chats > len(set.Train) {
+					config.Pool = set.Train
+				}
+			} else {
+				config.Train, err = set.Split(how, devices, config.Seed)
+			}
+			if err != nil {
 				return err
 			}
 			config.Test, config.Intents = set.Test, set.Intents
@@ -73,6 +83,7 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.StringVar(&data, "data", "", "file or folder of phrases (default: the embedded shop)")
 	f.StringVar(&test, "test", "", "file of test phrases")
 	f.IntVar(&devices, "devices", 60, "devices that the training phrases are dealt to")
+	f.IntVar(&chats, "chats", 0, "chats that each device has, dealt to more than one device where there are not enough (default: each phrase is dealt once)")
 	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 20,000 and at most all of them")
 	f.IntVar(&config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
 	keysFlag(f, &config.Keys)
@@ -200,6 +211,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"macro F1, trained together", percent(r.MacroF1)},
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
 		{"accuracy, mean device alone", percent(r.LocalOnlyAccuracy)},
+		{"chats of the devices", fmt.Sprintf("%d, a phrase on %.3g devices", r.Chats, r.UsesPerPhrase)},
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
 		{"devices lost in rounds", fmt.Sprint(lost)},
 		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},

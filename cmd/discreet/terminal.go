@@ -5,37 +5,62 @@ import (
 	"io"
 	"os"
 	"strings"
+	"time"
 	"unicode/utf8"
 
 	"golang.org/x/term"
 )
 
-// progress shows how far a run has come: one line that is rewritten on a terminal,
-// a plain line for each tenth of the run elsewhere.
+// toldEvery is how long a run that is not watched on a terminal goes on without a word,
+// unless its steps take longer.
+const toldEvery = time.Minute
+
+// progress shows how far a run has come and how long it will take: one line that is
+// rewritten on a terminal, a plain line for each tenth of the run, or for a minute,
+// elsewhere.
 type progress struct {
-	w        io.Writer
-	live     bool
-	drawn    bool // the live line is on the terminal
-	total    int
-	nextTold int
+	w           io.Writer
+	live        bool
+	drawn       bool // the live line is on the terminal
+	total       int
+	nextTold    int
+	start, told time.Time
 }
 
 func newProgress(w io.Writer, total int) *progress {
 	file, ok := w.(*os.File)
-	return &progress{w: w, live: ok && term.IsTerminal(int(file.Fd())), total: total, nextTold: 1}
+	now := time.Now()
+	return &progress{w: w, live: ok && term.IsTerminal(int(file.Fd())), total: total, nextTold: 1, start: now, told: now}
 }
 
-// line shows the state after done steps.
+// line shows the state after done steps, and the time left as far as the steps so far
+// tell it.
 func (p *progress) line(done int, text string) {
+	if done > 0 && done < p.total {
+		text += ", " + about(time.Since(p.start)/time.Duration(done)*time.Duration(p.total-done)) + " left"
+	}
 	if p.live {
 		p.drawn = true
 		fmt.Fprintf(p.w, "\r\x1b[K%s %s", bar(done, p.total), text)
 		return
 	}
-	if done >= p.nextTold || done == p.total {
+	if done >= p.nextTold || done == p.total || time.Since(p.told) >= toldEvery {
 		fmt.Fprintln(p.w, text)
-		p.nextTold = done + max(p.total/10, 1)
+		p.nextTold, p.told = done+max(p.total/10, 1), time.Now()
 	}
+}
+
+// about prints a time as coarsely as an estimate deserves.
+func about(d time.Duration) string {
+	switch {
+	case d < time.Second:
+		return "less than 1s"
+	case d < 2*time.Minute:
+		return fmt.Sprintf("about %ds", int(d.Round(time.Second).Seconds()))
+	case d < 2*time.Hour:
+		return fmt.Sprintf("about %dmin", int(d.Round(time.Minute).Minutes()))
+	}
+	return fmt.Sprintf("about %dh", int(d.Round(time.Hour).Hours()))
 }
 
 // end leaves the live line.
