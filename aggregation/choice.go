@@ -32,17 +32,22 @@ type kind struct {
 	of func(n map[string]float64, survivors int) Strategy
 }
 
-var adaptive = []Number{{"rate", 0.03}, {"beta1", 0.5}, {"beta2", 0.99}, {"epsilon", 1.3e-3}}
+var adaptive = []Number{{"rate", 0.03}, {"beta1", 0.5}, {"beta2", 0.99}, {"epsilon", 1.3e-3}, {"mu", 0}}
 
-// kinds are all of them. What only a few devices of a cohort have seen is diluted in the
+// kinds are all of them; mu is the last number of each. What only a few devices of a cohort have seen is diluted in the
 // mean, the more so the larger the cohort, so FedAvgM's rate and the means above which
 // the adaptive strategies take whole steps go with the root of the survivors.
 var kinds = []kind{
-	{"fedavg", []Number{{"rate", 1}}, func(n map[string]float64, _ int) Strategy {
+	{"fedavg", []Number{{"rate", 1}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
+		return FedAvg{Rate: float32(n["rate"])}
+	}},
+	// FedProx is FedAvg of devices that Proximal holds back (Li et al. 2020, "Federated
+	// optimization in heterogeneous networks", algorithm 2).
+	{"fedprox", []Number{{"rate", 1}, {"mu", 0.01}}, func(n map[string]float64, _ int) Strategy {
 		return FedAvg{Rate: float32(n["rate"])}
 	}},
 	// A lasting update moves the model by rate·√survivors times its size.
-	{"fedavgm", []Number{{"rate", 1.5}, {"momentum", 0.7}}, func(n map[string]float64, survivors int) Strategy {
+	{"fedavgm", []Number{{"rate", 1.5}, {"momentum", 0.7}, {"mu", 0}}, func(n map[string]float64, survivors int) Strategy {
 		lasting := n["rate"] * math.Sqrt(float64(survivors))
 		return FedAvgM{Rate: float32(lasting * (1 - n["momentum"])), Momentum: float32(n["momentum"])}
 	}},
@@ -52,7 +57,7 @@ var kinds = []kind{
 	{"fedyogi", adaptive, func(n map[string]float64, survivors int) Strategy {
 		return FedYogi{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Beta2: float32(n["beta2"]), Epsilon: epsilon(n, survivors)}
 	}},
-	{"fedadagrad", []Number{{"rate", 0.1}, {"beta1", 0}, {"epsilon", 1.3e-3}}, func(n map[string]float64, survivors int) Strategy {
+	{"fedadagrad", []Number{{"rate", 0.1}, {"beta1", 0}, {"epsilon", 1.3e-3}, {"mu", 0}}, func(n map[string]float64, survivors int) Strategy {
 		return FedAdagrad{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Epsilon: epsilon(n, survivors)}
 	}},
 }
@@ -80,6 +85,7 @@ var bounds = map[string]struct {
 	"momentum": {share, "0 up to but not 1"},
 	"beta1":    {share, "0 up to but not 1"},
 	"beta2":    {share, "0 up to but not 1"},
+	"mu":       {func(x float64) bool { return x >= 0 && x <= 100 }, "0 to 100"},
 	"epsilon":  {func(x float64) bool { return x >= 1e-8 && x <= 1 }, "1e-8 to 1"},
 }
 
@@ -192,6 +198,14 @@ func (c Choice) Strategy(survivors int) Strategy {
 		numbers[n.Name] = n.Value
 	}
 	return k.of(numbers, survivors)
+}
+
+// Proximal is μ of the proximal term that holds training on the devices back, μ/2 times
+// the squared distance from the checkpoint; 0 where there is none. The choice has passed
+// Check.
+func (c Choice) Proximal() float32 {
+	full := c.Filled().Numbers
+	return float32(full[len(full)-1].Value) // the last number of every strategy
 }
 
 // String is the choice as ParseChoice reads it, with all of its numbers.

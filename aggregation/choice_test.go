@@ -8,11 +8,12 @@ import (
 
 func TestParseChoice(t *testing.T) {
 	for text, want := range map[string]string{
-		"fedavg":                           "fedavg:rate=1",
-		"fedavgm:momentum=0.9,rate=1":      "fedavgm:rate=1,momentum=0.9",
-		"fedadam":                          "fedadam:rate=0.03,beta1=0.5,beta2=0.99,epsilon=0.0013",
-		"fedyogi:beta2=0.9":                "fedyogi:rate=0.03,beta1=0.5,beta2=0.9,epsilon=0.0013",
-		"fedadagrad:epsilon=1e-2,rate=0.3": "fedadagrad:rate=0.3,beta1=0,epsilon=0.01",
+		"fedavg":                           "fedavg:rate=1,mu=0",
+		"fedavgm:momentum=0.9,rate=1":      "fedavgm:rate=1,momentum=0.9,mu=0",
+		"fedadam":                          "fedadam:rate=0.03,beta1=0.5,beta2=0.99,epsilon=0.0013,mu=0",
+		"fedprox":                          "fedprox:rate=1,mu=0.01",
+		"fedyogi:beta2=0.9":                "fedyogi:rate=0.03,beta1=0.5,beta2=0.9,epsilon=0.0013,mu=0",
+		"fedadagrad:epsilon=1e-2,rate=0.3": "fedadagrad:rate=0.3,beta1=0,epsilon=0.01,mu=0",
 	} {
 		c, err := ParseChoice(text)
 		if err != nil || c.String() != want {
@@ -34,16 +35,25 @@ func TestParseChoice(t *testing.T) {
 		"fedavg:":                      "key=value",
 		"fedavg:rate":                  "key=value",
 		"fedavg:rate=fast":             "key=value",
-		"fedavg:momentum=0.9":          `no setting "momentum", want rate`,
+		"fedavg:momentum=0.9":          `no setting "momentum", want rate, mu`,
 		"fedavg:rate=1,rate=2":         "twice",
 		"fedavg:rate=0":                "above 0",
 		"fedavg:rate=NaN":              "above 0",
 		"fedavgm:momentum=1":           "not 1",
 		"fedavgm:momentum=0.999999999": "not 1",
+		"fedprox:mu=101":               "0 to 100",
 		"fedadam:epsilon=0":            "1e-8 to 1",
 	} {
 		if _, err := ParseChoice(text); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v, want an error with %q", text, err, want)
+		}
+	}
+}
+
+func TestProximal(t *testing.T) {
+	for text, want := range map[string]float32{"fedavg": 0, "fedprox": 0.01, "fedprox:mu=0.5": 0.5, "fedyogi:mu=0.25": 0.25} {
+		if c, err := ParseChoice(text); err != nil || c.Proximal() != want {
+			t.Errorf("%s: μ is %v, %v; want %v", text, c.Proximal(), err, want)
 		}
 	}
 }

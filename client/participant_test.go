@@ -277,6 +277,7 @@ func TestPlansRefused(t *testing.T) {
 		{"huge batch", func(p *pb.Plan) { p.Training.Batch = math.MaxUint32 }, "batches"},
 		{"rate not a number", func(p *pb.Plan) { p.Training.LearningRate = float32(math.NaN()) }, "learning rate"},
 		{"dropout of all", func(p *pb.Plan) { p.Training.FeatureDropout = 1 }, "dropout"},
+		{"proximal term not a number", func(p *pb.Plan) { p.Training.Proximal = float32(math.NaN()) }, "proximal"},
 		{"smoothing negative", func(p *pb.Plan) { p.Training.LabelSmoothing = -1 }, "smoothing"},
 		{"no codec", func(p *pb.Plan) { p.Codec = nil }, "clip"},
 		{"clip infinite", func(p *pb.Plan) { p.Codec.Clip = float32(math.Inf(1)) }, "clip"},

@@ -119,6 +119,7 @@ func training(plan *pb.Plan) model.Training {
 		LearningRate:   t.GetLearningRate(),
 		FeatureDropout: t.GetFeatureDropout(),
 		LabelSmoothing: t.GetLabelSmoothing(),
+		Proximal:       t.GetProximal(),
 	}
 }
 

@@ -51,7 +51,7 @@ func TrainingOf(s model.Training, round, rounds uint64) *pb.Training {
 	}
 	return &pb.Training{
 		Epochs: uint32(s.Epochs), Batch: uint32(s.Batch), LearningRate: float32(rate),
-		FeatureDropout: s.FeatureDropout, LabelSmoothing: s.LabelSmoothing,
+		FeatureDropout: s.FeatureDropout, LabelSmoothing: s.LabelSmoothing, Proximal: s.Proximal,
 	}
 }
 
@@ -194,6 +194,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	if err != nil {
 		return nil, nil, err
 	}
+	training.Proximal = ChoiceOf(spec).Proximal()
 	codec := Codec()
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,

@@ -21,6 +21,9 @@ type Training struct {
 	FeatureDropout float32
 	// LabelSmoothing is the share of the target spread evenly over all labels.
 	LabelSmoothing float32
+	// Proximal is μ of FedProx: training is held back by μ/2 times the square of its distance from where it
+	// began. 0 leaves that out.
+	Proximal float32
 }
 
 // Bounds of Training: what a device accepts from a plan.
@@ -28,6 +31,7 @@ const (
 	MaxEpochs       = 1000
 	MaxBatch        = 1024
 	MaxLearningRate = 100
+	MaxProximal     = 100
 )
 
 // DefaultTraining returns settings for a device of a hundred or so examples in one federated round, per size.
@@ -54,6 +58,8 @@ func (s Training) Validate() error {
 		return fmt.Errorf("training has feature dropout %v, want 0 up to but not 1", s.FeatureDropout)
 	case !(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1):
 		return fmt.Errorf("training has label smoothing %v, want 0 up to but not 1", s.LabelSmoothing)
+	case !(s.Proximal >= 0 && s.Proximal <= MaxProximal):
+		return fmt.Errorf("training has a proximal term of %v, want 0 to %d", s.Proximal, MaxProximal)
 	}
 	return nil
 }

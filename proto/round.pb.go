@@ -640,8 +640,11 @@ type Training struct {
 	FeatureDropout float32 `protobuf:"fixed32,4,opt,name=feature_dropout,json=featureDropout,proto3" json:"feature_dropout,omitempty"`
 	// Share in [0, 1) of the target that is spread over all intents.
 	LabelSmoothing float32 `protobuf:"fixed32,5,opt,name=label_smoothing,json=labelSmoothing,proto3" json:"label_smoothing,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// μ in [0, 100] of the proximal term: what is minimised is the loss and μ/2 times the
+	// squared distance from the checkpoint. 0 is none.
+	Proximal      float32 `protobuf:"fixed32,6,opt,name=proximal,proto3" json:"proximal,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Training) Reset() {
@@ -705,6 +708,13 @@ func (x *Training) GetFeatureDropout() float32 {
 func (x *Training) GetLabelSmoothing() float32 {
 	if x != nil {
 		return x.LabelSmoothing
+	}
+	return 0
+}
+
+func (x *Training) GetProximal() float32 {
+	if x != nil {
+		return x.Proximal
 	}
 	return 0
 }
@@ -1634,13 +1644,14 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\astep_ms\x18\n" +
 	" \x01(\rR\x06stepMs\x12\x19\n" +
 	"\blog_head\x18\v \x01(\fR\alogHead\x12-\n" +
-	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\"\xaf\x01\n" +
+	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\"\xcb\x01\n" +
 	"\bTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12#\n" +
 	"\rlearning_rate\x18\x03 \x01(\x02R\flearningRate\x12'\n" +
 	"\x0ffeature_dropout\x18\x04 \x01(\x02R\x0efeatureDropout\x12'\n" +
-	"\x0flabel_smoothing\x18\x05 \x01(\x02R\x0elabelSmoothing\"k\n" +
+	"\x0flabel_smoothing\x18\x05 \x01(\x02R\x0elabelSmoothing\x12\x1a\n" +
+	"\bproximal\x18\x06 \x01(\x02R\bproximal\"k\n" +
 	"\x05Codec\x12\x12\n" +
 	"\x04clip\x18\x01 \x01(\x02R\x04clip\x12\x12\n" +
 	"\x04bits\x18\x02 \x01(\rR\x04bits\x12\x1b\n" +

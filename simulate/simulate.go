@@ -366,7 +366,11 @@ func (r *run) plan(number uint64, attempt uint32) (*pb.Plan, []byte, error) {
 	if err != nil || r.Training == nil {
 		return plan, raw, err
 	}
-	plan.Training = coordinator.TrainingOf(*r.Training, number, r.spec.GetRounds())
+	training := *r.Training
+	if mu := r.Strategy.Proximal(); mu > 0 {
+		training.Proximal = mu
+	}
+	plan.Training = coordinator.TrainingOf(training, number, r.spec.GetRounds())
 	raw, err = proto.MarshalOptions{Deterministic: true}.Marshal(plan)
 	return plan, raw, err
 }

@@ -18,10 +18,11 @@ import (
 // Trainer trains models of one layout in batches of one size. It is not for concurrent use: keep one per worker,
 // and reuse it, since building it costs more than a step.
 type Trainer struct {
-	layout model.Layout
-	batch  *batch
-	engine engine
-	order  []int
+	layout   model.Layout
+	batch    *batch
+	engine   engine
+	order    []int
+	proximal proximal
 }
 
 // Report says what a call of Train did.
@@ -86,6 +87,9 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 	for i := range ex {
 		t.order = append(t.order, i)
 	}
+	if s.Proximal > 0 {
+		t.proximal.begin(t.layout, params)
+	}
 	perEpoch := (len(ex) + s.Batch - 1) / s.Batch
 	var r Report
 	steps := s.Epochs * perEpoch
@@ -95,13 +99,16 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 		for rest := t.order; len(rest) > 0; rest = rest[min(s.Batch, len(rest)):] {
 			t.batch.fill(ex, rest[:min(s.Batch, len(rest))], s, random)
 			rate := float32(s.LearningRate*float32(steps-r.Steps)) / float32(steps)
-			loss, err := t.engine.step(rate)
+			loss, err := t.step(params, rate, s.Proximal)
 			if err != nil {
 				return r, fmt.Errorf("training step %d of %d: %w", r.Steps+1, steps, err)
 			}
 			r.Loss += loss
 			r.Steps++
 		}
+	}
+	if s.Proximal > 0 {
+		t.proximal.end(params)
 	}
 	r.Loss /= float32(len(ex))
 	for i, x := range params {
@@ -111,6 +118,19 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 		}
 	}
 	return r, nil
+}
+
+// step takes one step on the batch, held back by the proximal term of mu, and returns the
+// batch's loss without the term.
+func (t *Trainer) step(params []float32, rate, mu float32) (float32, error) {
+	if mu > 0 {
+		t.proximal.before(params, t.batch)
+	}
+	loss, err := t.engine.step(rate)
+	if mu > 0 && err == nil {
+		t.proximal.after(params, rate, mu)
+	}
+	return loss, err
 }
 
 func (t *Trainer) check(params []float32, ex []model.Example, s model.Training) error {
