@@ -133,6 +133,128 @@ func (x *GetCheckpointResponse) GetTotalBytes() uint64 {
 	return 0
 }
 
+// UploadCheckpointRequest brings one chunk of a checkpoint file, from an operator. The
+// chunks of a file come in order.
+type UploadCheckpointRequest struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the file, 32 bytes.
+	Sha256 []byte `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Size of the whole file in bytes.
+	TotalBytes uint64 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
+	// Where the chunk begins: what the last reply had, or 0, which begins again.
+	Offset uint64 `protobuf:"varint,3,opt,name=offset,proto3" json:"offset,omitempty"`
+	// At most 512 KiB (524,288 bytes).
+	Data          []byte `protobuf:"bytes,4,opt,name=data,proto3" json:"data,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadCheckpointRequest) Reset() {
+	*x = UploadCheckpointRequest{}
+	mi := &file_discreet_v1_checkpoint_proto_msgTypes[2]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadCheckpointRequest) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadCheckpointRequest) ProtoMessage() {}
+
+func (x *UploadCheckpointRequest) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_checkpoint_proto_msgTypes[2]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadCheckpointRequest.ProtoReflect.Descriptor instead.
+func (*UploadCheckpointRequest) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_checkpoint_proto_rawDescGZIP(), []int{2}
+}
+
+func (x *UploadCheckpointRequest) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *UploadCheckpointRequest) GetTotalBytes() uint64 {
+	if x != nil {
+		return x.TotalBytes
+	}
+	return 0
+}
+
+func (x *UploadCheckpointRequest) GetOffset() uint64 {
+	if x != nil {
+		return x.Offset
+	}
+	return 0
+}
+
+func (x *UploadCheckpointRequest) GetData() []byte {
+	if x != nil {
+		return x.Data
+	}
+	return nil
+}
+
+// UploadCheckpointResponse says how much of the file has arrived. A whole file is
+// checked before the last chunk is answered; the coordinator keeps the newest two that
+// no task was created with, until it stops.
+type UploadCheckpointResponse struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Bytes that have arrived, from the beginning.
+	Received      uint64 `protobuf:"varint,1,opt,name=received,proto3" json:"received,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *UploadCheckpointResponse) Reset() {
+	*x = UploadCheckpointResponse{}
+	mi := &file_discreet_v1_checkpoint_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *UploadCheckpointResponse) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*UploadCheckpointResponse) ProtoMessage() {}
+
+func (x *UploadCheckpointResponse) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_checkpoint_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use UploadCheckpointResponse.ProtoReflect.Descriptor instead.
+func (*UploadCheckpointResponse) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_checkpoint_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *UploadCheckpointResponse) GetReceived() uint64 {
+	if x != nil {
+		return x.Received
+	}
+	return 0
+}
+
 var File_discreet_v1_checkpoint_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_checkpoint_proto_rawDesc = "" +
@@ -144,7 +266,15 @@ const file_discreet_v1_checkpoint_proto_rawDesc = "" +
 	"\x15GetCheckpointResponse\x12\x12\n" +
 	"\x04data\x18\x01 \x01(\fR\x04data\x12\x1f\n" +
 	"\vtotal_bytes\x18\x02 \x01(\x04R\n" +
-	"totalBytesB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
+	"totalBytes\"~\n" +
+	"\x17UploadCheckpointRequest\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1f\n" +
+	"\vtotal_bytes\x18\x02 \x01(\x04R\n" +
+	"totalBytes\x12\x16\n" +
+	"\x06offset\x18\x03 \x01(\x04R\x06offset\x12\x12\n" +
+	"\x04data\x18\x04 \x01(\fR\x04data\"6\n" +
+	"\x18UploadCheckpointResponse\x12\x1a\n" +
+	"\breceived\x18\x01 \x01(\x04R\breceivedB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
 var (
 	file_discreet_v1_checkpoint_proto_rawDescOnce sync.Once
@@ -158,10 +288,12 @@ func file_discreet_v1_checkpoint_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_checkpoint_proto_rawDescData
 }
 
-var file_discreet_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 2)
+var file_discreet_v1_checkpoint_proto_msgTypes = make([]protoimpl.MessageInfo, 4)
 var file_discreet_v1_checkpoint_proto_goTypes = []any{
-	(*GetCheckpointRequest)(nil),  // 0: discreet.v1.GetCheckpointRequest
-	(*GetCheckpointResponse)(nil), // 1: discreet.v1.GetCheckpointResponse
+	(*GetCheckpointRequest)(nil),     // 0: discreet.v1.GetCheckpointRequest
+	(*GetCheckpointResponse)(nil),    // 1: discreet.v1.GetCheckpointResponse
+	(*UploadCheckpointRequest)(nil),  // 2: discreet.v1.UploadCheckpointRequest
+	(*UploadCheckpointResponse)(nil), // 3: discreet.v1.UploadCheckpointResponse
 }
 var file_discreet_v1_checkpoint_proto_depIdxs = []int32{
 	0, // [0:0] is the sub-list for method output_type
@@ -182,7 +314,7 @@ func file_discreet_v1_checkpoint_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_checkpoint_proto_rawDesc), len(file_discreet_v1_checkpoint_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   2,
+			NumMessages:   4,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -249,7 +249,10 @@ type StrategyNumber struct {
 	// "rate", "momentum" and so on.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Within the bounds of its name.
-	Value         float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	Value float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
+	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
+	// round 0, with the task's name, model and intents. Empty draws one from the seed.
+	WarmStart     []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -298,6 +301,13 @@ func (x *StrategyNumber) GetValue() float64 {
 	return 0
 }
 
+func (x *StrategyNumber) GetWarmStart() []byte {
+	if x != nil {
+		return x.WarmStart
+	}
+	return nil
+}
+
 // Task is a task as the coordinator keeps it.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -312,7 +322,11 @@ type Task struct {
 	// Its size in bytes.
 	CheckpointBytes uint64 `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
 	// What the task is doing now, in words: "waiting for devices (2 of 3)".
-	State         string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// Changes to the list of intents so far; see IntentList.
+	IntentsVersion uint64 `protobuf:"varint,8,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
+	// How many intents there are now.
+	Intents       uint32 `protobuf:"varint,9,opt,name=intents,proto3" json:"intents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -389,6 +403,20 @@ func (x *Task) GetState() string {
 	return ""
 }
 
+func (x *Task) GetIntentsVersion() uint64 {
+	if x != nil {
+		return x.IntentsVersion
+	}
+	return 0
+}
+
+func (x *Task) GetIntents() uint32 {
+	if x != nil {
+		return x.Intents
+	}
+	return 0
+}
+
 // RoundRecord is one attempt at a round that has ended.
 type RoundRecord struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -413,9 +441,12 @@ type RoundRecord struct {
 	// Cohorts that the round was split into.
 	Cohorts uint32 `protobuf:"varint,10,opt,name=cohorts,proto3" json:"cohorts,omitempty"`
 	// Those of them that were left out of the sum.
-	CohortsLost   uint32 `protobuf:"varint,11,opt,name=cohorts_lost,json=cohortsLost,proto3" json:"cohorts_lost,omitempty"`
-	unknownFields protoimpl.UnknownFields
-	sizeCache     protoimpl.SizeCache
+	CohortsLost uint32 `protobuf:"varint,11,opt,name=cohorts_lost,json=cohortsLost,proto3" json:"cohorts_lost,omitempty"`
+	// Not 0 where no devices took part, and the checkpoint is the one before with the list
+	// of intents of this version.
+	IntentsVersion uint64 `protobuf:"varint,14,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
+	unknownFields  protoimpl.UnknownFields
+	sizeCache      protoimpl.SizeCache
 }
 
 func (x *RoundRecord) Reset() {
@@ -521,6 +552,13 @@ func (x *RoundRecord) GetCohorts() uint32 {
 func (x *RoundRecord) GetCohortsLost() uint32 {
 	if x != nil {
 		return x.CohortsLost
+	}
+	return 0
+}
+
+func (x *RoundRecord) GetIntentsVersion() uint64 {
+	if x != nil {
+		return x.IntentsVersion
 	}
 	return 0
 }
@@ -811,7 +849,9 @@ type Device struct {
 	// Unix time in milliseconds when a round last counted it; 0 for never.
 	SeenMs int64 `protobuf:"varint,3,opt,name=seen_ms,json=seenMs,proto3" json:"seen_ms,omitempty"`
 	// Rounds in whose sum it was counted.
-	Rounds        uint64 `protobuf:"varint,4,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	Rounds uint64 `protobuf:"varint,4,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	// The task that it is bound to, or empty.
+	Task          string `protobuf:"bytes,5,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -872,6 +912,13 @@ func (x *Device) GetRounds() uint64 {
 		return x.Rounds
 	}
 	return 0
+}
+
+func (x *Device) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
 }
 
 // ListDevicesRequest asks for a page of the enrolled devices, by id.
@@ -981,7 +1028,9 @@ type CreateTokenRequest struct {
 	// Devices that may enrol with it, 1 to 1,000,000.
 	Uses uint32 `protobuf:"varint,1,opt,name=uses,proto3" json:"uses,omitempty"`
 	// Milliseconds until it expires.
-	ExpiresMs     uint64 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	ExpiresMs uint64 `protobuf:"varint,2,opt,name=expires_ms,json=expiresMs,proto3" json:"expires_ms,omitempty"`
+	// The task that its devices are bound to, or empty. They see no other.
+	Task          string `protobuf:"bytes,3,opt,name=task,proto3" json:"task,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1028,6 +1077,13 @@ func (x *CreateTokenRequest) GetExpiresMs() uint64 {
 		return x.ExpiresMs
 	}
 	return 0
+}
+
+func (x *CreateTokenRequest) GetTask() string {
+	if x != nil {
+		return x.Task
+	}
+	return ""
 }
 
 // CreateTokenResponse is the new token.
@@ -1505,10 +1561,12 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\"U\n" +
 	"\bStrategy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
-	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
+	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\"Y\n" +
 	"\x0eStrategyNumber\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value\"\xdf\x01\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x1d\n" +
+	"\n" +
+	"warm_start\x18\x13 \x01(\fR\twarmStart\"\xa2\x02\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +
@@ -1517,7 +1575,9 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"roundsDone\x12+\n" +
 	"\x11checkpoint_sha256\x18\x04 \x01(\fR\x10checkpointSha256\x12)\n" +
 	"\x10checkpoint_bytes\x18\x05 \x01(\x04R\x0fcheckpointBytes\x12\x14\n" +
-	"\x05state\x18\x06 \x01(\tR\x05state\"\xc9\x02\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12'\n" +
+	"\x0fintents_version\x18\b \x01(\x04R\x0eintentsVersion\x12\x18\n" +
+	"\aintents\x18\t \x01(\rR\aintents\"\xf2\x02\n" +
 	"\vRoundRecord\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
@@ -1531,7 +1591,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x11checkpoint_sha256\x18\t \x01(\fR\x10checkpointSha256\x12\x18\n" +
 	"\acohorts\x18\n" +
 	" \x01(\rR\acohorts\x12!\n" +
-	"\fcohorts_lost\x18\v \x01(\rR\vcohortsLost\">\n" +
+	"\fcohorts_lost\x18\v \x01(\rR\vcohortsLost\x12'\n" +
+	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\">\n" +
 	"\x11CreateTaskRequest\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\";\n" +
 	"\x12CreateTaskResponse\x12%\n" +
@@ -1543,22 +1604,24 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x04name\x18\x01 \x01(\tR\x04name\"j\n" +
 	"\x0fGetTaskResponse\x12%\n" +
 	"\x04task\x18\x01 \x01(\v2\x11.discreet.v1.TaskR\x04task\x120\n" +
-	"\x06rounds\x18\x02 \x03(\v2\x18.discreet.v1.RoundRecordR\x06rounds\"j\n" +
+	"\x06rounds\x18\x02 \x03(\v2\x18.discreet.v1.RoundRecordR\x06rounds\"~\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1f\n" +
 	"\venrolled_ms\x18\x02 \x01(\x03R\n" +
 	"enrolledMs\x12\x17\n" +
 	"\aseen_ms\x18\x03 \x01(\x03R\x06seenMs\x12\x16\n" +
-	"\x06rounds\x18\x04 \x01(\x04R\x06rounds\"@\n" +
+	"\x06rounds\x18\x04 \x01(\x04R\x06rounds\x12\x12\n" +
+	"\x04task\x18\x05 \x01(\tR\x04task\"@\n" +
 	"\x12ListDevicesRequest\x12\x14\n" +
 	"\x05after\x18\x01 \x01(\fR\x05after\x12\x14\n" +
 	"\x05limit\x18\x02 \x01(\rR\x05limit\"D\n" +
 	"\x13ListDevicesResponse\x12-\n" +
-	"\adevices\x18\x01 \x03(\v2\x13.discreet.v1.DeviceR\adevices\"G\n" +
+	"\adevices\x18\x01 \x03(\v2\x13.discreet.v1.DeviceR\adevices\"[\n" +
 	"\x12CreateTokenRequest\x12\x12\n" +
 	"\x04uses\x18\x01 \x01(\rR\x04uses\x12\x1d\n" +
 	"\n" +
-	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\"+\n" +
+	"expires_ms\x18\x02 \x01(\x04R\texpiresMs\x12\x12\n" +
+	"\x04task\x18\x03 \x01(\tR\x04task\"+\n" +
 	"\x13CreateTokenResponse\x12\x14\n" +
 	"\x05token\x18\x01 \x01(\tR\x05token\",\n" +
 	"\x16ListCheckpointsRequest\x12\x12\n" +

@@ -25,7 +25,7 @@ var File_discreet_rpc_v1_operator_service_proto protoreflect.FileDescriptor
 
 const file_discreet_rpc_v1_operator_service_proto_rawDesc = "" +
 	"\n" +
-	"&discreet/rpc/v1/operator_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1adiscreet/v1/operator.proto2\x86\x05\n" +
+	"&discreet/rpc/v1/operator_service.proto\x12\x0fdiscreet.rpc.v1\x1a\x1cdiscreet/v1/checkpoint.proto\x1a\x19discreet/v1/intents.proto\x1a\x1adiscreet/v1/operator.proto2\x8e\a\n" +
 	"\x0fOperatorService\x12M\n" +
 	"\n" +
 	"CreateTask\x12\x1e.discreet.v1.CreateTaskRequest\x1a\x1f.discreet.v1.CreateTaskResponse\x12J\n" +
@@ -35,25 +35,35 @@ const file_discreet_rpc_v1_operator_service_proto_rawDesc = "" +
 	"\vCreateToken\x12\x1f.discreet.v1.CreateTokenRequest\x1a .discreet.v1.CreateTokenResponse\x12\\\n" +
 	"\x0fListCheckpoints\x12#.discreet.v1.ListCheckpointsRequest\x1a$.discreet.v1.ListCheckpointsResponse\x12P\n" +
 	"\vListWaiting\x12\x1f.discreet.v1.ListWaitingRequest\x1a .discreet.v1.ListWaitingResponse\x12>\n" +
-	"\x05Admit\x12\x19.discreet.v1.AdmitRequest\x1a\x1a.discreet.v1.AdmitResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
+	"\x05Admit\x12\x19.discreet.v1.AdmitRequest\x1a\x1a.discreet.v1.AdmitResponse\x12_\n" +
+	"\x10UploadCheckpoint\x12$.discreet.v1.UploadCheckpointRequest\x1a%.discreet.v1.UploadCheckpointResponse\x12V\n" +
+	"\rChangeIntents\x12!.discreet.v1.ChangeIntentsRequest\x1a\".discreet.v1.ChangeIntentsResponse\x12M\n" +
+	"\n" +
+	"GetIntents\x12\x1e.discreet.v1.GetIntentsRequest\x1a\x1f.discreet.v1.GetIntentsResponseB/Z-github.com/discreet-fl/discreet/proto/rpc;rpcb\x06proto3"
 
 var file_discreet_rpc_v1_operator_service_proto_goTypes = []any{
-	(*proto.CreateTaskRequest)(nil),       // 0: discreet.v1.CreateTaskRequest
-	(*proto.ListTasksRequest)(nil),        // 1: discreet.v1.ListTasksRequest
-	(*proto.GetTaskRequest)(nil),          // 2: discreet.v1.GetTaskRequest
-	(*proto.ListDevicesRequest)(nil),      // 3: discreet.v1.ListDevicesRequest
-	(*proto.CreateTokenRequest)(nil),      // 4: discreet.v1.CreateTokenRequest
-	(*proto.ListCheckpointsRequest)(nil),  // 5: discreet.v1.ListCheckpointsRequest
-	(*proto.ListWaitingRequest)(nil),      // 6: discreet.v1.ListWaitingRequest
-	(*proto.AdmitRequest)(nil),            // 7: discreet.v1.AdmitRequest
-	(*proto.CreateTaskResponse)(nil),      // 8: discreet.v1.CreateTaskResponse
-	(*proto.ListTasksResponse)(nil),       // 9: discreet.v1.ListTasksResponse
-	(*proto.GetTaskResponse)(nil),         // 10: discreet.v1.GetTaskResponse
-	(*proto.ListDevicesResponse)(nil),     // 11: discreet.v1.ListDevicesResponse
-	(*proto.CreateTokenResponse)(nil),     // 12: discreet.v1.CreateTokenResponse
-	(*proto.ListCheckpointsResponse)(nil), // 13: discreet.v1.ListCheckpointsResponse
-	(*proto.ListWaitingResponse)(nil),     // 14: discreet.v1.ListWaitingResponse
-	(*proto.AdmitResponse)(nil),           // 15: discreet.v1.AdmitResponse
+	(*proto.CreateTaskRequest)(nil),        // 0: discreet.v1.CreateTaskRequest
+	(*proto.ListTasksRequest)(nil),         // 1: discreet.v1.ListTasksRequest
+	(*proto.GetTaskRequest)(nil),           // 2: discreet.v1.GetTaskRequest
+	(*proto.ListDevicesRequest)(nil),       // 3: discreet.v1.ListDevicesRequest
+	(*proto.CreateTokenRequest)(nil),       // 4: discreet.v1.CreateTokenRequest
+	(*proto.ListCheckpointsRequest)(nil),   // 5: discreet.v1.ListCheckpointsRequest
+	(*proto.ListWaitingRequest)(nil),       // 6: discreet.v1.ListWaitingRequest
+	(*proto.AdmitRequest)(nil),             // 7: discreet.v1.AdmitRequest
+	(*proto.UploadCheckpointRequest)(nil),  // 8: discreet.v1.UploadCheckpointRequest
+	(*proto.ChangeIntentsRequest)(nil),     // 9: discreet.v1.ChangeIntentsRequest
+	(*proto.GetIntentsRequest)(nil),        // 10: discreet.v1.GetIntentsRequest
+	(*proto.CreateTaskResponse)(nil),       // 11: discreet.v1.CreateTaskResponse
+	(*proto.ListTasksResponse)(nil),        // 12: discreet.v1.ListTasksResponse
+	(*proto.GetTaskResponse)(nil),          // 13: discreet.v1.GetTaskResponse
+	(*proto.ListDevicesResponse)(nil),      // 14: discreet.v1.ListDevicesResponse
+	(*proto.CreateTokenResponse)(nil),      // 15: discreet.v1.CreateTokenResponse
+	(*proto.ListCheckpointsResponse)(nil),  // 16: discreet.v1.ListCheckpointsResponse
+	(*proto.ListWaitingResponse)(nil),      // 17: discreet.v1.ListWaitingResponse
+	(*proto.AdmitResponse)(nil),            // 18: discreet.v1.AdmitResponse
+	(*proto.UploadCheckpointResponse)(nil), // 19: discreet.v1.UploadCheckpointResponse
+	(*proto.ChangeIntentsResponse)(nil),    // 20: discreet.v1.ChangeIntentsResponse
+	(*proto.GetIntentsResponse)(nil),       // 21: discreet.v1.GetIntentsResponse
 }
 var file_discreet_rpc_v1_operator_service_proto_depIdxs = []int32{
 	0,  // 0: discreet.rpc.v1.OperatorService.CreateTask:input_type -> discreet.v1.CreateTaskRequest
@@ -64,16 +74,22 @@ var file_discreet_rpc_v1_operator_service_proto_depIdxs = []int32{
 	5,  // 5: discreet.rpc.v1.OperatorService.ListCheckpoints:input_type -> discreet.v1.ListCheckpointsRequest
 	6,  // 6: discreet.rpc.v1.OperatorService.ListWaiting:input_type -> discreet.v1.ListWaitingRequest
 	7,  // 7: discreet.rpc.v1.OperatorService.Admit:input_type -> discreet.v1.AdmitRequest
-	8,  // 8: discreet.rpc.v1.OperatorService.CreateTask:output_type -> discreet.v1.CreateTaskResponse
-	9,  // 9: discreet.rpc.v1.OperatorService.ListTasks:output_type -> discreet.v1.ListTasksResponse
-	10, // 10: discreet.rpc.v1.OperatorService.GetTask:output_type -> discreet.v1.GetTaskResponse
-	11, // 11: discreet.rpc.v1.OperatorService.ListDevices:output_type -> discreet.v1.ListDevicesResponse
-	12, // 12: discreet.rpc.v1.OperatorService.CreateToken:output_type -> discreet.v1.CreateTokenResponse
-	13, // 13: discreet.rpc.v1.OperatorService.ListCheckpoints:output_type -> discreet.v1.ListCheckpointsResponse
-	14, // 14: discreet.rpc.v1.OperatorService.ListWaiting:output_type -> discreet.v1.ListWaitingResponse
-	15, // 15: discreet.rpc.v1.OperatorService.Admit:output_type -> discreet.v1.AdmitResponse
-	8,  // [8:16] is the sub-list for method output_type
-	0,  // [0:8] is the sub-list for method input_type
+	8,  // 8: discreet.rpc.v1.OperatorService.UploadCheckpoint:input_type -> discreet.v1.UploadCheckpointRequest
+	9,  // 9: discreet.rpc.v1.OperatorService.ChangeIntents:input_type -> discreet.v1.ChangeIntentsRequest
+	10, // 10: discreet.rpc.v1.OperatorService.GetIntents:input_type -> discreet.v1.GetIntentsRequest
+	11, // 11: discreet.rpc.v1.OperatorService.CreateTask:output_type -> discreet.v1.CreateTaskResponse
+	12, // 12: discreet.rpc.v1.OperatorService.ListTasks:output_type -> discreet.v1.ListTasksResponse
+	13, // 13: discreet.rpc.v1.OperatorService.GetTask:output_type -> discreet.v1.GetTaskResponse
+	14, // 14: discreet.rpc.v1.OperatorService.ListDevices:output_type -> discreet.v1.ListDevicesResponse
+	15, // 15: discreet.rpc.v1.OperatorService.CreateToken:output_type -> discreet.v1.CreateTokenResponse
+	16, // 16: discreet.rpc.v1.OperatorService.ListCheckpoints:output_type -> discreet.v1.ListCheckpointsResponse
+	17, // 17: discreet.rpc.v1.OperatorService.ListWaiting:output_type -> discreet.v1.ListWaitingResponse
+	18, // 18: discreet.rpc.v1.OperatorService.Admit:output_type -> discreet.v1.AdmitResponse
+	19, // 19: discreet.rpc.v1.OperatorService.UploadCheckpoint:output_type -> discreet.v1.UploadCheckpointResponse
+	20, // 20: discreet.rpc.v1.OperatorService.ChangeIntents:output_type -> discreet.v1.ChangeIntentsResponse
+	21, // 21: discreet.rpc.v1.OperatorService.GetIntents:output_type -> discreet.v1.GetIntentsResponse
+	11, // [11:22] is the sub-list for method output_type
+	0,  // [0:11] is the sub-list for method input_type
 	0,  // [0:0] is the sub-list for extension type_name
 	0,  // [0:0] is the sub-list for extension extendee
 	0,  // [0:0] is the sub-list for field type_name

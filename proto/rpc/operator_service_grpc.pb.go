@@ -20,14 +20,17 @@ import (
 const _ = grpc.SupportPackageIsVersion9
 
 const (
-	OperatorService_CreateTask_FullMethodName      = "/discreet.rpc.v1.OperatorService/CreateTask"
-	OperatorService_ListTasks_FullMethodName       = "/discreet.rpc.v1.OperatorService/ListTasks"
-	OperatorService_GetTask_FullMethodName         = "/discreet.rpc.v1.OperatorService/GetTask"
-	OperatorService_ListDevices_FullMethodName     = "/discreet.rpc.v1.OperatorService/ListDevices"
-	OperatorService_CreateToken_FullMethodName     = "/discreet.rpc.v1.OperatorService/CreateToken"
-	OperatorService_ListCheckpoints_FullMethodName = "/discreet.rpc.v1.OperatorService/ListCheckpoints"
-	OperatorService_ListWaiting_FullMethodName     = "/discreet.rpc.v1.OperatorService/ListWaiting"
-	OperatorService_Admit_FullMethodName           = "/discreet.rpc.v1.OperatorService/Admit"
+	OperatorService_CreateTask_FullMethodName       = "/discreet.rpc.v1.OperatorService/CreateTask"
+	OperatorService_ListTasks_FullMethodName        = "/discreet.rpc.v1.OperatorService/ListTasks"
+	OperatorService_GetTask_FullMethodName          = "/discreet.rpc.v1.OperatorService/GetTask"
+	OperatorService_ListDevices_FullMethodName      = "/discreet.rpc.v1.OperatorService/ListDevices"
+	OperatorService_CreateToken_FullMethodName      = "/discreet.rpc.v1.OperatorService/CreateToken"
+	OperatorService_ListCheckpoints_FullMethodName  = "/discreet.rpc.v1.OperatorService/ListCheckpoints"
+	OperatorService_ListWaiting_FullMethodName      = "/discreet.rpc.v1.OperatorService/ListWaiting"
+	OperatorService_Admit_FullMethodName            = "/discreet.rpc.v1.OperatorService/Admit"
+	OperatorService_UploadCheckpoint_FullMethodName = "/discreet.rpc.v1.OperatorService/UploadCheckpoint"
+	OperatorService_ChangeIntents_FullMethodName    = "/discreet.rpc.v1.OperatorService/ChangeIntents"
+	OperatorService_GetIntents_FullMethodName       = "/discreet.rpc.v1.OperatorService/GetIntents"
 )
 
 // OperatorServiceClient is the client API for OperatorService service.
@@ -56,6 +59,14 @@ type OperatorServiceClient interface {
 	ListWaiting(ctx context.Context, in *proto.ListWaitingRequest, opts ...grpc.CallOption) (*proto.ListWaitingResponse, error)
 	// Admit brings what that CA issued for them.
 	Admit(ctx context.Context, in *proto.AdmitRequest, opts ...grpc.CallOption) (*proto.AdmitResponse, error)
+	// UploadCheckpoint brings a chunk of a first checkpoint, for CreateTask. INVALID_ARGUMENT
+	// when the file is none.
+	UploadCheckpoint(ctx context.Context, in *proto.UploadCheckpointRequest, opts ...grpc.CallOption) (*proto.UploadCheckpointResponse, error)
+	// ChangeIntents changes a task's intents between two rounds. INVALID_ARGUMENT when
+	// the list cannot be changed so.
+	ChangeIntents(ctx context.Context, in *proto.ChangeIntentsRequest, opts ...grpc.CallOption) (*proto.ChangeIntentsResponse, error)
+	// GetIntents shows them.
+	GetIntents(ctx context.Context, in *proto.GetIntentsRequest, opts ...grpc.CallOption) (*proto.GetIntentsResponse, error)
 }
 
 type operatorServiceClient struct {
@@ -146,6 +157,36 @@ func (c *operatorServiceClient) Admit(ctx context.Context, in *proto.AdmitReques
 	return out, nil
 }
 
+func (c *operatorServiceClient) UploadCheckpoint(ctx context.Context, in *proto.UploadCheckpointRequest, opts ...grpc.CallOption) (*proto.UploadCheckpointResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.UploadCheckpointResponse)
+	err := c.cc.Invoke(ctx, OperatorService_UploadCheckpoint_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) ChangeIntents(ctx context.Context, in *proto.ChangeIntentsRequest, opts ...grpc.CallOption) (*proto.ChangeIntentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.ChangeIntentsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_ChangeIntents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
+func (c *operatorServiceClient) GetIntents(ctx context.Context, in *proto.GetIntentsRequest, opts ...grpc.CallOption) (*proto.GetIntentsResponse, error) {
+	cOpts := append([]grpc.CallOption{grpc.StaticMethod()}, opts...)
+	out := new(proto.GetIntentsResponse)
+	err := c.cc.Invoke(ctx, OperatorService_GetIntents_FullMethodName, in, out, cOpts...)
+	if err != nil {
+		return nil, err
+	}
+	return out, nil
+}
+
 // OperatorServiceServer is the server API for OperatorService service.
 // All implementations must embed UnimplementedOperatorServiceServer
 // for forward compatibility.
@@ -172,6 +213,14 @@ type OperatorServiceServer interface {
 	ListWaiting(context.Context, *proto.ListWaitingRequest) (*proto.ListWaitingResponse, error)
 	// Admit brings what that CA issued for them.
 	Admit(context.Context, *proto.AdmitRequest) (*proto.AdmitResponse, error)
+	// UploadCheckpoint brings a chunk of a first checkpoint, for CreateTask. INVALID_ARGUMENT
+	// when the file is none.
+	UploadCheckpoint(context.Context, *proto.UploadCheckpointRequest) (*proto.UploadCheckpointResponse, error)
+	// ChangeIntents changes a task's intents between two rounds. INVALID_ARGUMENT when
+	// the list cannot be changed so.
+	ChangeIntents(context.Context, *proto.ChangeIntentsRequest) (*proto.ChangeIntentsResponse, error)
+	// GetIntents shows them.
+	GetIntents(context.Context, *proto.GetIntentsRequest) (*proto.GetIntentsResponse, error)
 	mustEmbedUnimplementedOperatorServiceServer()
 }
 
@@ -205,6 +254,15 @@ func (UnimplementedOperatorServiceServer) ListWaiting(context.Context, *proto.Li
 }
 func (UnimplementedOperatorServiceServer) Admit(context.Context, *proto.AdmitRequest) (*proto.AdmitResponse, error) {
 	return nil, status.Error(codes.Unimplemented, "method Admit not implemented")
+}
+func (UnimplementedOperatorServiceServer) UploadCheckpoint(context.Context, *proto.UploadCheckpointRequest) (*proto.UploadCheckpointResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method UploadCheckpoint not implemented")
+}
+func (UnimplementedOperatorServiceServer) ChangeIntents(context.Context, *proto.ChangeIntentsRequest) (*proto.ChangeIntentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method ChangeIntents not implemented")
+}
+func (UnimplementedOperatorServiceServer) GetIntents(context.Context, *proto.GetIntentsRequest) (*proto.GetIntentsResponse, error) {
+	return nil, status.Error(codes.Unimplemented, "method GetIntents not implemented")
 }
 func (UnimplementedOperatorServiceServer) mustEmbedUnimplementedOperatorServiceServer() {}
 func (UnimplementedOperatorServiceServer) testEmbeddedByValue()                         {}
@@ -371,6 +429,60 @@ func _OperatorService_Admit_Handler(srv interface{}, ctx context.Context, dec fu
 	return interceptor(ctx, in, info, handler)
 }
 
+func _OperatorService_UploadCheckpoint_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.UploadCheckpointRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).UploadCheckpoint(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_UploadCheckpoint_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).UploadCheckpoint(ctx, req.(*proto.UploadCheckpointRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_ChangeIntents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.ChangeIntentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).ChangeIntents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_ChangeIntents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).ChangeIntents(ctx, req.(*proto.ChangeIntentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
+func _OperatorService_GetIntents_Handler(srv interface{}, ctx context.Context, dec func(interface{}) error, interceptor grpc.UnaryServerInterceptor) (interface{}, error) {
+	in := new(proto.GetIntentsRequest)
+	if err := dec(in); err != nil {
+		return nil, err
+	}
+	if interceptor == nil {
+		return srv.(OperatorServiceServer).GetIntents(ctx, in)
+	}
+	info := &grpc.UnaryServerInfo{
+		Server:     srv,
+		FullMethod: OperatorService_GetIntents_FullMethodName,
+	}
+	handler := func(ctx context.Context, req interface{}) (interface{}, error) {
+		return srv.(OperatorServiceServer).GetIntents(ctx, req.(*proto.GetIntentsRequest))
+	}
+	return interceptor(ctx, in, info, handler)
+}
+
 // OperatorService_ServiceDesc is the grpc.ServiceDesc for OperatorService service.
 // It's only intended for direct use with grpc.RegisterService,
 // and not to be introspected or modified (even as a copy)
@@ -409,6 +521,18 @@ var OperatorService_ServiceDesc = grpc.ServiceDesc{
 		{
 			MethodName: "Admit",
 			Handler:    _OperatorService_Admit_Handler,
+		},
+		{
+			MethodName: "UploadCheckpoint",
+			Handler:    _OperatorService_UploadCheckpoint_Handler,
+		},
+		{
+			MethodName: "ChangeIntents",
+			Handler:    _OperatorService_ChangeIntents_Handler,
+		},
+		{
+			MethodName: "GetIntents",
+			Handler:    _OperatorService_GetIntents_Handler,
 		},
 	},
 	Streams:  []grpc.StreamDesc{},
