@@ -17,6 +17,7 @@ import (
 
 	"github.com/discreet-fl/discreet/coordinator/ca"
 	"github.com/discreet-fl/discreet/coordinator/store"
+	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
 
@@ -58,6 +59,10 @@ var roles = map[string][]ca.Role{
 	rpc.OperatorService_ListCheckpoints_FullMethodName: {ca.Operator},
 	rpc.OperatorService_ListWaiting_FullMethodName:     {ca.Operator},
 	rpc.OperatorService_Admit_FullMethodName:           {ca.Operator},
+
+	rpc.OperatorService_UploadCheckpoint_FullMethodName: {ca.Operator},
+	rpc.OperatorService_ChangeIntents_FullMethodName:    {ca.Operator},
+	rpc.OperatorService_GetIntents_FullMethodName:       {ca.Operator},
 }
 
 // newServer returns the gRPC server with every service.
@@ -92,6 +97,23 @@ func caller(ctx context.Context) ca.Peer {
 	return p
 }
 
+// sees tells whether the caller may see a task.
+func sees(ctx context.Context, task string) bool {
+	bound := caller(ctx).Task
+	return bound == "" || bound == task
+}
+
+// taskOf is the task that a request names, or empty.
+func taskOf(request any) string {
+	switch r := request.(type) {
+	case interface{ GetStep() *pb.RoundStep }:
+		return r.GetStep().GetTask()
+	case interface{ GetTask() string }:
+		return r.GetTask()
+	}
+	return ""
+}
+
 // authorise lets a call through if its sender's role may make it.
 func (c *Coordinator) authorise(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (any, error) {
 	allowed, ok := roles[info.FullMethod]
@@ -104,6 +126,9 @@ func (c *Coordinator) authorise(ctx context.Context, request any, info *grpc.Una
 	}
 	if who.Role == ca.Device && c.revoked(who.ID) { // also on a connection from before
 		return nil, errRevoked(who.ID)
+	}
+	if name := taskOf(request); who.Task != "" && name != "" && name != who.Task {
+		return nil, unknownTask(name) // as if there were no other
 	}
 	for _, role := range allowed {
 		if role == who.Role {
@@ -141,9 +166,11 @@ func (c *Coordinator) identify(ctx context.Context) (ca.Peer, error) {
 		return ca.Peer{}, status.Error(codes.Unauthenticated, err.Error())
 	}
 	if who.Role == ca.Device {
-		if _, err := c.store.Device(ctx, who.ID); errors.Is(err, store.ErrNotFound) {
+		if d, err := c.store.Device(ctx, who.ID); err == nil {
+			who.Task = d.Task
+		} else if errors.Is(err, store.ErrNotFound) {
 			return ca.Peer{}, status.Error(codes.PermissionDenied, "this device is not enrolled here; enrol again with a new token")
-		} else if err != nil {
+		} else {
 			return ca.Peer{}, c.public("identify", err)
 		}
 	}

@@ -37,7 +37,7 @@
 // closed", "confirm closed", "reveal closed", "sum unmasked" (before the commit), or
 // "cohort lost"; at the end "round committed" (before the devices are told), or
 // "attempt aborted" and "round left"; "checkpoint held" in the place of a round that was
-// left after it revealed; "task done". Beside them "protocol broken" says which device
+// left after it revealed; "intents queued" and "intents changed"; "task done". Beside them "protocol broken" says which device
 // did, in which step and how, whether that is proven, and who says so where it is not;
 // "device kept out" says for how many rounds.
 package coordinator
@@ -100,6 +100,7 @@ type Coordinator struct {
 	memory    budget
 	presence  *presence
 	metrics   *metrics
+	uploads   uploads
 
 	run    context.Context // ends when the tasks are to stop
 	stop   context.CancelFunc

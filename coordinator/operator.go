@@ -38,6 +38,7 @@ func (t *task) message() *pb.Task {
 	return &pb.Task{
 		Spec: t.spec, CreatedMs: t.created.UnixMilli(), RoundsDone: v.done,
 		CheckpointSha256: v.sum[:], CheckpointBytes: v.size, State: v.state,
+		IntentsVersion: v.version, Intents: uint32(v.intents),
 	}
 }
 
@@ -71,7 +72,10 @@ func (c *Coordinator) CreateTask(ctx context.Context, spec *pb.TaskSpec) (*pb.Ta
 // newTask stores a task and starts its goroutine. One that is stored, but was never
 // started because its creator was cut off, is taken as it is.
 func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, error) {
-	first, err := firstCheckpoint(spec)
+	first, err := c.beginning(spec)
+	if _, told := status.FromError(err); err != nil && told {
+		return nil, err
+	}
 	if err != nil { // the model knows more than CheckSpec of what a name may hold
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
@@ -99,6 +103,14 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 	c.own(t)
 	c.log.Info("task created", "task", t.name, "intents", len(spec.GetIntents()), "model", spec.GetModel())
 	return t, nil
+}
+
+// beginning is the checkpoint that a task begins with: an operator's own, or drawn.
+func (c *Coordinator) beginning(spec *pb.TaskSpec) (*model.Checkpoint, error) {
+	if len(spec.GetWarmStart()) > 0 {
+		return c.warmCheckpoint(spec)
+	}
+	return firstCheckpoint(spec)
 }
 
 // firstCheckpoint draws the parameters that a task begins with.
@@ -140,7 +152,7 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 		record := &pb.RoundRecord{
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
 			Cohorts: uint32(a.Cohorts), CohortsLost: uint32(a.CohortsLost),
-			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted,
+			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion,
 		}
 		if a.Aborted == "" {
 			record.CheckpointSha256 = a.Checkpoint[:]
@@ -162,7 +174,7 @@ func (s operatorService) ListDevices(ctx context.Context, request *pb.ListDevice
 	}
 	reply := new(pb.ListDevicesResponse)
 	for _, d := range page {
-		m := &pb.Device{Id: d.ID[:], EnrolledMs: d.Enrolled.UnixMilli(), Rounds: d.Rounds}
+		m := &pb.Device{Id: d.ID[:], EnrolledMs: d.Enrolled.UnixMilli(), Rounds: d.Rounds, Task: d.Task}
 		if !d.Seen.IsZero() {
 			m.SeenMs = d.Seen.UnixMilli()
 		}
@@ -173,13 +185,22 @@ func (s operatorService) ListDevices(ctx context.Context, request *pb.ListDevice
 
 // CreateToken is Coordinator.CreateToken.
 func (s operatorService) CreateToken(ctx context.Context, request *pb.CreateTokenRequest) (*pb.CreateTokenResponse, error) {
-	token, err := s.Coordinator.CreateToken(ctx, request.GetUses(), milliseconds(request.GetExpiresMs()))
+	token, err := s.CreateTaskToken(ctx, request.GetTask(), request.GetUses(), milliseconds(request.GetExpiresMs()))
 	return &pb.CreateTokenResponse{Token: token}, err
 }
 
 // CreateToken returns the line with which so many devices may join for so long. Its
 // errors carry gRPC codes.
 func (c *Coordinator) CreateToken(ctx context.Context, uses uint32, life time.Duration) (string, error) {
+	return c.CreateTaskToken(ctx, "", uses, life)
+}
+
+// CreateTaskToken is CreateToken for devices that are bound to a task: they see no
+// other. An empty name binds them to none.
+func (c *Coordinator) CreateTaskToken(ctx context.Context, task string, uses uint32, life time.Duration) (string, error) {
+	if task != "" && c.task(task) == nil {
+		return "", unknownTask(task)
+	}
 	if uses < 1 || uses > mostUses || life <= 0 || life > longestWait {
 		return "", status.Errorf(codes.InvalidArgument, "a token for %d devices and %v, want 1 to %d devices and more than 0 up to %v",
 			uses, life, mostUses, longestWait)
@@ -189,7 +210,7 @@ func (c *Coordinator) CreateToken(ctx context.Context, uses uint32, life time.Du
 		return "", fmt.Errorf("coordinator: drawing a secret: %w", err)
 	}
 	now := time.Now()
-	if err := c.store.CreateToken(ctx, secret[:], uses, now.Add(life), now); err != nil {
+	if err := c.store.CreateTaskToken(ctx, task, secret[:], uses, now.Add(life), now); err != nil {
 		return "", err
 	}
 	return c.authority.Token(secret), nil

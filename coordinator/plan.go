@@ -93,6 +93,9 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if d := milliseconds(spec.GetDeadlineMs()); d < leastStep || d > longestStep {
 		return fmt.Errorf("a deadline of %d ms for each step, want %v to %v", spec.GetDeadlineMs(), leastStep, longestStep)
 	}
+	if n := len(spec.GetWarmStart()); n != 0 && n != 32 {
+		return fmt.Errorf("a first checkpoint's hash of %d bytes, want 32 or none", n)
+	}
 	if milliseconds(spec.GetEveryMs()) > longestWait {
 		return fmt.Errorf("a round every %d ms, want at most every %v", spec.GetEveryMs(), longestWait)
 	}

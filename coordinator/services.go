@@ -37,9 +37,12 @@ func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetChe
 	if n := len(request.GetSha256()); n != sha256.Size {
 		return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", n, sha256.Size)
 	}
+	if err := s.mayFetch(ctx, request.GetSha256()); err != nil {
+		return nil, err
+	}
 	data, total, err := s.store.Chunk(ctx, request.GetSha256(), request.GetOffset())
 	if errors.Is(err, store.ErrNotFound) {
-		return nil, status.Errorf(codes.NotFound, "checkpoint %x is not kept here; the task's current one is", request.GetSha256())
+		return nil, unknownCheckpoint(request.GetSha256())
 	}
 	if err != nil {
 		return nil, err
@@ -50,22 +53,41 @@ func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetChe
 	return &pb.GetCheckpointResponse{Data: data, TotalBytes: total}, nil
 }
 
+func unknownCheckpoint(sum []byte) error {
+	return status.Errorf(codes.NotFound, "checkpoint %x is not kept here; the task's current one is", sum)
+}
+
+// mayFetch refuses a checkpoint of a task that the caller does not see.
+func (c *Coordinator) mayFetch(ctx context.Context, sum []byte) error {
+	if caller(ctx).Task == "" {
+		return nil
+	}
+	task, err := c.store.CheckpointTask(ctx, sum)
+	if errors.Is(err, store.ErrNotFound) || err == nil && !sees(ctx, task) {
+		return unknownCheckpoint(sum)
+	}
+	return err
+}
+
 // roundService is what devices call.
 type roundService struct {
 	rpc.UnimplementedRoundServiceServer
 	*Coordinator
 }
 
-// Tasks lists the tasks.
-func (s roundService) Tasks(_ context.Context, request *pb.TasksRequest) (*pb.TasksResponse, error) {
+// Tasks lists the tasks that the device may see.
+func (s roundService) Tasks(ctx context.Context, request *pb.TasksRequest) (*pb.TasksResponse, error) {
 	if err := checkVersion(request.GetVersion()); err != nil {
 		return nil, err
 	}
 	reply := &pb.TasksResponse{Version: pb.Current()}
 	for _, t := range s.all() {
+		if !sees(ctx, t.name) {
+			continue
+		}
 		v := t.view.Load()
 		reply.Tasks = append(reply.Tasks, &pb.TaskState{
-			Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size, SecureAggregation: t.aggregation,
+			Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size, SecureAggregation: v.aggregation,
 		})
 	}
 	return reply, nil
@@ -83,7 +105,7 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	t := s.task(request.GetTask())
 	switch {
 	case request.GetTask() == "":
-		if t = s.pick(); t == nil {
+		if t = s.pick(ctx); t == nil {
 			return later(time.Minute, "no task is open"), nil
 		}
 	case t == nil:
@@ -105,10 +127,11 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 }
 
-// pick chooses the open task whose latest round is longest ago, nil where none is open.
-func (c *Coordinator) pick() (best *task) {
+// pick chooses, of the open tasks that the caller may see, the one whose latest round is
+// longest ago, nil where none is open.
+func (c *Coordinator) pick(ctx context.Context) (best *task) {
 	for _, t := range c.all() {
-		if v := t.view.Load(); !v.over && (best == nil || v.began.Before(best.view.Load().began)) {
+		if v := t.view.Load(); !v.over && sees(ctx, t.name) && (best == nil || v.began.Before(best.view.Load().began)) {
 			best = t
 		}
 	}

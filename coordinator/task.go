@@ -27,15 +27,14 @@ var errStopping = status.Error(codes.Unavailable, "the coordinator is stopping; 
 
 // task is a task and the rounds it goes through. Its fields belong to the goroutine
 // that runs [task.run], to which everything else posts events; only name, spec,
-// aggregation, created, mail and view are for others.
+// created, mail and view are for others.
 type task struct {
 	*Coordinator
-	name        string
-	spec        *pb.TaskSpec
-	aggregation *pb.SecureAggregation // what it asks of its devices
-	created     time.Time
-	mail        *mailbox
-	view        atomic.Pointer[view]
+	name    string
+	spec    *pb.TaskSpec
+	created time.Time
+	mail    *mailbox
+	view    atomic.Pointer[view]
 
 	log       *slog.Logger
 	current   checkpoint
@@ -50,6 +49,9 @@ type task struct {
 	running   *attempt               // nil between attempts
 	last      *attempt               // the latest one that was aborted
 	finished  chan outcome           // takes the one of the attempt that is finishing
+
+	queued       []*pb.ChangeIntentsRequest // changes of intents that wait
+	intentsAfter time.Time                  // when they may be tried again
 }
 
 // checkpoint is a task's model as it stands.
@@ -69,6 +71,10 @@ type view struct {
 	waiting int
 	began   time.Time
 	over    bool // all its rounds are done
+
+	aggregation *pb.SecureAggregation // what it asks of its devices
+	version     uint64                // of its list of intents
+	intents     int                   // how many there are
 }
 
 // loadTask reads a task and its current checkpoint from the store.
@@ -90,7 +96,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		return nil, err
 	}
 	t := &task{
-		Coordinator: c, name: row.Name, spec: spec, aggregation: aggregationOf(spec, current.Manifest.Layout),
+		Coordinator: c, name: row.Name, spec: spec,
 		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
 		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state}, spent: row.Revealing,
@@ -103,6 +109,9 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		if _, _, err := c.store.Committed(ctx, row.Name, row.Round, row.Attempt); errors.Is(err, store.ErrNotFound) {
 			t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
 		}
+	}
+	if err := t.loadIntents(ctx); err != nil {
+		return nil, err
 	}
 	t.publish()
 	return t, nil
@@ -168,6 +177,7 @@ func (t *task) advance(now time.Time) {
 	if t.running == nil && t.spent && !now.Before(t.notBefore) {
 		t.hold(now)
 	}
+	t.makeIntents(now)
 	if t.running == nil && !t.spent && !t.over() && !now.Before(t.notBefore) {
 		if devices := t.gathering.form(now, t.welcome); devices != nil {
 			t.start(now, devices)
@@ -190,6 +200,9 @@ func (t *task) due(now time.Time) time.Time {
 		if !at.IsZero() && (next.IsZero() || at.Before(next)) {
 			next = at
 		}
+	}
+	if len(t.queued) > 0 && t.running == nil {
+		earlier(t.intentsAfter)
 	}
 	switch {
 	case t.running != nil:
@@ -223,6 +236,8 @@ func (t *task) publish() {
 	t.view.Store(&view{
 		done: t.done, sum: t.current.sum, size: t.current.size, state: t.state(),
 		waiting: len(t.gathering.waiting), began: t.began, over: t.over(),
+		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
+		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
 	})
 }
 

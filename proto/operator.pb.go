@@ -55,7 +55,10 @@ type TaskSpec struct {
 	Keys KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
 	// What the coordinator does with a round's mean update; unset is FedAdam with its
 	// defaults.
-	Strategy      *Strategy `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	Strategy *Strategy `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
+	// round 0, with the task's name, model and intents. Empty draws one from the seed.
+	WarmStart     []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -188,6 +191,13 @@ func (x *TaskSpec) GetStrategy() *Strategy {
 	return nil
 }
 
+func (x *TaskSpec) GetWarmStart() []byte {
+	if x != nil {
+		return x.WarmStart
+	}
+	return nil
+}
+
 // Strategy is a strategy and the numbers that were chosen for it.
 type Strategy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -249,10 +259,7 @@ type StrategyNumber struct {
 	// "rate", "momentum" and so on.
 	Name string `protobuf:"bytes,1,opt,name=name,proto3" json:"name,omitempty"`
 	// Within the bounds of its name.
-	Value float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
-	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
-	// round 0, with the task's name, model and intents. Empty draws one from the seed.
-	WarmStart     []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
+	Value         float64 `protobuf:"fixed64,2,opt,name=value,proto3" json:"value,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -299,13 +306,6 @@ func (x *StrategyNumber) GetValue() float64 {
 		return x.Value
 	}
 	return 0
-}
-
-func (x *StrategyNumber) GetWarmStart() []byte {
-	if x != nil {
-		return x.WarmStart
-	}
-	return nil
 }
 
 // Task is a task as the coordinator keeps it.
@@ -1541,7 +1541,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xa5\x03\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xc4\x03\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1558,15 +1558,15 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
 	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
 	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x121\n" +
-	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\"U\n" +
+	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12\x1d\n" +
+	"\n" +
+	"warm_start\x18\x13 \x01(\fR\twarmStart\"U\n" +
 	"\bStrategy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
-	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\"Y\n" +
+	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
 	"\x0eStrategyNumber\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value\x12\x1d\n" +
-	"\n" +
-	"warm_start\x18\x13 \x01(\fR\twarmStart\"\xa2\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"\xa2\x02\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +

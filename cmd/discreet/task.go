@@ -25,7 +25,7 @@ import (
 const largestCohort = 1000
 
 func newTask() *cobra.Command {
-	return parent("task", "operate", "Create and watch tasks", newTaskCreate(), newTaskList(), newTaskShow())
+	return parent("task", "operate", "Create and watch tasks", newTaskCreate(), newTaskList(), newTaskShow(), newTaskIntents())
 }
 
 // taskSettings are the flags of a new task.
@@ -145,7 +145,7 @@ func newTaskList() *cobra.Command {
 				w := tabwriter.NewWriter(c.OutOrStdout(), 0, 4, 2, ' ', 0)
 				fmt.Fprintln(w, "TASK\tMODEL\tINTENTS\tROUNDS\tSTATE")
 				for _, t := range reply.Tasks {
-					fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", t.Spec.Name, t.Spec.Model, len(t.Spec.Intents), t.RoundsDone, t.State)
+					fmt.Fprintf(w, "%s\t%s\t%d\t%d\t%s\n", t.Spec.Name, t.Spec.Model, t.Intents, t.RoundsDone, t.State)
 				}
 				return w.Flush()
 			})
@@ -182,7 +182,7 @@ func printTask(w io.Writer, t *pb.Task) {
 	}
 	table(w, [][2]string{
 		{"task", t.Spec.Name},
-		{"model", fmt.Sprintf("%s, %d intents", t.Spec.Model, len(t.Spec.Intents))},
+		{"model", fmt.Sprintf("%s, %d intents", t.Spec.Model, t.Intents)},
 		{"devices a round", fmt.Sprintf("%d at most, in cohorts of %d at most, of which %d must survive", t.Spec.PerRound, t.Spec.Cohort, t.Spec.MinSurvivors)},
 		{"withstands", fmt.Sprintf("%.4g%% corrupt, %.4g%% vanishing", float64(t.Spec.Corrupt)/100, float64(t.Spec.Dropout)/100)},
 		{"keys", (*keysValue)(&t.Spec.Keys).String()},
@@ -208,6 +208,8 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 		switch {
 		case r.Aborted != "":
 			outcome = "aborted: " + r.Aborted
+		case r.IntentsVersion > 0:
+			outcome = fmt.Sprintf("intents changed, version %d", r.IntentsVersion)
 		case r.Survivors == 0:
 			outcome = "held: the round before was lost when its devices had revealed"
 		}

@@ -36,6 +36,9 @@ type Peer struct {
 	Role Role
 	ID   secagg.ID         // zero unless the role is Device
 	Key  ed25519.PublicKey // nil for Anonymous
+	// Task is the one that a device is bound to, empty for every task. It is not in the
+	// certificate: the coordinator knows it.
+	Task string
 }
 
 // Identify says who is at the other end of a connection whose client certificate,

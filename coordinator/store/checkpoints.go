@@ -116,3 +116,9 @@ func (s *Store) join(ctx context.Context, query string, arg any) ([]byte, error)
 	}
 	return raw, nil
 }
+
+// CheckpointTask returns the task that a kept checkpoint belongs to, or ErrNotFound.
+func (s *Store) CheckpointTask(ctx context.Context, sum []byte) (task string, err error) {
+	err = s.reader.QueryRowContext(ctx, `SELECT task FROM checkpoints WHERE sha256 = $1`, sum).Scan(&task)
+	return task, found(fmt.Sprintf("finding the task of checkpoint %x", sum), err)
+}

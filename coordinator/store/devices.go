@@ -20,18 +20,25 @@ type Device struct {
 	Enrolled  time.Time
 	Seen      time.Time // when a round last counted it; zero before the first
 	Rounds    uint64    // in whose sum it was counted
+	Task      string    // the one that it is bound to, or empty
 }
 
 // CreateToken keeps the hash of a new token's secret and forgets tokens that ended
 // long ago.
 func (s *Store) CreateToken(ctx context.Context, secret []byte, uses uint32, expires, now time.Time) error {
+	return s.CreateTaskToken(ctx, "", secret, uses, expires, now)
+}
+
+// CreateTaskToken is CreateToken for devices that are bound to a task. The first token
+// that a device enrols with binds it, for good.
+func (s *Store) CreateTaskToken(ctx context.Context, task string, secret []byte, uses uint32, expires, now time.Time) error {
 	hash := sha256.Sum256(secret)
 	return s.write(ctx, "creating a token", func(tx *sql.Tx) error {
 		if _, err := tx.ExecContext(ctx, `DELETE FROM tokens WHERE expires_ms < $1`, now.Add(-forgetTokens).UnixMilli()); err != nil {
 			return err
 		}
-		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (hash, uses_left, expires_ms) VALUES ($1, $2, $3)`,
-			hash[:], uses, expires.UnixMilli())
+		_, err := tx.ExecContext(ctx, `INSERT INTO tokens (hash, uses_left, expires_ms, task) VALUES ($1, $2, $3, $4)`,
+			hash[:], uses, expires.UnixMilli(), task)
 		return err
 	})
 }
@@ -47,19 +54,23 @@ func (s *Store) Enrol(ctx context.Context, secret []byte, id secagg.ID, publicKe
 		if err := takePlace(ctx, tx, hash, id, now); err != nil {
 			return err
 		}
-		if err := addDevice(ctx, tx, id, publicKey, now); err != nil {
+		var task string
+		if err := tx.QueryRowContext(ctx, `SELECT task FROM tokens WHERE hash = $1`, hash[:]).Scan(&task); err != nil {
+			return err
+		}
+		if err := addDevice(ctx, tx, id, publicKey, task, now); err != nil {
 			return err
 		}
 		return useToken(ctx, tx, hash, id)
 	})
 }
 
-const deviceColumns = `id, public_key, enrolled_ms, seen_ms, rounds`
+const deviceColumns = `id, public_key, enrolled_ms, seen_ms, rounds, task`
 
 func scanDevice(scan func(...any) error, d *Device) error {
 	var id []byte
 	var enrolled, seen int64
-	if err := scan(&id, &d.PublicKey, &enrolled, &seen, &d.Rounds); err != nil {
+	if err := scan(&id, &d.PublicKey, &enrolled, &seen, &d.Rounds, &d.Task); err != nil {
 		return err
 	}
 	copy(d.ID[:], id)

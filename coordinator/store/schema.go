@@ -139,6 +139,20 @@ DELETE FROM velocity_chunks;
 `}, {sql: `
 -- A strategy has several vectors, or none, one after the other.
 ALTER TABLE velocity_chunks RENAME TO strategy_chunks;
+`}, {sql: `
+-- Changes of intents that wait for an attempt to end.
+CREATE TABLE intent_changes (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	seq BIGINT NOT NULL,
+	changes BLOB NOT NULL, -- serialised discreet.v1.ChangeIntentsRequest
+	PRIMARY KEY (task, seq)
+) WITHOUT ROWID;
+-- Not 0 where no devices took part, and the list of intents changed.
+ALTER TABLE rounds ADD COLUMN intents_version BIGINT NOT NULL DEFAULT 0;
+
+-- The one task that a token's devices, and a device, may see; empty is every task.
+ALTER TABLE tokens ADD COLUMN task TEXT NOT NULL DEFAULT '';
+ALTER TABLE devices ADD COLUMN task TEXT NOT NULL DEFAULT '';
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -90,14 +90,15 @@ func useToken(ctx context.Context, tx *sql.Tx, token [32]byte, id secagg.ID) err
 	return err
 }
 
-// addDevice makes a device one of those that are enrolled, and no longer one that waits.
-func addDevice(ctx context.Context, tx *sql.Tx, id secagg.ID, publicKey []byte, now time.Time) error {
+// addDevice makes a device one of those that are enrolled, bound to a task unless that is
+// empty, and no longer one that waits. One that is enrolled keeps what it is bound to.
+func addDevice(ctx context.Context, tx *sql.Tx, id secagg.ID, publicKey []byte, task string, now time.Time) error {
 	for _, step := range []struct {
 		sql  string
 		args []any
 	}{
-		{`INSERT INTO devices (id, public_key, enrolled_ms, seen_ms, rounds) VALUES ($1, $2, $3, 0, 0) ON CONFLICT (id) DO NOTHING`,
-			[]any{id[:], publicKey, now.UnixMilli()}},
+		{`INSERT INTO devices (id, public_key, enrolled_ms, seen_ms, rounds, task) VALUES ($1, $2, $3, 0, 0, $4) ON CONFLICT (id) DO NOTHING`,
+			[]any{id[:], publicKey, now.UnixMilli(), task}},
 		{`INSERT INTO token_uses (token, device) SELECT token, device FROM waiting WHERE device = $1 ON CONFLICT (token, device) DO NOTHING`, []any{id[:]}},
 		{`DELETE FROM waiting WHERE device = $1`, []any{id[:]}},
 	} {
@@ -131,7 +132,12 @@ func (s *Store) Admit(ctx context.Context, list []Issued, now time.Time) (admitt
 			if waits == 0 {
 				continue
 			}
-			if err := addDevice(ctx, tx, id, c.PublicKey, now); err != nil {
+			var task string // of the token that it asked with first
+			if err := tx.QueryRowContext(ctx, `SELECT t.task FROM waiting w JOIN tokens t ON t.hash = w.token
+				WHERE w.device = $1 ORDER BY w.asked_ms, w.token LIMIT 1`, id[:]).Scan(&task); err != nil {
+				return err
+			}
+			if err := addDevice(ctx, tx, id, c.PublicKey, task, now); err != nil {
 				return err
 			}
 			if _, err := tx.ExecContext(ctx, `INSERT INTO issued (device, certificate, credential) VALUES ($1, $2, $3)
