@@ -187,9 +187,9 @@ func (t *task) commitIntents(now time.Time) (next checkpoint, version uint64, er
 func carryState(list *model.Intents, from checkpoint) ([]float32, error) {
 	n := len(from.Params)
 	var state []float32
-	for rest := from.velocity; len(rest) > 0; rest = rest[n:] {
+	for rest := from.state; len(rest) > 0; rest = rest[n:] {
 		if len(rest) < n {
-			return nil, fmt.Errorf("coordinator: a strategy's state of %d numbers, want a multiple of the %d parameters", len(from.velocity), n)
+			return nil, fmt.Errorf("coordinator: a strategy's state of %d numbers, want a multiple of the %d parameters", len(from.state), n)
 		}
 		part, err := list.CarryState(from.Manifest.Layout, rest[:n])
 		if err != nil {

@@ -116,7 +116,7 @@ func TestRoundsGoOnWithOtherIntents(t *testing.T) {
 			walks := gather(t, devices...)
 			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		}
-		state, err := w.store.Velocity(t.Context(), "desk", StateLength(len(devices[0].checkpointOf(w.task("desk").view.Load().sum[:]).Params)))
+		state, err := w.store.StrategyState(t.Context(), "desk", StateLength(spec(3, 3), len(devices[0].checkpointOf(w.task("desk").view.Load().sum[:]).Params)))
 		if err != nil || len(state) == 0 {
 			t.Errorf("the strategy's state: %v", err)
 		}

@@ -60,7 +60,7 @@ func (s *Store) CommitIntents(ctx context.Context, c IntentsCommit) (sum [32]byt
 		}); err != nil {
 			return err
 		}
-		if err := setVelocity(ctx, tx, c.Task, c.State); err != nil {
+		if err := setState(ctx, tx, c.Task, c.State); err != nil {
 			return err
 		}
 		if err := addAttempt(ctx, tx, c.Task, Attempt{
