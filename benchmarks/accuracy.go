@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -29,7 +30,10 @@ type accuracySettings struct {
 	Rounds   int            `json:"rounds"`
 	Drop     float64        `json:"drop"`
 	Training model.Training `json:"training"`
-	Machine  string         `json:"machine"`
+	// Wrong is the share of the devices' chats whose intent is wrong, and Known how they know.
+	Wrong   float64       `json:"wrong_labels,omitempty"`
+	Known   client.Signal `json:"wrong_known,omitempty"`
+	Machine string        `json:"machine"`
 }
 
 // accuracyFigures is what the accuracy benchmark measured, a seed after the other.
@@ -67,6 +71,8 @@ func runAccuracy(args []string) error {
 	set.StringVar(&s.Split, "split", "dirichlet:0.5", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	set.IntVar(&s.Rounds, "rounds", 50, "rounds to run; 0 trains centrally only")
 	set.Float64Var(&s.Drop, "drop", 0.1, "chance of a selected device to vanish at some step")
+	set.Float64Var(&s.Wrong, "wrong-labels", 0, "share of the devices' chats whose intent is wrong")
+	known := set.String("wrong-known", "confirmed", "how devices know that: confirmed (not at all), rephrased or rejected")
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -94,6 +100,9 @@ func runAccuracy(args []string) error {
 	}
 	if *smoothing >= 0 {
 		s.Training.LabelSmoothing = float32(*smoothing)
+	}
+	if s.Wrong > 0 {
+		s.Known = client.Signal(*known)
 	}
 	figures := &accuracyFigures{accuracySettings: *s}
 	for _, text := range strings.Split(*seeds, ",") {
@@ -171,6 +180,7 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: min(s.PerRound, 1000), MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
+		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known},
 	}, nil
 }
 

@@ -28,10 +28,11 @@ type Guess struct {
 	Confidence float32 `json:"confidence"` // the model's probability, 0 to 1
 }
 
-// Chat is a text whose intent was confirmed or corrected.
+// Chat is a text and what is known of its intent.
 type Chat struct {
 	Text   string
-	Intent string
+	Intent string // what the text means, or with Rejected what it does not mean
+	Signal Signal // how that is known; "" is Confirmed
 	// Conversation, where set, names the conversation or the person, at most
 	// MaxConversationBytes, so that Forget can forget them. It never leaves the device.
 	Conversation string
@@ -70,7 +71,7 @@ func (c *Client) Learn(chats ...Chat) error {
 		if err := c.checkChat(chat); err != nil {
 			return fmt.Errorf("client: learning chat %d of %d: %w", i+1, len(chats), err)
 		}
-		kept[i] = store.Chat{Text: chat.Text, Intent: chat.Intent, Conversation: chat.Conversation}
+		kept[i] = store.Chat{Text: chat.Text, Intent: chat.Intent, Signal: string(chat.Signal.filled()), Conversation: chat.Conversation}
 	}
 	if err := c.store.Add(kept...); err != nil {
 		return fmt.Errorf("client: learning: %w", err)
@@ -86,10 +87,15 @@ func (c *Client) checkChat(chat Chat) error {
 		return fmt.Errorf("%w: it has %d bytes, want at most %d; shorten it to what shows the intent", ErrText, len(chat.Text), model.MaxTextBytes)
 	case !utf8.ValidString(chat.Text) || !utf8.ValidString(chat.Intent) || !utf8.ValidString(chat.Conversation):
 		return fmt.Errorf("%w: it is not UTF-8", ErrText)
+	case chat.Signal.check() != nil:
+		return chat.Signal.check()
+	case chat.Signal == HandedOver && chat.Intent == "":
+		return checkConversation(chat)
 	case chat.Intent == "" || len(chat.Intent) > model.MaxLabelBytes:
 		return fmt.Errorf("%w: a name of %d bytes, want 1 to %d", ErrUnknownIntent, len(chat.Intent), model.MaxLabelBytes)
-	case len(chat.Conversation) > MaxConversationBytes:
-		return fmt.Errorf("the conversation's name has %d bytes, want at most %d", len(chat.Conversation), MaxConversationBytes)
+	}
+	if err := checkConversation(chat); err != nil {
+		return err
 	}
 	m := c.model.Load()
 	if m == nil {
@@ -100,6 +106,13 @@ func (c *Client) checkChat(chat Chat) error {
 	}
 	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q", ErrUnknownIntent,
 		chat.Intent, len(m.checkpoint.Manifest.Labels), m.checkpoint.Manifest.Task, nearest(chat.Intent, m.checkpoint.Manifest.Labels))
+}
+
+func checkConversation(chat Chat) error {
+	if len(chat.Conversation) > MaxConversationBytes {
+		return fmt.Errorf("the conversation's name has %d bytes, want at most %d", len(chat.Conversation), MaxConversationBytes)
+	}
+	return nil
 }
 
 // Forget removes every chat of a conversation for good and returns how many there
@@ -125,7 +138,7 @@ func (c *Client) ForgetAll() (int, error) {
 
 // examples turns the folder's chats into examples for a model. A chat with an old name
 // of an intent is one of what that intent is called now; chats whose intent the model
-// does not have, or no longer, are left out.
+// does not have, or no longer, are left out, and so are those handed over without one.
 func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 	chats, err := c.store.Chats()
 	if err != nil {
@@ -135,7 +148,7 @@ func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 	examples := make([]model.Example, 0, len(chats))
 	for _, chat := range chats {
 		if label, known := index[chat.Intent]; known {
-			examples = append(examples, model.Example{Features: model.Featurise(chat.Text), Label: label})
+			examples = append(examples, Signal(chat.Signal).Example(model.Featurise(chat.Text), label))
 		}
 	}
 	return examples, nil

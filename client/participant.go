@@ -90,7 +90,14 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	params := make([]float32, len(c.Params))
 	defer clear(params) // in the end they are the update in clear
 	copy(params, c.Params)
-	if len(examples) > 0 {
+	// A label that a text does not have tells too little to count as an example.
+	labelled := 0
+	for _, e := range examples {
+		if !e.Not {
+			labelled++
+		}
+	}
+	if labelled > 0 {
 		seed, err := p.seed(plan, "training")
 		if err != nil {
 			return nil, err
@@ -107,7 +114,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 		return nil, err
 	}
 	words := make([]uint32, codec(plan).Length(len(params)))
-	if err := codec(plan).Encode(words, params, len(examples), seed); err != nil {
+	if err := codec(plan).Encode(words, params, labelled, seed); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}

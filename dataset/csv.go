@@ -43,11 +43,13 @@ func parseCSV(f file) (*part, error) {
 			return nil, csvError(f, r, err)
 		}
 		line, _ := r.FieldPos(0)
-		user := ""
-		if column[fieldUser] >= 0 {
-			user = row[column[fieldUser]]
+		var value [fieldCount]string
+		for at, c := range column {
+			if c >= 0 {
+				value[at] = row[c]
+			}
 		}
-		if err := p.add(line, row[column[fieldText]], row[column[fieldIntent]], user); err != nil {
+		if err := p.addChat(line, value); err != nil {
 			return nil, err
 		}
 	}
@@ -83,7 +85,7 @@ func checkRows(f file) error {
 
 // columns finds the fields in a CSV header; -1 stands for no such column.
 func columns(f file, header []string) ([fieldCount]int, error) {
-	column := [fieldCount]int{-1, -1, -1}
+	column := [fieldCount]int{-1, -1, -1, -1}
 	seen := make(map[string]bool)
 	for i, name := range header {
 		name = strings.ToLower(strings.TrimSpace(name))

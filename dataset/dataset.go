@@ -54,6 +54,12 @@ const maxYAMLBytes = 4 << 20
 // where the data does not say who it was.
 type Phrase struct{ Text, Intent, User string }
 
+// Chat is a phrase with how its intent is known, empty where the data does not say.
+type Chat struct {
+	Phrase
+	Signal string
+}
+
 // Set is a training part and a test part over one list of intents.
 type Set struct {
 	Intents []string // sorted and distinct: every intent of Train

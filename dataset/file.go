@@ -11,8 +11,9 @@ import (
 
 // file is one file in memory: valid UTF-8 without a byte order mark.
 type file struct {
-	name string
-	data []byte
+	name  string
+	data  []byte
+	chats bool // of a device, so that a rejected one is no mistake
 }
 
 // load reads at most limit bytes from r and checks that they are text.
@@ -27,7 +28,7 @@ func load(name string, r io.Reader, limit int) (file, error) {
 	if bytes.HasPrefix(data, []byte("\xff\xfe")) || bytes.HasPrefix(data, []byte("\xfe\xff")) {
 		return file{}, fmt.Errorf("%s: got UTF-16, want UTF-8; save the file as UTF-8", name)
 	}
-	f := file{name, bytes.TrimPrefix(data, []byte("\ufeff"))}
+	f := file{name: name, data: bytes.TrimPrefix(data, []byte("\ufeff"))}
 	if at := badText(f.data); at >= 0 {
 		return file{}, f.errorf(1+bytes.Count(f.data[:at], []byte("\n")), "got byte 0x%02x, which is not text in UTF-8; save the file as UTF-8", f.data[at])
 	}
@@ -61,6 +62,7 @@ type part struct {
 	file
 	phrases []Phrase
 	lines   []int
+	signals []string          // of the phrases, in a format that can tell them
 	intents map[string]string // each name once, so that a phrase does not keep its line in memory
 }
 
@@ -95,6 +97,25 @@ func (p *part) add(line int, text, intent, user string) error {
 	}
 	p.phrases = append(p.phrases, Phrase{text, known, user})
 	p.lines = append(p.lines, line)
+	return nil
+}
+
+// rejected is the one signal that turns an intent into its opposite.
+const rejected = "rejected"
+
+// addChat is add with a signal.
+func (p *part) addChat(line int, value [fieldCount]string) error {
+	if err := p.add(line, value[fieldText], value[fieldIntent], value[fieldUser]); err != nil {
+		return err
+	}
+	signal := strings.TrimSpace(value[fieldSignal])
+	if signal == rejected && !p.chats {
+		return p.errorf(line, "got a rejected chat, whose intent is the one it does not have, want phrases of their intents; take it out here, discreet learn reads it")
+	}
+	if err := checkName("signal", signal); err != nil {
+		return p.errorf(line, "%w", err)
+	}
+	p.signals = append(p.signals, strings.Clone(signal))
 	return nil
 }
 

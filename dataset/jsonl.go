@@ -21,7 +21,7 @@ func parseLines(f file) (*part, error) {
 		if err != nil {
 			return nil, f.errorf(line, "%w", err)
 		}
-		if err := p.add(line, value[fieldText], value[fieldIntent], value[fieldUser]); err != nil {
+		if err := p.addChat(line, value); err != nil {
 			return nil, err
 		}
 	}

@@ -14,10 +14,37 @@ import (
 // the order they stand. Of CLINC150's JSON it gives the train part. name is
 // only used in errors.
 func Read(name string, r io.Reader) ([]Phrase, error) {
+	train, err := read(name, r, false)
+	if err != nil {
+		return nil, err
+	}
+	return train.phrases, nil
+}
+
+// ReadChats is Read for what was collected at a device: a column or key signal says
+// how each chat's intent is known. Read and Open pass signals over, and refuse a
+// rejected chat, whose intent is the one it does not have.
+func ReadChats(name string, r io.Reader) ([]Chat, error) {
+	train, err := read(name, r, true)
+	if err != nil {
+		return nil, err
+	}
+	chats := make([]Chat, len(train.phrases))
+	for i, p := range train.phrases {
+		chats[i].Phrase = p
+		if i < len(train.signals) {
+			chats[i].Signal = train.signals[i]
+		}
+	}
+	return chats, nil
+}
+
+func read(name string, r io.Reader, chats bool) (*part, error) {
 	f, err := load(name, r, MaxBytes)
 	if err != nil {
 		return nil, err
 	}
+	f.chats = chats
 	train, _, err := parse(f)
 	if err != nil {
 		return nil, err
@@ -25,7 +52,7 @@ func Read(name string, r io.Reader) ([]Phrase, error) {
 	if len(train.phrases) == 0 {
 		return nil, f.errorf(1, "got a test part without a train part, want phrases under train")
 	}
-	return train.phrases, nil
+	return train, nil
 }
 
 // parse reads a file's phrases. test is nil unless the file holds a test part
@@ -60,7 +87,8 @@ const formats = "CSV with a header (text,intent), JSON Lines (one object with te
 var fields = map[string]field{
 	"text": fieldText, "utterance": fieldText, "query": fieldText,
 	"intent": fieldIntent, "label": fieldIntent, "category": fieldIntent,
-	"user": fieldUser,
+	"user":   fieldUser,
+	"signal": fieldSignal,
 }
 
 type field int
@@ -69,6 +97,7 @@ const (
 	fieldText field = iota
 	fieldIntent
 	fieldUser
+	fieldSignal
 	fieldCount
 )
 

@@ -6,6 +6,13 @@ import "fmt"
 type Example struct {
 	Features Features
 	Label    int
+	// Not says that the label is one the text does not have, and nothing of which it has. Training then lowers the
+	// label's probability p: the loss is −log(1−p) (Kim et al., NLNL: Negative Learning for Noisy Labels, ICCV 2019,
+	// equation 2), without label smoothing.
+	Not bool
+	// Weight is what the loss is multiplied by, above 0 and up to 1. 0 stands for 1, that of a label one is sure of;
+	// what is to count nothing is left out.
+	Weight float32
 }
 
 // Training says how a device trains on its examples in one round. Package model/train carries it out.

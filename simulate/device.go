@@ -29,6 +29,7 @@ func (r *run) device(number int) *device {
 	d := r.devices[number]
 	if d == nil {
 		d = &device{number: number, examples: r.pool.examples(r.Train[number])}
+		r.spoil(d)
 		r.devices[number] = d
 	}
 	return d

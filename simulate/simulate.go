@@ -69,6 +69,9 @@ type Config struct {
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
+	// Wrong says which of the devices' chats have a wrong intent, for an experiment; by zero
+	// none has. The baselines train on the right ones.
+	Wrong Wrong
 }
 
 // settings is how devices train.
@@ -166,7 +169,7 @@ func (c *Config) Check() error {
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
-	return nil
+	return c.Wrong.check()
 }
 
 // chats is how many chats the devices have, and how many times each is dealt in the mean.

@@ -125,9 +125,10 @@ type (
 		Text string `json:"text"`
 	}
 	learnRequest struct {
-		Text         string `json:"text"`
-		Intent       string `json:"intent"`
-		Conversation string `json:"conversation"`
+		Text         string        `json:"text"`
+		Intent       string        `json:"intent"`
+		Signal       client.Signal `json:"signal,omitempty"`
+		Conversation string        `json:"conversation"`
 	}
 	learnReply struct {
 		Chats int `json:"chats"`
@@ -165,7 +166,7 @@ func (s *Server) explain(q explainRequest) (client.Explanation, error) {
 }
 
 func (s *Server) learn(q learnRequest) (learnReply, error) {
-	if err := s.client.Learn(client.Chat{Text: q.Text, Intent: q.Intent, Conversation: q.Conversation}); err != nil {
+	if err := s.client.Learn(client.Chat(q)); err != nil {
 		return learnReply{}, err
 	}
 	status, err := s.client.Status()

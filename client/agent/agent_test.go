@@ -105,13 +105,16 @@ func TestCaller(t *testing.T) {
 		t.Errorf("the words' shares and the bias sum to %v, want %v", sum, e.LogOdds)
 	}
 	for _, conversation := range []string{"anna", "anna", "ben", ""} {
-		if err := a.Learn(t.Context(), client.Chat{Text: "hello", Intent: "greeting", Conversation: conversation}); err != nil {
+		if err := a.Learn(t.Context(), client.Chat{Text: "hello", Intent: "greeting", Signal: client.Corrected, Conversation: conversation}); err != nil {
 			t.Fatal(err)
 		}
 	}
 	var refusal *Error
 	if err := a.Learn(t.Context(), client.Chat{Text: "hello", Intent: "greetin"}); !errors.As(err, &refusal) || refusal.Code != "unknown_intent" || !strings.Contains(err.Error(), `"greeting"`) {
 		t.Errorf("unknown intent: %v", err)
+	}
+	if err := a.Learn(t.Context(), client.Chat{Text: "hello", Intent: "greeting", Signal: "maybe"}); !errors.As(err, &refusal) || refusal.Code != "unknown_signal" {
+		t.Errorf("unknown signal: %v", err)
 	}
 	if err := a.SetParticipation(t.Context(), false); err != nil {
 		t.Error(err)

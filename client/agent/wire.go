@@ -28,6 +28,7 @@ var refusals = []struct {
 }{
 	{client.ErrText, http.StatusUnprocessableEntity, "text"},
 	{client.ErrUnknownIntent, http.StatusUnprocessableEntity, "unknown_intent"},
+	{client.ErrSignal, http.StatusUnprocessableEntity, "unknown_signal"},
 	{client.ErrNoModel, http.StatusServiceUnavailable, "no_model"},
 	{client.ErrFull, http.StatusInsufficientStorage, "disk_full"},
 	{client.ErrClosed, http.StatusServiceUnavailable, "closing"},

@@ -11,12 +11,23 @@ import (
 	bolt "go.etcd.io/bbolt"
 )
 
-// Chat is one confirmed or corrected message.
+// Chat is one message and what is known of its intent.
 type Chat struct {
 	Text         string    `json:"text"`
 	Intent       string    `json:"intent"`
+	Signal       string    `json:"signal,omitempty"`       // how the intent is known; the client's word
 	Conversation string    `json:"conversation,omitempty"` // names the conversation or person for Forget; may be empty
 	Time         time.Time `json:"-"`                      // when it was added, to the nanosecond
+}
+
+// chatFormat is that of the sealed chats written. Format 1, in which it does not stand, had no signal: its chats were all
+// confirmed or corrected.
+const chatFormat = 2
+
+// sealedChat is a chat as it is sealed.
+type sealedChat struct {
+	Format int `json:"format"`
+	Chat
 }
 
 // A chat's database key: time ‖ sequence ‖ conversation, the first two big-endian,
@@ -49,7 +60,7 @@ func (s *Store) Add(chats ...Chat) error {
 
 // add seals one chat under its conversation's key.
 func (s *Store) add(tx *bolt.Tx, c Chat) error {
-	plain, err := json.Marshal(c)
+	plain, err := json.Marshal(sealedChat{chatFormat, c})
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -117,9 +128,16 @@ func openChat(key *[keySize]byte, name, sealed []byte) (Chat, error) {
 	if err != nil {
 		return Chat{}, err
 	}
-	var c Chat
-	if err := json.Unmarshal(plain, &c); err != nil {
+	var s sealedChat
+	if err := json.Unmarshal(plain, &s); err != nil {
 		return Chat{}, fmt.Errorf("a chat is %w: %w", ErrDamaged, err)
+	}
+	if s.Format > chatFormat {
+		return Chat{}, fmt.Errorf("a chat has format %d, want at most %d: a newer version wrote it; use that one", s.Format, chatFormat)
+	}
+	c := s.Chat
+	if s.Format < 2 {
+		c.Signal = "confirmed"
 	}
 	c.Time = time.Unix(0, int64(binary.BigEndian.Uint64(name)))
 	return c, nil

@@ -241,6 +241,41 @@ func TestSwappedChats(t *testing.T) {
 	}
 }
 
+// A chat of format 1 was confirmed; one of a format to come is refused.
+func TestFormats(t *testing.T) {
+	s := open(t, t.TempDir())
+	add(t, s, Chat{Text: "one", Intent: "a", Signal: "rejected"})
+	write := func(plain string) {
+		err := s.db.Update(func(tx *bolt.Tx) error {
+			name, _ := tx.Bucket(chatsBucket).Cursor().First()
+			h, err := handleOf(name)
+			if err != nil {
+				return err
+			}
+			key, _, err := s.openKey(tx, h)
+			if err != nil {
+				return err
+			}
+			name = bytes.Clone(name)
+			return tx.Bucket(chatsBucket).Put(name, seal(key, []byte(plain), name))
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if chats, err := s.Chats(); err != nil || chats[0].Signal != "rejected" {
+		t.Errorf("got %+v, %v, want a rejected chat", chats, err)
+	}
+	write(`{"text":"one","intent":"a"}`)
+	if chats, err := s.Chats(); err != nil || chats[0].Signal != "confirmed" || chats[0].Intent != "a" {
+		t.Errorf("got %+v, %v, want a confirmed chat", chats, err)
+	}
+	write(`{"format":3,"text":"one","intent":"a"}`)
+	if _, err := s.Chats(); err == nil || !strings.Contains(err.Error(), "format 3") {
+		t.Errorf("a chat of format 3: %v", err)
+	}
+}
+
 func TestConcurrentUse(t *testing.T) {
 	s := open(t, t.TempDir())
 	var group sync.WaitGroup

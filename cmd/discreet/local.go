@@ -137,26 +137,31 @@ func classifyWith(path, text string, top int) ([]client.Guess, error) {
 }
 
 func newLearn() *cobra.Command {
-	var dir, intent, conversation, file string
+	var dir, intent, signal, conversation, file string
 	c := &cobra.Command{
 		Use: "learn [TEXT --intent INTENT | --file FILE]", GroupID: "device",
-		Short: "Give the device a confirmed chat, or a file of them",
-		Long: `Learn keeps a chat, whose intent was confirmed or corrected, in the device's folder as an
-example for the rounds to come. FILE is CSV, JSON lines or Rasa's nlu.yml. The text
-never leaves the folder.`,
+		Short: "Give the device a chat whose intent is known, or a file of them",
+		Long: `Learn keeps a chat in the device's folder as an example for the rounds to come. FILE is
+CSV, JSON lines or Rasa's nlu.yml. The text never leaves the folder.
+
+SIGNAL, or the file's column signal, says how the intent is known: confirmed (the bot's
+answer was right), corrected (somebody chose it), rejected (the text does not have this
+intent), rephrased (confirmed for what the person said next) or handed_over (a person
+who took over chose it; without an intent it is none of the task's, and not trained on).`,
 		Example: `  discreet learn "wheres my stuff" --intent order_status
+  discreet learn "cancel it" --intent refund --signal rejected
   discreet learn --file chats.csv`,
 		Args: atMostOne("TEXT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			var chats []client.Chat
 			switch {
-			case file != "" && len(args) == 0 && intent == "":
+			case file != "" && len(args) == 0 && intent == "" && signal == "":
 				var err error
 				if chats, err = readChats(file, conversation); err != nil {
 					return err
 				}
-			case file == "" && len(args) == 1 && intent != "":
-				chats = []client.Chat{{Text: args[0], Intent: intent, Conversation: conversation}}
+			case file == "" && len(args) == 1 && (intent != "" || client.Signal(signal) == client.HandedOver):
+				chats = []client.Chat{{Text: args[0], Intent: intent, Signal: client.Signal(signal), Conversation: conversation}}
 			default:
 				return usagef("give a TEXT with its --intent, or a --file")
 			}
@@ -165,6 +170,7 @@ never leaves the folder.`,
 	}
 	dirFlag(c, &dir)
 	c.Flags().StringVar(&intent, "intent", "", "what the text meant")
+	c.Flags().StringVar(&signal, "signal", "", "how the intent is known (default confirmed)")
 	c.Flags().StringVar(&file, "file", "", "file of chats with their intents")
 	c.Flags().StringVar(&conversation, "conversation", "", "name under which the chats can be forgotten")
 	return c
@@ -178,13 +184,13 @@ func readChats(path, conversation string) ([]client.Chat, error) {
 		return nil, err
 	}
 	defer file.Close()
-	phrases, err := dataset.Read(path, file)
+	phrases, err := dataset.ReadChats(path, file)
 	if err != nil {
 		return nil, err
 	}
 	chats := make([]client.Chat, len(phrases))
 	for i, p := range phrases {
-		chats[i] = client.Chat{Text: p.Text, Intent: p.Intent, Conversation: p.User}
+		chats[i] = client.Chat{Text: p.Text, Intent: p.Intent, Signal: client.Signal(p.Signal), Conversation: p.User}
 		if conversation != "" {
 			chats[i].Conversation = conversation
 		}

@@ -194,8 +194,8 @@ func TestSoftmaxExtremes(t *testing.T) {
 func TestCrossEntropyGradientByFiniteDifferences(t *testing.T) {
 	const labels, smoothing, upstream, h = 7, 0.15, 1.5, 1e-2
 	random := rand.New(rand.NewPCG(5, 5))
-	z := normal(random, 3*labels)
-	label, weight := []int32{6, 0, 3}, []float32{1, 0, 0.5}
+	z := normal(random, 5*labels)
+	label, weight := []int32{6, 0, 3, ^2, ^0}, []float32{1, 0, 0.5, 1, 0.25}
 	loss := func() float64 {
 		p := make([]float32, len(z))
 		Softmax(p, z, labels)
@@ -215,6 +215,19 @@ func TestCrossEntropyGradientByFiniteDifferences(t *testing.T) {
 			t.Errorf("dz[%d] is %v, finite differences give %v", i, dz[i], want)
 		}
 	}
+}
+
+// An example that is surely what it is said not to be has a finite loss and gradient.
+func TestRejectedExtremes(t *testing.T) {
+	p, dz := []float32{1, 0, 0}, make([]float32, 3)
+	loss := CrossEntropy(p, p, 3, []int32{^0}, []float32{1}, 0)
+	if want := -math.Log(1e-20); math.Abs(float64(loss)-want) > 1e-4 {
+		t.Errorf("the loss is %v, want %v", loss, want)
+	}
+	CrossEntropyGradient(dz, p, 3, []int32{^0}, []float32{1}, 0, 1)
+	same(t, "gradient", dz, []float32{1, 0, 0})
+	CrossEntropyGradient(dz, []float32{0.5, 0.3, 0.2}, 3, []int32{^0}, []float32{1}, 0.1, 1)
+	same(t, "gradient", dz, []float32{0.5, -0.3, -0.2})
 }
 
 func TestExpWithinTwoUnitsInTheLastPlace(t *testing.T) {

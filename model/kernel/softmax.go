@@ -40,6 +40,8 @@ func largest(z []float32) float32 {
 // CrossEntropy returns the sum over the n examples of weight[i] times the cross-entropy between the target of
 // example i and softmax(z[i]), in nats. z and p are n×labels, and p must be the softmax of z. With smoothing e
 // the target is 1-e+e/labels at the example's label and e/labels elsewhere.
+//
+// A negative label ^k tells of an example only that it is not k. Its loss is −log(1−p[k]), without smoothing.
 func CrossEntropy(z, p []float32, labels int, label []int32, weight []float32, smoothing float32) float32 {
 	var total float32
 	for i, w := range weight {
@@ -47,6 +49,10 @@ func CrossEntropy(z, p []float32, labels int, label []int32, weight []float32, s
 			continue
 		}
 		row, probabilities := z[i*labels:][:labels], p[i*labels:][:labels]
+		if label[i] < 0 {
+			total += float32(w * float32(-log(float64(others(probabilities, ^label[i])))))
+			continue
+		}
 		at := 0
 		for j, x := range row {
 			if x > row[at] {
@@ -68,18 +74,46 @@ func CrossEntropy(z, p []float32, labels int, label []int32, weight []float32, s
 }
 
 // CrossEntropyGradient writes to dz the gradient of upstream times CrossEntropy with regard to z, given
-// p = softmax(z): weight[i]·upstream·(p − target). dz may be p.
+// p = softmax(z): weight[i]·upstream·(p − target). Where label[i] is ^k it is weight[i]·upstream·p[k] at k, and
+// that times −p[j]/(1−p[k]) at every other j. dz may be p.
 func CrossEntropyGradient(dz, p []float32, labels int, label []int32, weight []float32, smoothing, upstream float32) {
 	elsewhere := smoothing / float32(labels)
 	at := 1 - smoothing
 	for i, w := range weight {
 		w = float32(w * upstream)
 		row, probabilities := dz[i*labels:][:labels], p[i*labels:][:labels]
+		if label[i] < 0 {
+			rejectRow(row, probabilities, ^label[i], w)
+			continue
+		}
 		for j, x := range probabilities {
 			row[j] = float32(w * (x - elsewhere))
 		}
 		row[label[i]] -= float32(w * at)
 	}
+}
+
+// rejectRow is a row of CrossEntropyGradient for an example that is not k.
+func rejectRow(dz, p []float32, k int32, w float32) {
+	dz = dz[:len(p)]
+	pull := float32(w * p[k])
+	share := pull / others(p, k)
+	for j, x := range p {
+		dz[j] = 0 - float32(share*x) // a zero without a sign on every platform, which -x has not
+	}
+	dz[k] = pull
+}
+
+// others returns the sum of a row's probabilities but the one at k: 1−p[k] without its cancellation. It is at least
+// 1e-20, so that where p[k] is all there is a gradient stays finite.
+func others(p []float32, k int32) float32 {
+	var sum float32
+	for j, x := range p {
+		if int32(j) != k {
+			sum += x
+		}
+	}
+	return max(sum, 1e-20)
 }
 
 // exp returns e to the x for x ≤ 0, within two units in the last place; below −87.33, where the result would

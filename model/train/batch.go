@@ -15,8 +15,8 @@ type batch struct {
 	features  []uint32
 	end       []int     // example i has features[end[i-1]:end[i]]
 	scale     []float32 // model.FeatureScale of its features
-	label     []int32
-	weight    []float32 // 1, or 0 for padding
+	label     []int32   // ^label of an example that is known not to have it
+	weight    []float32 // the example's, or 0 for padding
 	smoothing float32
 }
 
@@ -52,8 +52,13 @@ func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random
 		b.features = appendKept(b.features, e.Features, s.FeatureDropout, random)
 		b.end[i] = len(b.features)
 		b.scale[i] = model.FeatureScale(len(b.features) - before)
-		b.label[i] = int32(e.Label)
-		b.weight[i] = 1
+		b.label[i], b.weight[i] = int32(e.Label), e.Weight
+		if e.Not {
+			b.label[i] = ^b.label[i]
+		}
+		if e.Weight == 0 {
+			b.weight[i] = 1
+		}
 	}
 }
 

@@ -10,7 +10,7 @@ import (
 )
 
 func TestFillPadsAndScales(t *testing.T) {
-	ex := []model.Example{{Features: model.Features{1, 2, 2, 9}, Label: 4}, {Label: 1}, {Features: model.Features{7}, Label: 2}}
+	ex := []model.Example{{Features: model.Features{1, 2, 2, 9}, Label: 4}, {Label: 1, Not: true, Weight: 0.25}, {Features: model.Features{7}, Label: 2}}
 	b := newBatch(4)
 	b.fill(ex, []int{2, 0}, model.Training{}, nil) // fuller than the next one
 	b.fill(ex, []int{2, 1, 0}, model.Training{LabelSmoothing: 0.2}, nil)
@@ -19,8 +19,8 @@ func TestFillPadsAndScales(t *testing.T) {
 			t.Errorf("example %d has features %v, want %v", i, b.of(i), want)
 		}
 	}
-	if !slices.Equal(b.scale, []float32{1, 0, 0.5, 0}) || !slices.Equal(b.weight, []float32{1, 1, 1, 0}) ||
-		!slices.Equal(b.label, []int32{2, 1, 4, 0}) || b.smoothing != 0.2 {
+	if !slices.Equal(b.scale, []float32{1, 0, 0.5, 0}) || !slices.Equal(b.weight, []float32{1, 0.25, 1, 0}) ||
+		!slices.Equal(b.label, []int32{2, ^1, 4, 0}) || b.smoothing != 0.2 {
 		t.Errorf("batch is %+v", b)
 	}
 }

@@ -28,7 +28,8 @@ type Trainer struct {
 // Report says what a call of Train did.
 type Report struct {
 	Steps int // mini-batches
-	// Loss is the mean cross-entropy of the last epoch's examples, in nats, as seen under dropout and smoothing.
+	// Loss is the mean cross-entropy of the last epoch's examples, each times its weight, in nats, as seen under dropout
+	// and smoothing.
 	Loss float32
 }
 
@@ -146,6 +147,9 @@ func (t *Trainer) check(params []float32, ex []model.Example, s model.Training) 
 	for i, e := range ex {
 		if e.Label < 0 || e.Label >= t.layout.Labels {
 			return fmt.Errorf("example %d has label %d, want 0 to %d", i, e.Label, t.layout.Labels-1)
+		}
+		if !(e.Weight >= 0 && e.Weight <= 1) {
+			return fmt.Errorf("example %d has weight %v, want above 0 and up to 1, or 0 for 1", i, e.Weight)
 		}
 	}
 	return nil

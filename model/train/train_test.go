@@ -90,6 +90,37 @@ func TestHundredStepsAreGolden(t *testing.T) {
 	}
 }
 
+// Weights and labels that a text does not have give the same bits on both engines and every platform, too.
+func TestSignalsAreGolden(t *testing.T) {
+	const golden = "67474a194aabe14c7a0f7ccfc9a380a7b91c6efbafc2d21b31c9c495277d2a11"
+	ex := synthetic(197, 40, odd.Labels, 3)
+	for i := range ex {
+		ex[i].Not = i%5 == 0
+		ex[i].Weight = float32(i%4) / 4
+	}
+	for _, e := range engines {
+		params, _ := trained(t, e.make, odd, ex, usual, 5)
+		if got := digest(params); got != golden {
+			t.Errorf("%s gives %s, want %s", e.name, got, golden)
+		}
+	}
+}
+
+// Told only what examples are not, a model gives their labels less than others.
+func TestRejectedLabelsLoseProbability(t *testing.T) {
+	for _, e := range engines {
+		ex := []model.Example{{Features: model.Features{1, 2, 3}, Label: 4, Not: true}}
+		params, _ := trained(t, e.make, odd, ex, model.Training{Epochs: 50, Batch: 8, LearningRate: 0.3}, 1)
+		c := model.NewClassifier(&model.Checkpoint{Manifest: model.Manifest{Layout: odd, Labels: make([]string, odd.Labels)}, Params: params})
+		p := c.Probabilities(ex[0].Features)
+		for j, x := range p {
+			if j != 4 && !(x > 1.5*p[4]) {
+				t.Errorf("%s: label %d has probability %v, the rejected one %v", e.name, j, x, p[4])
+			}
+		}
+	}
+}
+
 func TestReportsAgreeAndRepeat(t *testing.T) {
 	ex := synthetic(50, 20, odd.Labels, 3)
 	var all []string
@@ -186,6 +217,7 @@ func TestPaddingHasNoEffect(t *testing.T) {
 
 func TestTrainRefuses(t *testing.T) {
 	ex := synthetic(5, 20, odd.Labels, 3)
+	heavy := append(synthetic(1, 3, odd.Labels, 1), model.Example{Weight: 1.5})
 	mislabelled := append(synthetic(1, 3, odd.Labels, 1), model.Example{Label: odd.Labels})
 	for _, e := range engines {
 		trainer, err := e.make(odd, 8)
@@ -203,6 +235,7 @@ func TestTrainRefuses(t *testing.T) {
 		}{
 			{"short parameters", params[1:], ex, func(*model.Training) {}},
 			{"a label outside", params, mislabelled, func(*model.Training) {}},
+			{"a weight above 1", params, heavy, func(*model.Training) {}},
 			{"another batch size", params, ex, func(s *model.Training) { s.Batch = 4 }},
 			{"no epochs", params, ex, func(s *model.Training) { s.Epochs = 0 }},
 		} {
