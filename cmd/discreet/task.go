@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
@@ -34,6 +35,7 @@ type taskSettings struct {
 	every, deadline time.Duration
 	corrupt, lost   float64
 	strategy        aggregation.Choice
+	beginning       beginning
 	spec            pb.TaskSpec
 }
 
@@ -52,16 +54,35 @@ A round of more devices than a cohort holds is split into cohorts by lot. The de
 a cohort mask with each other, and a share of them, --corrupt, may work for whoever runs
 the coordinator without learning more than the sum.
 
+With --warm-start the first checkpoint is trained on phrases of your own, on this machine,
+and only the checkpoint is sent; with --from it goes on from a checkpoint file, of this
+task or another. Without --intents the intents are theirs.
+
 Creating a task again with the same settings changes nothing.`,
 		Example: `  discreet task create support --intents intents.txt --per-round 10 --every 1h
-  discreet task create support --intents intents.txt --per-round 5000 --cohort 500 --dropout 0.2`,
+  discreet task create support --intents intents.txt --per-round 5000 --cohort 500 --dropout 0.2
+  discreet task create support --warm-start nlu.yml`,
 		Args: arguments("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if err := s.fill(args[0]); err != nil {
 				return err
 			}
+			var first []byte
+			if s.beginning.asked() {
+				checkpoint, err := s.beginning.first(c.OutOrStdout(), &s.spec)
+				if err != nil {
+					return err
+				}
+				first = checkpoint.Encode()
+				sum := sha256.Sum256(first)
+				s.spec.WarmStart = sum[:]
+			}
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
-				reply, err := rpc.NewOperatorServiceClient(connection).CreateTask(ctx, &pb.CreateTaskRequest{Spec: &s.spec})
+				service := rpc.NewOperatorServiceClient(connection)
+				if err := upload(ctx, service, first); err != nil {
+					return err
+				}
+				reply, err := service.CreateTask(ctx, &pb.CreateTaskRequest{Spec: &s.spec})
 				if err != nil {
 					return err
 				}
@@ -88,21 +109,14 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
-	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one")
+	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
+	s.beginning.flags(f)
 }
 
 // fill reads the intents and completes the specification.
 func (s *taskSettings) fill(name string) (err error) {
-	if s.intents == "" {
-		return usagef("--intents is missing: name the file that lists the intents")
-	}
-	file, err := os.Open(s.intents)
-	if err != nil {
-		return fmt.Errorf("--intents: %w", err)
-	}
-	defer file.Close()
 	spec := &s.spec
-	if spec.Intents, err = dataset.ReadIntents(s.intents, file); err != nil {
+	if spec.Intents, err = s.readIntents(); err != nil {
 		return err
 	}
 	if s.every < 0 || s.deadline <= 0 {
@@ -122,6 +136,24 @@ func (s *taskSettings) fill(name string) (err error) {
 	}
 	spec.Name, spec.EveryMs, spec.DeadlineMs = name, uint64(s.every.Milliseconds()), uint64(s.deadline.Milliseconds())
 	return nil
+}
+
+// readIntents reads them from the file that lists them, or else from what the task
+// begins with.
+func (s *taskSettings) readIntents() ([]string, error) {
+	intents, err := s.beginning.read()
+	if s.intents == "" && err == nil && len(intents) == 0 {
+		return nil, usagef("--intents is missing: name the file that lists the intents")
+	}
+	if s.intents == "" || err != nil {
+		return intents, err
+	}
+	file, err := os.Open(s.intents)
+	if err != nil {
+		return nil, fmt.Errorf("--intents: %w", err)
+	}
+	defer file.Close()
+	return dataset.ReadIntents(s.intents, file)
 }
 
 // partOf is a share that a flag names, in 10,000.

@@ -1,0 +1,66 @@
+package main
+
+import (
+	"bytes"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+func TestWarmStartAndFrom(t *testing.T) {
+	dir := t.TempDir()
+	write := func(name, text string) string {
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	settings := func() *taskSettings {
+		s := &taskSettings{every: time.Hour, deadline: time.Minute, corrupt: 0.1, lost: 0.1}
+		s.spec.Model, s.spec.PerRound = "small", 5
+		return s
+	}
+	s := settings()
+	s.beginning.file = write("own.csv", "text,intent\nwhere is my parcel,track\nwhen does it arrive,track\nsend the money back,refund\nI want a refund,refund\nhello there,greet\n")
+	if err := s.fill("desk"); err != nil || strings.Join(s.spec.Intents, " ") != "track refund greet" {
+		t.Fatalf("intents %v, %v", s.spec.Intents, err)
+	}
+	var said bytes.Buffer
+	first, err := s.beginning.first(&said, &s.spec)
+	if err != nil || !strings.Contains(said.String(), "trained on 5 phrases") {
+		t.Fatalf("%s, %v", &said, err)
+	}
+	again, err := s.beginning.first(&said, &s.spec)
+	if err != nil || !bytes.Equal(again.Encode(), first.Encode()) {
+		t.Errorf("a second time it differs, %v", err)
+	}
+
+	next := settings()
+	next.beginning.from = write("first.ckpt", string(first.Encode()))
+	next.beginning.file = write("more.csv", "text,intent\nsing a song,music\nplay some music,music\n")
+	if err := next.fill("other"); err != nil || strings.Join(next.spec.Intents, " ") != "track refund greet music" {
+		t.Fatalf("intents %v, %v", next.spec.Intents, err)
+	}
+	said.Reset()
+	if _, err := next.beginning.first(&said, &next.spec); err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
+		t.Errorf("%s, %v", &said, err)
+	}
+	next.spec.Model = "base"
+	if _, err := next.beginning.first(&said, &next.spec); err == nil || !strings.Contains(err.Error(), "want --model base") {
+		t.Errorf("another size: %v", err)
+	}
+	strange := settings()
+	strange.intents, strange.beginning.file = write("intents.txt", "track\nrefund\n"), s.beginning.file
+	if err := strange.fill("desk"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := strange.beginning.first(&said, &strange.spec); err == nil || !strings.Contains(err.Error(), `"greet"`) {
+		t.Errorf("a phrase of another intent: %v", err)
+	}
+	if err := settings().fill("desk"); err == nil {
+		t.Error("a task without intents")
+	}
+}
