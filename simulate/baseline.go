@@ -161,7 +161,8 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	if err := group.Wait(); err != nil {
 		return 0, 0, fmt.Errorf("training a baseline: %w", err)
 	}
-	for _, s := range scores {
+	for i, s := range scores {
+		r.alone = append(r.alone, aloneScore{drawn[i], s})
 		alone += s / float64(len(scores))
 	}
 	return central, alone, nil

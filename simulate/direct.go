@@ -23,8 +23,9 @@ type direct struct {
 	*attempt
 	member member
 	id     secagg.ID
-	sent   int64  // bytes of all requests
-	packed []byte // chunks of the masked vector so far
+	sent   int64                // bytes of all requests
+	steps  map[round.Step]int64 // of which in each step, a complaint among the shares
+	packed []byte               // chunks of the masked vector so far
 }
 
 // call delivers one step's message and waits for the answer, or vanishes.
@@ -32,12 +33,19 @@ func (d *direct) call(ctx context.Context, step round.Step, request proto.Messag
 	if d.member.vanish == before && before != Stays {
 		return nil, errVanished
 	}
-	d.sent += int64(proto.Size(request))
+	d.count(step, request)
 	if d.observe != nil {
 		payload = d.observe(d.member.device, step, payload)
 	}
 	leaves := d.member.vanish == after && after != Stays
 	return d.deliver(ctx, message{from: d.id, step: step, payload: payload, leaves: leaves})
+}
+
+// count adds up what is sent.
+func (d *direct) count(step round.Step, request proto.Message) {
+	n := int64(proto.Size(request))
+	d.sent += n
+	d.steps[step] += n
 }
 
 // deliver hands a message to the coordinator. Others work while this device waits.
@@ -72,7 +80,7 @@ func (d *direct) Share(ctx context.Context, q *pb.ShareRequest) (*pb.ShareRespon
 }
 
 func (d *direct) Complain(ctx context.Context, q *pb.ComplainRequest) (*pb.ComplainResponse, error) {
-	d.sent += int64(proto.Size(q))
+	d.count(round.Share, q)
 	_, err := d.deliver(ctx, message{from: d.id, complaint: true, payload: q.Complaint})
 	return &pb.ComplainResponse{}, err
 }
@@ -81,7 +89,7 @@ func (d *direct) Complain(ctx context.Context, q *pb.ComplainRequest) (*pb.Compl
 func (d *direct) Submit(ctx context.Context, q *pb.SubmitRequest) (*pb.SubmitResponse, error) {
 	d.packed = append(d.packed, q.Data...)
 	if q.Index+1 < q.Chunks {
-		d.sent += int64(proto.Size(q))
+		d.count(round.Submit, q)
 		return &pb.SubmitResponse{}, nil
 	}
 	whole := d.packed

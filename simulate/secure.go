@@ -46,7 +46,7 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 		if place.Committed, err = a.round.Committed(in.ids[i]); err != nil {
 			return nil, err
 		}
-		link := &direct{attempt: a, member: m, id: in.ids[i]}
+		link := &direct{attempt: a, member: m, id: in.ids[i], steps: make(map[round.Step]int64)}
 		links[link.id] = link
 		d := r.device(m.device)
 		devices.Go(func() error { return a.takePart(within, d, link, place) })
@@ -60,6 +60,9 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 	}
 	for _, id := range a.sum.ids {
 		a.sum.bytesUp += links[id].sent
+		for step, n := range links[id].steps {
+			a.bytesBy[step] += n
+		}
 	}
 	return a.sum, nil
 }

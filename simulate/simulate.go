@@ -110,6 +110,10 @@ type Result struct {
 	Rounds        []Round `json:"rounds"`
 	// Checkpoint is the last checkpoint file.
 	Checkpoint []byte `json:"-"`
+	// BytesByStep is what all devices in the sums sent in each step, where sums are taken
+	// under masks.
+	BytesByStep map[round.Step]int64 `json:"-"`
+	Detail      *Detail              `json:"-"`
 }
 
 // Round is one round of a simulation.
@@ -127,6 +131,7 @@ type Round struct {
 	CohortsLost int `json:"cohorts_lost"`
 	// MasksExpanded is how many mask streams the coordinator expanded to unmask the sum.
 	MasksExpanded int     `json:"masks_expanded"`
+	BytesUp       int64   `json:"bytes_up"` // by the devices in the sum together
 	Seconds       float64 `json:"seconds"`
 }
 
@@ -202,7 +207,9 @@ type run struct {
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
 	bytesUp int64
-	sent    int64 // device rounds that bytesUp is over
+	bytesBy map[round.Step]int64 // of bytesUp, where sums are taken under masks
+	alone   []aloneScore         // by the baselines
+	sent    int64                // device rounds that bytesUp is over
 }
 
 // Run simulates and returns what it found. It is repeatable: with the same
@@ -228,6 +235,7 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	result.Digest, result.Checkpoint = r.digest(), r.encoded
+	result.Detail, result.BytesByStep = r.detail(r.alone), r.bytesBy
 	if r.sent > 0 {
 		result.BytesUpPerDevice = r.bytesUp / r.sent
 	}
@@ -252,7 +260,7 @@ func newRun(c Config) (*run, error) {
 	}
 	r := &run{
 		Config: c, layout: layout, working: make(chan struct{}, runtime.GOMAXPROCS(0)),
-		pool: make(pool), devices: make(map[int]*device),
+		pool: make(pool), devices: make(map[int]*device), bytesBy: make(map[round.Step]int64),
 	}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
 	r.spec = &pb.TaskSpec{
@@ -357,6 +365,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		}
 		result.Survivors, result.MasksExpanded, result.CohortsLost = total.survivors, total.expansions, result.Cohorts-total.cohorts
 		r.bytesUp += total.bytesUp
+		result.BytesUp = total.bytesUp
 		r.sent += int64(total.survivors)
 		return result, nil
 	}

@@ -46,6 +46,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"simulate --per-round 99", exitUsage, "lower --per-round or raise --devices"},
 		{"simulate --drop 2", exitUsage, "want a probability from 0 to 1"},
 		{"simulate --test other.csv", exitUsage, "needs --data"},
+		{"simulate --report no/such/folder/out.html", exitFailed, "no/such/folder"},
+		{"simulate --report -", exitUsage, "want the path of a file"},
 		{"simulate --json no/such/folder/out.json", exitFailed, "no/such/folder"},
 		{"task create x", exitUsage, "--intents is missing"},
 		{"task create x --intents missing.txt", exitFailed, "missing.txt"},

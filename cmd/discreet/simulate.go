@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +15,7 @@ import (
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/secagg"
 	"github.com/discreet-fl/discreet/simulate"
+	"github.com/discreet-fl/discreet/simulate/report"
 )
 
 // minSurvivors is the fewest devices whose sum may be looked at, unless an operator
@@ -21,10 +24,11 @@ const minSurvivors = secagg.MinCohort
 
 func newSimulate() *cobra.Command {
 	var (
-		data, test, split, out string
-		devices, chats         int
-		warm                   warmSource
-		config                 = simulate.Config{MinSurvivors: minSurvivors}
+		data, test, split string
+		devices, chats    int
+		warm              warmSource
+		to                outputs
+		config            = simulate.Config{MinSurvivors: minSurvivors}
 	)
 	c := &cobra.Command{
 		Use: "simulate", GroupID: "try",
@@ -76,7 +80,7 @@ Without --data the embedded phrases of a small shop are used.`,
 			if err := config.Check(); err != nil {
 				return usageError{err}
 			}
-			return runSimulation(c.Context(), config, start, out, c.OutOrStdout(), c.ErrOrStderr())
+			return runSimulation(c.Context(), config, start, to, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
 	f := c.Flags()
@@ -96,7 +100,8 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but the masks' keys")
 	f.StringVar(&warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
 	f.IntVar(&warm.phrases, "warm-phrases", 0, "training phrases of each intent that it is trained on, and that no device has")
-	f.StringVar(&out, "json", "", "write the result to this file; - is standard output")
+	f.StringVar(&to.page, "report", "", "write a page of HTML about the result to this file, which needs no network to be read")
+	f.StringVar(&to.json, "json", "", "write the result to this file; - is standard output")
 	return c
 }
 
@@ -145,18 +150,47 @@ func readPhrases(path string) ([]dataset.Phrase, error) {
 	return dataset.Read(path, file)
 }
 
-// runSimulation runs it, shows progress on errs and writes the result.
-func runSimulation(ctx context.Context, config simulate.Config, start time.Time, path string, out, errs io.Writer) error {
-	// An output that cannot be written is found out before the work, not after; what
-	// it holds stays until there is something better.
-	var file *os.File
-	if path != "" && path != "-" {
-		var err error
-		if file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+// outputs is where a simulation's result goes: paths, empty for none.
+type outputs struct{ json, page string }
+
+// openOutput opens a file for what the work will give, so that a path that cannot be
+// written is found out before the work, not after; what it holds stays until there is
+// something better. It is nil for no path and for standard output.
+func openOutput(path string) (*os.File, error) {
+	if path == "" || path == "-" {
+		return nil, nil
+	}
+	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
+}
+
+// replace writes what a file is to hold in place of what it held, and closes it.
+func replace(file *os.File, write func(io.Writer) error) error {
+	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
+		if err := file.Truncate(0); err != nil {
 			return err
 		}
-		defer file.Close()
 	}
+	if err := write(file); err != nil {
+		return err
+	}
+	return file.Close()
+}
+
+// runSimulation runs it, shows progress on errs and writes the result.
+func runSimulation(ctx context.Context, config simulate.Config, start time.Time, to outputs, out, errs io.Writer) error {
+	if to.page == "-" {
+		return usagef("--report -, want the path of a file")
+	}
+	file, err := openOutput(to.json)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	page, err := openOutput(to.page)
+	if err != nil {
+		return err
+	}
+	defer page.Close()
 	show := newProgress(errs, config.Rounds)
 	config.Progress = func(r simulate.Round) {
 		show.line(r.Round, fmt.Sprintf("round %d of %d: accuracy %.1f%%, %d of %d devices in the sum",
@@ -168,23 +202,33 @@ func runSimulation(ctx context.Context, config simulate.Config, start time.Time,
 		return err
 	}
 	result.Seconds = time.Since(start).Seconds() // reading the data included
-	switch path {
-	case "":
-		printSimulation(out, result)
-		return nil
-	case "-":
-		return writeJSON(out, result)
-	}
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-		if err := file.Truncate(0); err != nil {
+	if page != nil {
+		if err := replace(page, func(w io.Writer) error { return report.Write(w, result, commandLine(os.Args)) }); err != nil {
 			return err
 		}
 	}
-	if err := writeJSON(file, result); err != nil {
-		return err
+	if file != nil {
+		if err := replace(file, func(w io.Writer) error { return writeJSON(w, result) }); err != nil {
+			return err
+		}
+	}
+	if to.json == "-" {
+		return writeJSON(out, result)
 	}
 	printSimulation(out, result)
-	return file.Close()
+	return nil
+}
+
+// commandLine is a command as one types it, words with spaces in quotes.
+func commandLine(args []string) string {
+	words := []string{"discreet"}
+	for _, a := range args[1:] {
+		if a == "" || strings.ContainsAny(a, " \t\n\"'") {
+			a = strconv.Quote(a)
+		}
+		words = append(words, a)
+	}
+	return strings.Join(words, " ")
 }
 
 // writeJSON writes v indented.
