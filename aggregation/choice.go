@@ -30,6 +30,9 @@ type kind struct {
 	numbers []Number // with their defaults, in order
 	// of makes the strategy for a round of so many survivors.
 	of func(n map[string]float64, survivors int) Strategy
+	// trim is how many of n cohorts' means are left out on either side; nil where cohorts
+	// are added up.
+	trim func(numbers map[string]float64, n int) int
 }
 
 var adaptive = []Number{{"rate", 0.03}, {"beta1", 0.5}, {"beta2", 0.99}, {"epsilon", 1.3e-3}, {"mu", 0}}
@@ -40,26 +43,32 @@ var adaptive = []Number{{"rate", 0.03}, {"beta1", 0.5}, {"beta2", 0.99}, {"epsil
 var kinds = []kind{
 	{"fedavg", []Number{{"rate", 1}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
 		return FedAvg{Rate: float32(n["rate"])}
-	}},
+	}, nil},
 	// FedProx is FedAvg of devices that Proximal holds back (Li et al. 2020, "Federated
 	// optimization in heterogeneous networks", algorithm 2).
 	{"fedprox", []Number{{"rate", 1}, {"mu", 0.01}}, func(n map[string]float64, _ int) Strategy {
 		return FedAvg{Rate: float32(n["rate"])}
-	}},
+	}, nil},
 	// A lasting update moves the model by rate·√survivors times its size.
 	{"fedavgm", []Number{{"rate", 1.5}, {"momentum", 0.7}, {"mu", 0}}, func(n map[string]float64, survivors int) Strategy {
 		lasting := n["rate"] * math.Sqrt(float64(survivors))
 		return FedAvgM{Rate: float32(lasting * (1 - n["momentum"])), Momentum: float32(n["momentum"])}
-	}},
+	}, nil},
 	{"fedadam", adaptive, func(n map[string]float64, survivors int) Strategy {
 		return FedAdam{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Beta2: float32(n["beta2"]), Epsilon: epsilon(n, survivors)}
-	}},
+	}, nil},
 	{"fedyogi", adaptive, func(n map[string]float64, survivors int) Strategy {
 		return FedYogi{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Beta2: float32(n["beta2"]), Epsilon: epsilon(n, survivors)}
-	}},
+	}, nil},
 	{"fedadagrad", []Number{{"rate", 0.1}, {"beta1", 0}, {"epsilon", 1.3e-3}, {"mu", 0}}, func(n map[string]float64, survivors int) Strategy {
 		return FedAdagrad{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Epsilon: epsilon(n, survivors)}
-	}},
+	}, nil},
+	{"median", []Number{{"rate", 1}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
+		return FedAvg{Rate: float32(n["rate"])}
+	}, medianTrim},
+	{"trimmed", []Number{{"rate", 1}, {"share", 0.2}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
+		return FedAvg{Rate: float32(n["rate"])}
+	}, shareTrim},
 }
 
 func epsilon(n map[string]float64, survivors int) float32 {
@@ -86,6 +95,7 @@ var bounds = map[string]struct {
 	"beta1":    {share, "0 up to but not 1"},
 	"beta2":    {share, "0 up to but not 1"},
 	"mu":       {func(x float64) bool { return x >= 0 && x <= 100 }, "0 to 100"},
+	"share":    {func(x float64) bool { return x > 0 && x < 0.5 }, "above 0 and below 0.5"},
 	"epsilon":  {func(x float64) bool { return x >= 1e-8 && x <= 1 }, "1e-8 to 1"},
 }
 
@@ -193,11 +203,16 @@ func (c Choice) Strategy(survivors int) Strategy {
 	if err != nil {
 		panic(err.Error())
 	}
+	return k.of(c.values(), survivors)
+}
+
+// values are all numbers of the choice by name.
+func (c Choice) values() map[string]float64 {
 	numbers := make(map[string]float64)
 	for _, n := range c.Filled().Numbers {
 		numbers[n.Name] = n.Value
 	}
-	return k.of(numbers, survivors)
+	return numbers
 }
 
 // Proximal is μ of the proximal term that holds training on the devices back, μ/2 times

@@ -11,6 +11,8 @@ func TestParseChoice(t *testing.T) {
 		"fedavg":                           "fedavg:rate=1,mu=0",
 		"fedavgm:momentum=0.9,rate=1":      "fedavgm:rate=1,momentum=0.9,mu=0",
 		"fedadam":                          "fedadam:rate=0.03,beta1=0.5,beta2=0.99,epsilon=0.0013,mu=0",
+		"median":                           "median:rate=1,mu=0",
+		"trimmed:share=0.4":                "trimmed:rate=1,share=0.4,mu=0",
 		"fedprox":                          "fedprox:rate=1,mu=0.01",
 		"fedyogi:beta2=0.9":                "fedyogi:rate=0.03,beta1=0.5,beta2=0.9,epsilon=0.0013,mu=0",
 		"fedadagrad:epsilon=1e-2,rate=0.3": "fedadagrad:rate=0.3,beta1=0,epsilon=0.01,mu=0",
@@ -41,6 +43,7 @@ func TestParseChoice(t *testing.T) {
 		"fedavg:rate=NaN":              "above 0",
 		"fedavgm:momentum=1":           "not 1",
 		"fedavgm:momentum=0.999999999": "not 1",
+		"trimmed:share=0.5":            "below 0.5",
 		"fedprox:mu=101":               "0 to 100",
 		"fedadam:epsilon=0":            "1e-8 to 1",
 	} {

@@ -26,7 +26,7 @@ type sums struct {
 	record  store.Attempt // of the attempt, once its cohorts have ended
 	dropped atomic.Bool   // the attempt was aborted
 
-	total     []int64
+	total     *aggregation.Sums
 	survivors []secagg.ID
 }
 
@@ -70,9 +70,9 @@ func (t *task) sumUp(plan *pb.Plan, s *sums, current checkpoint) {
 		began, expansions := time.Now(), e.Unmasking.Expansions()
 		e.Unmask()
 		if s.total == nil {
-			s.total = make([]int64, len(e.Sum))
+			s.total = ChoiceOf(t.spec).Sums(len(e.Sum))
 		}
-		aggregation.Lift(s.total, e.Sum, s.bits)
+		s.total.Add(e.Sum, s.bits)
 		s.survivors = append(s.survivors, e.Survivors...)
 		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
 	}

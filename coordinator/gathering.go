@@ -27,7 +27,8 @@ const (
 // with fewer, but at least the minimum, once the formation window has passed since
 // there were enough: a quarter of the task's deadline, at most 10 seconds.
 type gathering struct {
-	least, most int
+	least, most int // devices of a cohort at least, and of a round at most
+	need        int // devices of a round at least
 	cohort      int // devices of a cohort at most
 	window      time.Duration
 	waiting     map[secagg.ID]*checkIn
@@ -46,7 +47,7 @@ type checkIn struct {
 
 func newGathering(spec *pb.TaskSpec) gathering {
 	return gathering{
-		least: int(spec.GetMinSurvivors()), most: int(spec.GetPerRound()), cohort: int(cohortOf(spec)),
+		need: needOf(spec), least: int(spec.GetMinSurvivors()), most: int(spec.GetPerRound()), cohort: int(cohortOf(spec)),
 		window:  min(milliseconds(spec.GetDeadlineMs())/4, longestWindow),
 		waiting: make(map[secagg.ID]*checkIn),
 	}
@@ -89,7 +90,7 @@ func (g *gathering) first(n int) []*checkIn {
 // note keeps the time since when there are enough.
 func (g *gathering) note(now time.Time) {
 	switch {
-	case len(g.waiting) < g.least:
+	case len(g.waiting) < g.need:
 		g.enough = time.Time{}
 	case g.enough.IsZero():
 		g.enough = now
@@ -178,5 +179,5 @@ func (g *gathering) due() (forms, expires time.Time) {
 }
 
 func (g *gathering) String() string {
-	return fmt.Sprintf("%d of %d", len(g.waiting), g.least)
+	return fmt.Sprintf("%d of %d", len(g.waiting), g.need)
 }

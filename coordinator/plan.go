@@ -87,7 +87,7 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if err := checkRounds(spec); err != nil {
 		return err
 	}
-	if err := ChoiceOf(spec).Check(); err != nil {
+	if err := checkStrategy(spec); err != nil {
 		return err
 	}
 	if d := milliseconds(spec.GetDeadlineMs()); d < leastStep || d > longestStep {
@@ -252,11 +252,11 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 // with the strategy's state that goes with it. The checkpoint and the state it starts
 // from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
 // is an error.
-func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total []int64, survivors int) (*model.Checkpoint, []float32, error) {
+func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total *aggregation.Sums, survivors int) (*model.Checkpoint, []float32, error) {
 	mean := make([]float32, len(c.Params))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
-	if _, err := codec.Decode(mean, total); err != nil {
+	if err := ChoiceOf(spec).Mean(mean, codec, total); err != nil {
 		return nil, nil, err
 	}
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)

@@ -17,17 +17,17 @@ func (r *run) plain(ctx context.Context, plan *pb.Plan, raw []byte, members []me
 	if cohorts == nil || err != nil {
 		return nil, err
 	}
-	t := &total{words: make([]int64, plan.SecureAggregation.Length)}
+	t := &total{sums: r.Strategy.Sums(int(plan.SecureAggregation.Length))}
 	bits := int(plan.Codec.RingBits)
 	for _, in := range cohorts {
 		sum, err := r.clear(ctx, plan, in)
 		if err != nil {
 			return nil, err
 		}
-		aggregation.Lift(t.words, sum, bits)
+		t.sums.Add(sum, bits)
 		t.cohorts, t.survivors = t.cohorts+1, t.survivors+len(in)
 	}
-	t.bytesUp = int64(t.survivors) * int64(aggregation.PackedSize(len(t.words), bits))
+	t.bytesUp = int64(t.survivors) * int64(aggregation.PackedSize(int(plan.SecureAggregation.Length), bits))
 	return t, r.step(plan, t)
 }
 

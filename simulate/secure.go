@@ -13,7 +13,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/round"
@@ -33,7 +32,7 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 	}
 	a := &attempt{
 		run: r, plan: plan, events: make(chan message), waiting: make(map[secagg.ID]chan answer),
-		devices: len(members), busy: len(members), sum: &total{words: make([]int64, plan.SecureAggregation.Length)},
+		devices: len(members), busy: len(members), sum: &total{sums: r.Strategy.Sums(int(plan.SecureAggregation.Length))},
 	}
 	config := coordinator.RoundConfig(plan, raw, r.ca.Public().(ed25519.PublicKey), in.commitments, time.Minute)
 	if a.round, err = round.New(a.now, config); err != nil {
@@ -208,7 +207,7 @@ func (a *attempt) apply(effects []round.Effect) error {
 func (a *attempt) add(e round.CohortSummed) {
 	a.sum.expansions += e.Unmasking.Expansions()
 	e.Unmask()
-	aggregation.Lift(a.sum.words, e.Sum, int(a.plan.Codec.RingBits))
+	a.sum.sums.Add(e.Sum, int(a.plan.Codec.RingBits))
 	a.sum.cohorts++
 	a.sum.ids = append(a.sum.ids, e.Survivors...)
 }

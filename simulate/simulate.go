@@ -167,6 +167,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("key exchange %v, want hybrid or classical", c.Keys)
 	case c.Strategy.Check() != nil:
 		return c.Strategy.Check()
+	case coordinator.CheckCohorts(c.Strategy, c.PerRound, c.Cohort, c.MinSurvivors) != nil:
+		return coordinator.CheckCohorts(c.Strategy, c.PerRound, c.Cohort, c.MinSurvivors)
 	case c.Rounds < 1:
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
@@ -394,7 +396,7 @@ func (r *run) basis() coordinator.Basis {
 
 // total is the sum over a round's cohorts, free of masks.
 type total struct {
-	words                          []int64
+	sums                           *aggregation.Sums
 	cohorts, survivors, expansions int
 	ids                            []secagg.ID // of the survivors, ascending, where the sum was taken under masks
 	bytesUp                        int64       // by all survivors together
@@ -402,7 +404,7 @@ type total struct {
 
 // step turns a sum into the next checkpoint, as the coordinator does.
 func (r *run) step(plan *pb.Plan, t *total) error {
-	next, state, err := coordinator.Apply(r.spec, r.checkpoint, r.state, plan, t.words, t.survivors)
+	next, state, err := coordinator.Apply(r.spec, r.checkpoint, r.state, plan, t.sums, t.survivors)
 	if err != nil {
 		return err
 	}
