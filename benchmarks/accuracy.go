@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -31,9 +32,10 @@ type accuracySettings struct {
 	Drop     float64        `json:"drop"`
 	Training model.Training `json:"training"`
 	// Wrong is the share of the devices' chats whose intent is wrong, and Known how they know.
-	Wrong   float64       `json:"wrong_labels,omitempty"`
-	Known   client.Signal `json:"wrong_known,omitempty"`
-	Machine string        `json:"machine"`
+	Wrong       float64       `json:"wrong_labels,omitempty"`
+	Known       client.Signal `json:"wrong_known,omitempty"`
+	Machine     string        `json:"machine"`
+	Compression string        `json:"compression"`
 }
 
 // accuracyFigures is what the accuracy benchmark measured, a seed after the other.
@@ -73,6 +75,7 @@ func runAccuracy(args []string) error {
 	set.Float64Var(&s.Drop, "drop", 0.1, "chance of a selected device to vanish at some step")
 	set.Float64Var(&s.Wrong, "wrong-labels", 0, "share of the devices' chats whose intent is wrong")
 	known := set.String("wrong-known", "confirmed", "how devices know that: confirmed (not at all), rephrased or rejected")
+	set.StringVar(&s.Compression, "compression", "none", "as for discreet simulate")
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -176,8 +179,13 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	compression, err := coordinator.ParseCompression(s.Compression)
+	if err != nil {
+		return nil, err
+	}
 	return &simulate.Config{
-		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
+		Compression: compression,
+		Train:       dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: min(s.PerRound, 1000), MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
 		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known},

@@ -77,8 +77,8 @@ type Result struct {
 }
 
 // Update trains a copy of the checkpoint and returns the encoded difference: one
-// ring word for each parameter and one for the weight, without masks. The plan
-// must be one that TakePart would accept.
+// ring word for each parameter, or for what the plan leaves of them, and one for the
+// weight, without masks. The plan must be one that TakePart would accept.
 func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, error) {
 	if err := checkModel(plan, c); err != nil {
 		return nil, err
@@ -97,12 +97,14 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 			labelled++
 		}
 	}
+	short, settings := reduction(plan, c.Manifest.Layout), training(plan)
+	settings.Rows = short.Sent()
 	if labelled > 0 {
 		seed, err := p.seed(plan, "training")
 		if err != nil {
 			return nil, err
 		}
-		if err := p.Train(params, c.Manifest.Layout, examples, training(plan), binary.LittleEndian.Uint64(seed[:])); err != nil {
+		if err := p.Train(params, c.Manifest.Layout, examples, settings, binary.LittleEndian.Uint64(seed[:])); err != nil {
 			return nil, fmt.Errorf("client: training: %w", err)
 		}
 	}
@@ -113,8 +115,10 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	if err != nil {
 		return nil, err
 	}
-	words := make([]uint32, codec(plan).Length(len(params)))
-	if err := codec(plan).Encode(words, params, labelled, seed); err != nil {
+	update := short.Reduce(params)
+	defer clear(update)
+	words := make([]uint32, codec(plan).Length(len(update)))
+	if err := codec(plan).Encode(words, update, labelled, seed); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}

@@ -285,6 +285,16 @@ func TestPlansRefused(t *testing.T) {
 		{"sum overflows", func(p *pb.Plan) { p.Codec.RingBits = 16 }, "overflow"},
 		{"no aggregation", func(p *pb.Plan) { p.SecureAggregation = nil }, "minimum of survivors is 0"},
 		{"length", func(p *pb.Plan) { p.SecureAggregation.Length-- }, "words"},
+		{"compression by nothing", func(p *pb.Plan) { p.Compression = &pb.Compression{Ratio: 4} }, "method 0, want part or sketch"},
+		{"unknown compression", func(p *pb.Plan) { p.Compression = &pb.Compression{Method: 9, Ratio: 4} }, "method 9, want part or sketch"},
+		{"compression to all", func(p *pb.Plan) { p.Compression = &pb.Compression{Method: pb.Compression_METHOD_PART, Ratio: 1} }, "one row in 1, want 2 to 64"},
+		{"compression to next to nothing", func(p *pb.Plan) {
+			p.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: math.MaxUint32}
+		}, "want 2 to 64"},
+		{"bits beside the codec", func(p *pb.Plan) {
+			p.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: 2, Bits: 8}
+		}, "want them in its codec alone"},
+		{"length not shortened", func(p *pb.Plan) { p.Compression = &pb.Compression{Method: pb.Compression_METHOD_PART, Ratio: 4} }, "words"},
 		{"no time", func(p *pb.Plan) { p.StepMs = 0 }, "a step of"},
 		{"a year's time", func(p *pb.Plan) { p.AdvertiseMs = math.MaxUint32 }, "a step of"},
 	} {

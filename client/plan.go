@@ -20,6 +20,7 @@ var ErrPlanRefused = errors.New("plan refused")
 const (
 	mostStep     = 24 * time.Hour // longest step that a plan may ask for
 	mostEpochs   = 100            // passes over the examples: what a kiosk can spare
+	mostRatio    = 64             // rows of the embedding that one takes the place of
 	maxPlanBytes = 64 << 10
 )
 
@@ -48,6 +49,7 @@ func readPlan(b []byte, bounds Bounds) (*pb.Plan, error) {
 		func() error { return bounds.check(plan.GetSecureAggregation()) },
 		func() error { return checkTraining(plan) },
 		func() error { return checkCodec(plan) },
+		func() error { return checkCompression(plan.GetCompression()) },
 		func() error { return checkTimes(plan) },
 	} {
 		if err := check(); err != nil {
@@ -87,6 +89,22 @@ func checkCodec(plan *pb.Plan) error {
 	return codec(plan).Fits(int(plan.GetSecureAggregation().GetCohort()), int(c.GetRingBits()))
 }
 
+func checkCompression(c *pb.Compression) error {
+	if c == nil {
+		return nil
+	}
+	if m := c.GetMethod(); m != pb.Compression_METHOD_PART && m != pb.Compression_METHOD_SKETCH {
+		return fmt.Errorf("updates shortened by method %d, want part or sketch", m)
+	}
+	if n := c.GetRatio(); n < 2 || n > mostRatio {
+		return fmt.Errorf("updates shortened to one row in %d, want 2 to %d", n, mostRatio)
+	}
+	if c.GetBits() != 0 {
+		return errors.New("bits of a coordinate in the plan's compression, want them in its codec alone")
+	}
+	return nil
+}
+
 func checkTimes(plan *pb.Plan) error {
 	for _, ms := range []uint32{plan.GetAdvertiseMs(), plan.GetStepMs()} {
 		if d := milliseconds(ms); d <= 0 || d > mostStep {
@@ -104,7 +122,7 @@ func checkModel(plan *pb.Plan, c *model.Checkpoint) error {
 	if c.Manifest.Task != plan.GetTask() {
 		return fmt.Errorf("client: %w: the checkpoint belongs to task %q, the plan to %q", ErrPlanRefused, c.Manifest.Task, plan.GetTask())
 	}
-	got, want := plan.GetSecureAggregation().GetLength(), codec(plan).Length(c.Manifest.Layout.Parameters())
+	got, want := plan.GetSecureAggregation().GetLength(), codec(plan).Length(reduction(plan, c.Manifest.Layout).Length(c.Manifest.Layout.Parameters()))
 	if got != uint32(want) {
 		return fmt.Errorf("client: %w: vectors of %d words, want %d for this model", ErrPlanRefused, got, want)
 	}
@@ -126,6 +144,13 @@ func training(plan *pb.Plan) model.Training {
 func codec(plan *pb.Plan) aggregation.Codec {
 	c := plan.GetCodec()
 	return aggregation.Codec{Clip: c.GetClip(), Bits: int(c.GetBits()), MaxWeight: int(c.GetMaxWeight())}
+}
+
+// reduction is how updates of a model are shortened.
+func reduction(plan *pb.Plan, l model.Layout) aggregation.Reduction {
+	c := plan.GetCompression()
+	return aggregation.NewReduction(l.Rows, l.Dim, int(c.GetRatio()), c.GetMethod() == pb.Compression_METHOD_SKETCH).
+		Seeded(plan.GetRound(), plan.GetCheckpointSha256())
 }
 
 func milliseconds(ms uint32) time.Duration { return time.Duration(ms) * time.Millisecond }

@@ -79,8 +79,7 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 	if err != nil { // the model knows more than CheckSpec of what a name may hold
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	codec := Codec()
-	need := aggregation.PackedSize(codec.Length(len(first.Params)), codec.RingBits(int(cohortOf(spec))))
+	need := aggregation.PackedSize(words(spec, first.Manifest.Layout), codecOf(spec).RingBits(int(cohortOf(spec))))
 	if int64(need) > c.memory.limit {
 		return nil, status.Errorf(codes.InvalidArgument,
 			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)

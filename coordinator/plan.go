@@ -84,6 +84,9 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if _, err := model.NewLayout(spec.GetModel(), len(spec.GetIntents())); err != nil {
 		return err
 	}
+	if err := checkCompression(spec.GetCompression()); err != nil {
+		return err
+	}
 	if err := checkRounds(spec); err != nil {
 		return err
 	}
@@ -132,7 +135,7 @@ func checkRounds(spec *pb.TaskSpec) error {
 			}
 		}
 	}
-	c := Codec()
+	c := codecOf(spec)
 	return c.Fits(int(cohort), c.RingBits(int(cohort)))
 }
 
@@ -198,7 +201,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		return nil, nil, err
 	}
 	training.Proximal = ChoiceOf(spec).Proximal()
-	codec := Codec()
+	codec := codecOf(spec)
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
 		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
@@ -210,6 +213,9 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		AdvertiseMs:       uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
 		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
 	}
+	if c := spec.GetCompression(); c.GetMethod() != pb.Compression_METHOD_UNSPECIFIED {
+		plan.Compression = &pb.Compression{Method: c.GetMethod(), Ratio: c.GetRatio()}
+	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(plan)
 	if err != nil {
 		return nil, nil, fmt.Errorf("coordinator: encoding a plan: %w", err)
@@ -220,7 +226,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 // aggregationOf is what every round of a task asks of its devices.
 func aggregationOf(spec *pb.TaskSpec, layout model.Layout) *pb.SecureAggregation {
 	return &pb.SecureAggregation{
-		Length: uint32(Codec().Length(layout.Parameters())), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
+		Length: uint32(words(spec, layout)), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
 		Corrupt: corruptOf(spec), Dropout: dropoutOf(spec), Keys: keysOf(spec),
 	}
 }
@@ -253,11 +259,18 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 // from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
 // is an error.
 func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total *aggregation.Sums, survivors int) (*model.Checkpoint, []float32, error) {
-	mean := make([]float32, len(c.Params))
+	l := c.Manifest.Layout
+	short := shortening(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
+	mean := make([]float32, short.Length(len(c.Params)))
 	p := plan.GetCodec()
 	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
 	if err := ChoiceOf(spec).Mean(mean, codec, total); err != nil {
 		return nil, nil, err
+	}
+	if short.Length(len(c.Params)) != len(c.Params) {
+		whole := make([]float32, len(c.Params))
+		short.Expand(whole, mean)
+		mean = whole
 	}
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)
 	if err := StrategyOf(spec, survivors).Step(params, next, mean); err != nil {

@@ -31,6 +31,9 @@ type Training struct {
 	// Proximal is μ of FedProx: training is held back by μ/2 times the square of its distance from where it
 	// began. 0 leaves that out.
 	Proximal float32
+	// Rows, where it is not nil, tells for each row of the embedding whether training moves it; the others are
+	// only read. It has as many as the layout, and is not part of what Validate looks at.
+	Rows []bool `json:"-"`
 }
 
 // Bounds of Training: what a device accepts from a plan.

@@ -56,6 +56,8 @@ type TaskSpec struct {
 	// What the coordinator does with a round's mean update; unset is FedAdam with its
 	// defaults.
 	Strategy *Strategy `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
+	// How updates are shortened; absent where they are not.
+	Compression *Compression `protobuf:"bytes,15,opt,name=compression,proto3" json:"compression,omitempty"`
 	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
 	// round 0, with the task's name, model and intents. Empty draws one from the seed.
 	WarmStart     []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
@@ -187,6 +189,13 @@ func (x *TaskSpec) GetKeys() KeyExchange {
 func (x *TaskSpec) GetStrategy() *Strategy {
 	if x != nil {
 		return x.Strategy
+	}
+	return nil
+}
+
+func (x *TaskSpec) GetCompression() *Compression {
+	if x != nil {
+		return x.Compression
 	}
 	return nil
 }
@@ -1541,7 +1550,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xc4\x03\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\x80\x04\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1558,7 +1567,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
 	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
 	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x121\n" +
-	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12\x1d\n" +
+	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12:\n" +
+	"\vcompression\x18\x0f \x01(\v2\x18.discreet.v1.CompressionR\vcompression\x12\x1d\n" +
 	"\n" +
 	"warm_start\x18\x13 \x01(\fR\twarmStart\"U\n" +
 	"\bStrategy\x12\x12\n" +
@@ -1688,25 +1698,27 @@ var file_discreet_v1_operator_proto_goTypes = []any{
 	(*AdmitRequest)(nil),            // 22: discreet.v1.AdmitRequest
 	(*AdmitResponse)(nil),           // 23: discreet.v1.AdmitResponse
 	(KeyExchange)(0),                // 24: discreet.v1.KeyExchange
+	(*Compression)(nil),             // 25: discreet.v1.Compression
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
 	24, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
 	1,  // 1: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
-	2,  // 2: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
-	0,  // 3: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	0,  // 4: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	3,  // 5: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	3,  // 6: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	3,  // 7: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	4,  // 8: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	11, // 9: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	17, // 10: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	21, // 11: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	12, // [12:12] is the sub-list for method output_type
-	12, // [12:12] is the sub-list for method input_type
-	12, // [12:12] is the sub-list for extension type_name
-	12, // [12:12] is the sub-list for extension extendee
-	0,  // [0:12] is the sub-list for field type_name
+	25, // 2: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
+	2,  // 3: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
+	0,  // 4: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	0,  // 5: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	3,  // 6: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	3,  // 7: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	3,  // 8: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	4,  // 9: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	11, // 10: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	17, // 11: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	21, // 12: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	13, // [13:13] is the sub-list for method output_type
+	13, // [13:13] is the sub-list for method input_type
+	13, // [13:13] is the sub-list for extension type_name
+	13, // [13:13] is the sub-list for extension extendee
+	0,  // [0:13] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }

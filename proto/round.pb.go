@@ -140,6 +140,59 @@ func (Step) EnumDescriptor() ([]byte, []int) {
 	return file_discreet_v1_round_proto_rawDescGZIP(), []int{1}
 }
 
+// What is sent in place of the embedding's rows.
+type Compression_Method int32
+
+const (
+	// All rows, as they are.
+	Compression_METHOD_UNSPECIFIED Compression_Method = 0
+	// The rows that the round's seed picks; the others are neither trained nor sent.
+	Compression_METHOD_PART Compression_Method = 1
+	// Sums of rows, a count sketch under the round's seed.
+	Compression_METHOD_SKETCH Compression_Method = 2
+)
+
+// Enum value maps for Compression_Method.
+var (
+	Compression_Method_name = map[int32]string{
+		0: "METHOD_UNSPECIFIED",
+		1: "METHOD_PART",
+		2: "METHOD_SKETCH",
+	}
+	Compression_Method_value = map[string]int32{
+		"METHOD_UNSPECIFIED": 0,
+		"METHOD_PART":        1,
+		"METHOD_SKETCH":      2,
+	}
+)
+
+func (x Compression_Method) Enum() *Compression_Method {
+	p := new(Compression_Method)
+	*p = x
+	return p
+}
+
+func (x Compression_Method) String() string {
+	return protoimpl.X.EnumStringOf(x.Descriptor(), protoreflect.EnumNumber(x))
+}
+
+func (Compression_Method) Descriptor() protoreflect.EnumDescriptor {
+	return file_discreet_v1_round_proto_enumTypes[2].Descriptor()
+}
+
+func (Compression_Method) Type() protoreflect.EnumType {
+	return &file_discreet_v1_round_proto_enumTypes[2]
+}
+
+func (x Compression_Method) Number() protoreflect.EnumNumber {
+	return protoreflect.EnumNumber(x)
+}
+
+// Deprecated: Use Compression_Method.Descriptor instead.
+func (Compression_Method) EnumDescriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7, 0}
+}
+
 // TasksRequest is sent by an enrolled device at any time.
 type TasksRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -509,8 +562,10 @@ type Plan struct {
 	// SHA-256 of the enrolment authority's revocation list, 32 bytes, or empty when
 	// nothing was ever revoked. A device refuses an older list than it has seen.
 	RevocationsSha256 []byte `protobuf:"bytes,12,opt,name=revocations_sha256,json=revocationsSha256,proto3" json:"revocations_sha256,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// How the update is shortened before it becomes integers; absent where it is not.
+	Compression   *Compression `protobuf:"bytes,14,opt,name=compression,proto3" json:"compression,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *Plan) Reset() {
@@ -627,6 +682,13 @@ func (x *Plan) GetRevocationsSha256() []byte {
 	return nil
 }
 
+func (x *Plan) GetCompression() *Compression {
+	if x != nil {
+		return x.Compression
+	}
+	return nil
+}
+
 // Training says how a device trains on its own examples.
 type Training struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -719,6 +781,71 @@ func (x *Training) GetProximal() float32 {
 	return 0
 }
 
+// Compression says how devices shorten their updates (docs/protocol.md, "The update").
+type Compression struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What is sent in place of the embedding's rows.
+	Method Compression_Method `protobuf:"varint,1,opt,name=method,proto3,enum=discreet.v1.Compression_Method" json:"method,omitempty"`
+	// One row is sent in place of so many, 2 to 64; 0 without a method.
+	Ratio uint32 `protobuf:"varint,2,opt,name=ratio,proto3" json:"ratio,omitempty"`
+	// In a task only, the bits of a device's coordinate, 4 to 15; 0 leaves them at 16. A
+	// plan tells them in its codec.
+	Bits          uint32 `protobuf:"varint,3,opt,name=bits,proto3" json:"bits,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Compression) Reset() {
+	*x = Compression{}
+	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Compression) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Compression) ProtoMessage() {}
+
+func (x *Compression) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Compression.ProtoReflect.Descriptor instead.
+func (*Compression) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *Compression) GetMethod() Compression_Method {
+	if x != nil {
+		return x.Method
+	}
+	return Compression_METHOD_UNSPECIFIED
+}
+
+func (x *Compression) GetRatio() uint32 {
+	if x != nil {
+		return x.Ratio
+	}
+	return 0
+}
+
+func (x *Compression) GetBits() uint32 {
+	if x != nil {
+		return x.Bits
+	}
+	return 0
+}
+
 // Codec says how an update becomes bounded integers.
 type Codec struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -736,7 +863,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -748,7 +875,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -761,7 +888,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -795,7 +922,8 @@ func (x *Codec) GetMaxWeight() uint32 {
 // SecureAggregation holds the parameters of the masking protocol.
 type SecureAggregation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Words in the masked vector: parameters of the model plus one for the weight.
+	// Words in the masked vector: parameters of the model, or what is left of them (Plan,
+	// compression), plus one for the weight.
 	Length uint32 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
 	// Devices in a cohort at most. A round of more is split into cohorts by lot.
 	Cohort uint32 `protobuf:"varint,2,opt,name=cohort,proto3" json:"cohort,omitempty"`
@@ -815,7 +943,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -827,7 +955,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -840,7 +968,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -906,7 +1034,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -918,7 +1046,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -931,7 +1059,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -971,7 +1099,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -983,7 +1111,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -996,7 +1124,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1024,7 +1152,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1036,7 +1164,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1049,7 +1177,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1073,7 +1201,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1085,7 +1213,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1098,7 +1226,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1126,7 +1254,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1138,7 +1266,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1151,7 +1279,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1184,7 +1312,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1196,7 +1324,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1209,7 +1337,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1263,7 +1391,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1275,7 +1403,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1288,7 +1416,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1314,7 +1442,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1326,7 +1454,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1339,7 +1467,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1355,7 +1483,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1495,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1508,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -1404,7 +1532,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1416,7 +1544,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1429,7 +1557,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -1457,7 +1585,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1469,7 +1597,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1482,7 +1610,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -1506,7 +1634,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1518,7 +1646,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1531,7 +1659,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -1562,7 +1690,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1574,7 +1702,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1587,7 +1715,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -1630,7 +1758,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x04plan\x18\x02 \x01(\fR\x04plan\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1c\n" +
-	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\xd4\x03\n" +
+	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\x90\x04\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
@@ -1644,14 +1772,23 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\astep_ms\x18\n" +
 	" \x01(\rR\x06stepMs\x12\x19\n" +
 	"\blog_head\x18\v \x01(\fR\alogHead\x12-\n" +
-	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\"\xcb\x01\n" +
+	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\x12:\n" +
+	"\vcompression\x18\x0e \x01(\v2\x18.discreet.v1.CompressionR\vcompression\"\xcb\x01\n" +
 	"\bTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12#\n" +
 	"\rlearning_rate\x18\x03 \x01(\x02R\flearningRate\x12'\n" +
 	"\x0ffeature_dropout\x18\x04 \x01(\x02R\x0efeatureDropout\x12'\n" +
 	"\x0flabel_smoothing\x18\x05 \x01(\x02R\x0elabelSmoothing\x12\x1a\n" +
-	"\bproximal\x18\x06 \x01(\x02R\bproximal\"k\n" +
+	"\bproximal\x18\x06 \x01(\x02R\bproximal\"\xb6\x01\n" +
+	"\vCompression\x127\n" +
+	"\x06method\x18\x01 \x01(\x0e2\x1f.discreet.v1.Compression.MethodR\x06method\x12\x14\n" +
+	"\x05ratio\x18\x02 \x01(\rR\x05ratio\x12\x12\n" +
+	"\x04bits\x18\x03 \x01(\rR\x04bits\"D\n" +
+	"\x06Method\x12\x16\n" +
+	"\x12METHOD_UNSPECIFIED\x10\x00\x12\x0f\n" +
+	"\vMETHOD_PART\x10\x01\x12\x11\n" +
+	"\rMETHOD_SKETCH\x10\x02\"k\n" +
 	"\x05Codec\x12\x12\n" +
 	"\x04clip\x18\x01 \x01(\x02R\x04clip\x12\x12\n" +
 	"\x04bits\x18\x02 \x01(\rR\x04bits\x12\x1b\n" +
@@ -1727,57 +1864,61 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_round_proto_rawDescData
 }
 
-var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 2)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 22)
+var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
-	(*TasksRequest)(nil),      // 2: discreet.v1.TasksRequest
-	(*TasksResponse)(nil),     // 3: discreet.v1.TasksResponse
-	(*TaskState)(nil),         // 4: discreet.v1.TaskState
-	(*CheckInRequest)(nil),    // 5: discreet.v1.CheckInRequest
-	(*CheckInResponse)(nil),   // 6: discreet.v1.CheckInResponse
-	(*Plan)(nil),              // 7: discreet.v1.Plan
-	(*Training)(nil),          // 8: discreet.v1.Training
-	(*Codec)(nil),             // 9: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 10: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 11: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 12: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 13: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 14: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 15: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 16: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 17: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 18: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 19: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 20: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 21: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 22: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 23: discreet.v1.RevealResponse
-	(*Version)(nil),           // 24: discreet.v1.Version
+	(Compression_Method)(0),   // 2: discreet.v1.Compression.Method
+	(*TasksRequest)(nil),      // 3: discreet.v1.TasksRequest
+	(*TasksResponse)(nil),     // 4: discreet.v1.TasksResponse
+	(*TaskState)(nil),         // 5: discreet.v1.TaskState
+	(*CheckInRequest)(nil),    // 6: discreet.v1.CheckInRequest
+	(*CheckInResponse)(nil),   // 7: discreet.v1.CheckInResponse
+	(*Plan)(nil),              // 8: discreet.v1.Plan
+	(*Training)(nil),          // 9: discreet.v1.Training
+	(*Compression)(nil),       // 10: discreet.v1.Compression
+	(*Codec)(nil),             // 11: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 12: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 13: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 14: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 15: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 16: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 17: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 18: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 19: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 20: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 21: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 22: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 23: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 24: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 25: discreet.v1.RevealResponse
+	(*Version)(nil),           // 26: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	24, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	24, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
-	4,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	10, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	24, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	24, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
-	8,  // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	9,  // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	10, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	0,  // 9: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	11, // 10: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	11, // 11: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	11, // 12: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	11, // 13: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	11, // 14: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	11, // 15: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	16, // [16:16] is the sub-list for method output_type
-	16, // [16:16] is the sub-list for method input_type
-	16, // [16:16] is the sub-list for extension type_name
-	16, // [16:16] is the sub-list for extension extendee
-	0,  // [0:16] is the sub-list for field type_name
+	26, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	26, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
+	12, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	26, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	26, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	9,  // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
+	11, // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	12, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	10, // 9: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	2,  // 10: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 11: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	13, // 12: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	13, // 13: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	13, // 14: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	13, // 15: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	13, // 16: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	13, // 17: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -1791,8 +1932,8 @@ func file_discreet_v1_round_proto_init() {
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
-			NumEnums:      2,
-			NumMessages:   22,
+			NumEnums:      3,
+			NumMessages:   23,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

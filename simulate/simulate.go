@@ -39,8 +39,8 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Pool, Progress, Strategy, Training, WarmStart and
-// NoBaselines is set.
+// Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
+// WarmStart and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -48,15 +48,16 @@ type Config struct {
 	Pool         []dataset.Phrase
 	Test         []dataset.Phrase
 	Intents      []string
-	PerRound     int            // devices in a round
-	Cohort       int            // devices in a cohort at most; a round of more has several
-	MinSurvivors int            // survivors below which a cohort is given up
-	Keys         pb.KeyExchange // how devices agree on masks
-	Rounds       int            // rounds to run
-	Model        string         // "small" or "base"
-	Drop         float64        // probability that a selected device vanishes, 0 to 1
-	Secure       bool           // whether sums are taken under masks
-	Seed         uint64         // of everything but the keys under which is masked
+	PerRound     int             // devices in a round
+	Cohort       int             // devices in a cohort at most; a round of more has several
+	MinSurvivors int             // survivors below which a cohort is given up
+	Keys         pb.KeyExchange  // how devices agree on masks
+	Compression  *pb.Compression // how updates are shortened; nil does not
+	Rounds       int             // rounds to run
+	Model        string          // "small" or "base"
+	Drop         float64         // probability that a selected device vanishes, 0 to 1
+	Secure       bool            // whether sums are taken under masks
+	Seed         uint64          // of everything but the keys under which is masked
 	// Strategy is what is done with a round's mean update; the zero Choice is the default.
 	Strategy aggregation.Choice
 	Progress func(Round) // is told of each round
@@ -268,7 +269,7 @@ func newRun(c Config) (*run, error) {
 	r.spec = &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
 		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
-		Cohort: uint32(c.Cohort), Keys: c.Keys, Strategy: coordinator.StrategyFor(c.Strategy),
+		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy),
 	}
 	r.state = make([]float32, coordinator.StateLength(r.spec, layout.Parameters()))
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))

@@ -49,6 +49,26 @@ func digestOf(t *testing.T, c Config, observe func(int, round.Step, []byte) []by
 	return r.digest(), result.Rounds
 }
 
+func TestCompressedSumsAreTheSameUnderMasks(t *testing.T) {
+	digests := make(map[string]bool)
+	for _, text := range []string{"none", "8x", "sketch:4,bits:10"} {
+		compression, err := coordinator.ParseCompression(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		masked, clear := shop(t, 30, 9, 2, 0.2, true), shop(t, 30, 9, 2, 0.2, false)
+		masked.Compression, clear.Compression = compression, compression
+		want, _ := digestOf(t, masked, nil)
+		if got, _ := digestOf(t, clear, nil); got != want {
+			t.Errorf("%s, seed %d: digest %s under masks, %s in clear", text, seed, want, got)
+		}
+		digests[want] = true
+	}
+	if len(digests) != 3 {
+		t.Errorf("three compressions give %d checkpoints", len(digests))
+	}
+}
+
 func TestSecureAndPlainGiveTheSameCheckpoint(t *testing.T) {
 	masked, secure := digestOf(t, shop(t, 30, 9, 4, 0.4, true), nil)
 	again, _ := digestOf(t, shop(t, 30, 9, 4, 0.4, true), nil)

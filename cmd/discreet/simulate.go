@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/secagg"
 	"github.com/discreet-fl/discreet/simulate"
@@ -29,6 +30,7 @@ func newSimulate() *cobra.Command {
 		warm              warmSource
 		to                outputs
 		config            = simulate.Config{MinSurvivors: minSurvivors}
+		compression       string
 	)
 	c := &cobra.Command{
 		Use: "simulate", GroupID: "try",
@@ -77,6 +79,9 @@ Without --data the embedded phrases of a small shop are used.`,
 			if !c.Flags().Changed("cohort") {
 				config.Cohort = min(config.Cohort, max(config.PerRound, minSurvivors))
 			}
+			if config.Compression, err = coordinator.ParseCompression(compression); err != nil {
+				return usageError{err}
+			}
 			if err := config.Check(); err != nil {
 				return usageError{err}
 			}
@@ -92,6 +97,7 @@ Without --data the embedded phrases of a small shop are used.`,
 	f.IntVar(&config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
 	keysFlag(f, &config.Keys)
 	strategyFlag(f, &config.Strategy)
+	compressionFlag(f, &compression)
 	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
 	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&config.Model, "model", "small", "model size: small or base")

@@ -32,6 +32,7 @@ func newTask() *cobra.Command {
 // taskSettings are the flags of a new task.
 type taskSettings struct {
 	intents         string
+	compression     string
 	every, deadline time.Duration
 	corrupt, lost   float64
 	strategy        aggregation.Choice
@@ -106,6 +107,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort of more than 100 that may vanish, 0.0001 to 0.3333")
 	keysFlag(f, &s.spec.Keys)
 	strategyFlag(f, &s.strategy)
+	compressionFlag(f, &s.compression)
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
@@ -121,6 +123,9 @@ func (s *taskSettings) fill(name string) (err error) {
 	}
 	if s.every < 0 || s.deadline <= 0 {
 		return usagef("--every %v and --deadline %v, want a duration that is not negative, and a positive one", s.every, s.deadline)
+	}
+	if spec.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
+		return usageError{err}
 	}
 	if spec.Corrupt, err = partOf("corrupt", s.corrupt); err != nil {
 		return err
@@ -154,6 +159,11 @@ func (s *taskSettings) readIntents() ([]string, error) {
 	}
 	defer file.Close()
 	return dataset.ReadIntents(s.intents, file)
+}
+
+// compressionFlag is the flag of how updates are shortened.
+func compressionFlag(f *pflag.FlagSet, into *string) {
+	f.StringVar(into, "compression", "none", "bytes that devices send: none, 2x, 4x, 8x or 16x fewer, or part:N, sketch:N and bits:N")
 }
 
 // partOf is a share that a flag names, in 10,000.

@@ -18,6 +18,8 @@ type batch struct {
 	label     []int32   // ^label of an example that is known not to have it
 	weight    []float32 // the example's, or 0 for padding
 	smoothing float32
+	rows      []bool   // which rows of the embedding move; all, where it is nil
+	moved     []uint32 // an example's features in such rows
 }
 
 func newBatch(size int) *batch {
@@ -38,9 +40,23 @@ func (b *batch) of(i int) []uint32 {
 	return b.features[start:b.end[i]]
 }
 
+// moving returns the features of example i whose rows move, until the next call.
+func (b *batch) moving(i int, l model.Layout) []uint32 {
+	if b.rows == nil {
+		return b.of(i)
+	}
+	b.moved = b.moved[:0]
+	for _, f := range b.of(i) {
+		if b.rows[f&l.Mask()] {
+			b.moved = append(b.moved, f)
+		}
+	}
+	return b.moved
+}
+
 // fill puts the examples of the given indices into the batch, each with its features thinned out afresh.
 func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random *rand.PCG) {
-	b.smoothing = s.LabelSmoothing
+	b.smoothing, b.rows = s.LabelSmoothing, s.Rows
 	b.features = b.features[:0]
 	for i := range b.end {
 		if i >= len(indices) {
@@ -131,7 +147,7 @@ func (b *batch) descend(l model.Layout, params []float32, g gradients, rate floa
 	for i := range b.end {
 		step := g.embedding[i*l.Dim:][:l.Dim]
 		kernel.Scale(step, step, rate)
-		kernel.BagStep(embedding, l.Mask(), b.of(i), step)
+		kernel.BagStep(embedding, l.Mask(), b.moving(i, l), step)
 	}
 	kernel.Step(weights, g.weights, rate)
 	kernel.Step(bias, g.bias, rate)

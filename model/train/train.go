@@ -144,6 +144,9 @@ func (t *Trainer) check(params []float32, ex []model.Example, s model.Training) 
 	if want := t.layout.Parameters(); len(params) != want {
 		return fmt.Errorf("got %d parameters, this trainer's layout has %d", len(params), want)
 	}
+	if s.Rows != nil && len(s.Rows) != t.layout.Rows {
+		return fmt.Errorf("got settings for %d rows of the embedding, this trainer's layout has %d", len(s.Rows), t.layout.Rows)
+	}
 	for i, e := range ex {
 		if e.Label < 0 || e.Label >= t.layout.Labels {
 			return fmt.Errorf("example %d has label %d, want 0 to %d", i, e.Label, t.layout.Labels-1)

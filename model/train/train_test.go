@@ -359,3 +359,49 @@ func BenchmarkTrain(b *testing.B) {
 		}
 	}
 }
+
+// TestOnlyNamedRowsMove trains with every third row of the embedding free, with both
+// engines: the other rows keep their bits, and what moves is the same in both.
+func TestOnlyNamedRowsMove(t *testing.T) {
+	l := model.Layout{Rows: 64, Dim: 8, Labels: 5}
+	s := model.Training{Epochs: 2, Batch: 4, LearningRate: 0.3, FeatureDropout: 0.2, LabelSmoothing: 0.1, Rows: make([]bool, l.Rows)}
+	for i := range s.Rows {
+		s.Rows[i] = i%3 == 0
+	}
+	ex, before := synthetic(30, 12, l.Labels, 3), l.Init(1)
+	var digests []string
+	for _, make := range []func(model.Layout, int) (*Trainer, error){New, NewPlain} {
+		trainer, err := make(l, s.Batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		params := append([]float32(nil), before...)
+		if _, err := trainer.Train(params, ex, s, 1); err != nil {
+			t.Fatal(err)
+		}
+		moved := 0
+		for i, x := range params[:l.Rows*l.Dim] {
+			if x != before[i] {
+				moved++
+				if row := i / l.Dim; !s.Rows[row] {
+					t.Fatalf("row %d moved", row)
+				}
+			}
+		}
+		if moved == 0 {
+			t.Error("no row moved")
+		}
+		digests = append(digests, digest(params))
+		short := s
+		short.Rows = short.Rows[:63]
+		if _, err := trainer.Train(params, ex, short, 1); err == nil {
+			t.Error("settings for 63 rows of 64 were taken")
+		}
+		if err := trainer.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if digests[0] != digests[1] {
+		t.Errorf("the graph gives %s, plain code %s", digests[0], digests[1])
+	}
+}
