@@ -31,11 +31,6 @@ func epochsFor(examples, batch int) int {
 // a few points, so the mean over so many is within one of all devices'.
 const aloneDevices = 50
 
-// averagedShare is the share of the central baseline's passes, its last ones, whose
-// parameters are averaged, and averagedRate the share of the learning rate at which they
-// run.
-const averagedShare, averagedRate = 0.5, 0.5
-
 // Score is how well a checkpoint names the intents of test phrases.
 type Score struct {
 	Accuracy float64 // share named rightly
@@ -168,31 +163,9 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 	return central, alone, nil
 }
 
-// central trains a fresh model on all devices' examples and scores it. The rate falls
-// over the passes to averagedRate, and within each pass to zero; the model is the mean of
-// those that the last passes end with (stochastic weight averaging, Izmailov et al. 2018,
-// "Averaging weights leads to wider optima and better generalization"). A data centre can
-// do that and a device of few chats has no use for it.
+// central trains a fresh model on all devices' examples and scores it.
 func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score, error) {
-	all := r.all()
-	params, mean := r.layout.Init(r.Seed), make([]float32, r.layout.Parameters())
-	passes := epochsFor(len(all), s.Batch)
-	first := passes - max(int(averagedShare*float64(passes)), 1)
-	rate := s.LearningRate
-	s.Epochs = 1
-	for pass := range passes {
-		s.LearningRate = rate * float32(max(1-float64(pass)/float64(passes), averagedRate))
-		if err := t.run(ctx, params, all, s, seed64(derive(r.Seed, "central", uint64(pass)))); err != nil {
-			return Score{}, err
-		}
-		if pass < first {
-			continue
-		}
-		for i := range mean {
-			mean[i] += params[i] / float32(passes-first)
-		}
-	}
-	return r.score(mean)
+	return r.baseline(ctx, t, r.all(), s, derive(r.Seed, "central"))
 }
 
 // baseline trains a fresh model on examples and scores it.
