@@ -19,7 +19,7 @@ func TestWarmStartAndFrom(t *testing.T) {
 		return path
 	}
 	settings := func() *taskSettings {
-		s := &taskSettings{every: time.Hour, deadline: time.Minute, corrupt: 0.1, lost: 0.1}
+		s := &taskSettings{every: time.Hour, deadline: time.Minute, corrupt: 0.1, lost: 0.1, compression: "none"}
 		s.spec.Model, s.spec.PerRound = "small", 5
 		return s
 	}
