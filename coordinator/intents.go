@@ -9,7 +9,6 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
-	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/store"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -136,12 +135,7 @@ func (t *task) fits(next *model.Intents) error {
 	if err != nil {
 		return status.Error(codes.InvalidArgument, err.Error())
 	}
-	codec := Codec()
-	if need := aggregation.PackedSize(codec.Length(layout.Parameters()), codec.RingBits(int(cohortOf(t.spec)))); int64(need) > t.memory.limit {
-		return status.Errorf(codes.InvalidArgument,
-			"one device's vector would have %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, t.memory.limit)
-	}
-	return nil
+	return t.hasMemoryFor(t.spec, layout)
 }
 
 // makeIntents makes the changes that wait, unless an attempt runs, or the checkpoint

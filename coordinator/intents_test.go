@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/tls"
+	"fmt"
 	"slices"
 	"testing"
 	"testing/synctest"
@@ -255,5 +256,26 @@ func TestWarmStart(t *testing.T) {
 		wants(t, "another hash", err, codes.InvalidArgument, "SHA-256")
 		_, err = op.UploadCheckpoint(t.Context(), &pb.UploadCheckpointRequest{Sha256: sum[:], TotalBytes: mostUpload + 1, Data: []byte{1}})
 		wants(t, "too large", err, codes.InvalidArgument, "at most")
+	})
+}
+
+// TestIntentsOfACompressedTaskNeedItsOwnMemory changes intents of a task whose vectors fit
+// a coordinator that has no room for whole ones.
+func TestIntentsOfACompressedTaskNeedItsOwnMemory(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.Compression = ladder["8x"]
+		w, _ := fleet(t, 3, s, Options{MemoryBytes: 200_000})
+		op := rpc.NewOperatorServiceClient(w.operator(t))
+		reply, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+		if err != nil || reply.GetList().GetVersion() != 1 {
+			t.Errorf("adding an intent: %v, %v", reply, err)
+		}
+		var many []string
+		for i := range 4000 {
+			many = append(many, fmt.Sprint("intent ", i))
+		}
+		_, err = op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents(many...)})
+		wants(t, "intents above the memory", err, codes.InvalidArgument, "--memory")
 	})
 }

@@ -79,10 +79,8 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 	if err != nil { // the model knows more than CheckSpec of what a name may hold
 		return nil, status.Error(codes.InvalidArgument, err.Error())
 	}
-	need := aggregation.PackedSize(words(spec, first.Manifest.Layout), codecOf(spec).RingBits(int(cohortOf(spec))))
-	if int64(need) > c.memory.limit {
-		return nil, status.Errorf(codes.InvalidArgument,
-			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
+	if err := c.hasMemoryFor(spec, first.Manifest.Layout); err != nil {
+		return nil, err
 	}
 	raw, err := proto.MarshalOptions{Deterministic: true}.Marshal(spec)
 	if err != nil {
@@ -102,6 +100,17 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 	c.own(t)
 	c.log.Info("task created", "task", t.name, "intents", len(spec.GetIntents()), "model", spec.GetModel())
 	return t, nil
+}
+
+// hasMemoryFor refuses a task of which one device's vector, for a model of this layout,
+// is more than the memory that there is for all.
+func (c *Coordinator) hasMemoryFor(spec *pb.TaskSpec, l model.Layout) error {
+	need := aggregation.PackedSize(words(spec, l), codecOf(spec).RingBits(int(cohortOf(spec))))
+	if int64(need) > c.memory.limit {
+		return status.Errorf(codes.InvalidArgument,
+			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
+	}
+	return nil
 }
 
 // beginning is the checkpoint that a task begins with: an operator's own, or drawn.
