@@ -55,6 +55,24 @@ func ParseCompression(text string) (*pb.Compression, error) {
 	return c, checkCompression(c)
 }
 
+// CompressionText is a compression in the terms that ParseCompression reads.
+func CompressionText(c *pb.Compression) string {
+	var terms []string
+	switch c.GetMethod() {
+	case pb.Compression_METHOD_PART:
+		terms = append(terms, fmt.Sprintf("part:%d", c.GetRatio()))
+	case pb.Compression_METHOD_SKETCH:
+		terms = append(terms, fmt.Sprintf("sketch:%d", c.GetRatio()))
+	}
+	if c.GetBits() != 0 {
+		terms = append(terms, fmt.Sprintf("bits:%d", c.GetBits()))
+	}
+	if len(terms) == 0 {
+		return "none"
+	}
+	return strings.Join(terms, ",")
+}
+
 // checkCompression returns an error unless a task can be asked for it.
 func checkCompression(c *pb.Compression) error {
 	switch method := c.GetMethod(); {

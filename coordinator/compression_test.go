@@ -23,6 +23,9 @@ func TestCompressionIsReadAsWritten(t *testing.T) {
 		if err != nil || (got == nil) != (want == nil) || !proto.Equal(got, want) {
 			t.Errorf("%q is read as %v, %v, want %v", text, got, err, want)
 		}
+		if again, err := ParseCompression(CompressionText(got)); err != nil || !proto.Equal(again, got) {
+			t.Errorf("%q is written as %q", text, CompressionText(got))
+		}
 	}
 	for text, want := range map[string]string{
 		"":                "want none, 2x",

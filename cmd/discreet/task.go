@@ -229,6 +229,7 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"withstands", fmt.Sprintf("%.4g%% corrupt, %.4g%% vanishing", float64(t.Spec.Corrupt)/100, float64(t.Spec.Dropout)/100)},
 		{"keys", (*keysValue)(&t.Spec.Keys).String()},
 		{"strategy", coordinator.ChoiceOf(t.Spec).String()},
+		{"compression", coordinator.CompressionText(t.Spec.Compression)},
 		{"every", (time.Duration(t.Spec.EveryMs) * time.Millisecond).String()},
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
 		{"rounds to run", rounds},
