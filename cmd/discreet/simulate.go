@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
@@ -23,15 +24,17 @@ import (
 // asks for more.
 const minSurvivors = secagg.MinCohort
 
+// simulation are the flags of a simulation.
+type simulation struct {
+	data, test, split, compression string
+	devices, chats                 int
+	warm                           warmSource
+	to                             outputs
+	config                         simulate.Config
+}
+
 func newSimulate() *cobra.Command {
-	var (
-		data, test, split string
-		devices, chats    int
-		warm              warmSource
-		to                outputs
-		config            = simulate.Config{MinSurvivors: minSurvivors}
-		compression       string
-	)
+	s := simulation{config: simulate.Config{MinSurvivors: minSurvivors}}
 	c := &cobra.Command{
 		Use: "simulate", GroupID: "try",
 		Short: "Run a federation in one process on your own phrases",
@@ -50,65 +53,77 @@ Without --data the embedded phrases of a small shop are used.`,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			start := time.Now()
-			set, err := openSet(data, test, config.Seed)
-			if err != nil {
+			if err := s.fill(c.Flags()); err != nil {
 				return err
 			}
-			if config.WarmStart, set, err = warm.take(set, config.Seed); err != nil {
-				return err
-			}
-			how, err := dataset.ParseSplit(split)
-			if err != nil {
-				return usageError{err}
-			}
-			if c.Flags().Changed("chats") {
-				config.Train, err = set.Deal(how, devices, chats, config.Seed)
-				if devices*chats > len(set.Train) {
-					config.Pool = set.Train
-				}
-			} else {
-				config.Train, err = set.Split(how, devices, config.Seed)
-			}
-			if err != nil {
-				return err
-			}
-			config.Test, config.Intents = set.Test, set.Intents
-			if !c.Flags().Changed("per-round") {
-				config.PerRound = min(config.PerRound, devices)
-			}
-			if !c.Flags().Changed("cohort") {
-				config.Cohort = min(config.Cohort, max(config.PerRound, minSurvivors))
-			}
-			if config.Compression, err = coordinator.ParseCompression(compression); err != nil {
-				return usageError{err}
-			}
-			if err := config.Check(); err != nil {
-				return usageError{err}
-			}
-			return runSimulation(c.Context(), config, start, to, c.OutOrStdout(), c.ErrOrStderr())
+			return runSimulation(c.Context(), s.config, start, s.to, c.OutOrStdout(), c.ErrOrStderr())
 		},
 	}
-	f := c.Flags()
-	f.StringVar(&data, "data", "", "file or folder of phrases (default: the embedded shop)")
-	f.StringVar(&test, "test", "", "file of test phrases")
-	f.IntVar(&devices, "devices", 60, "devices that the training phrases are dealt to")
-	f.IntVar(&chats, "chats", 0, "chats that each device has, dealt to more than one device where there are not enough (default: each phrase is dealt once)")
-	f.IntVar(&config.PerRound, "per-round", 20, "devices selected for each round, 3 to 20,000 and at most all of them")
-	f.IntVar(&config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
-	keysFlag(f, &config.Keys)
-	strategyFlag(f, &config.Strategy)
-	compressionFlag(f, &compression)
-	f.IntVar(&config.Rounds, "rounds", 50, "rounds to run")
-	f.StringVar(&split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
-	f.StringVar(&config.Model, "model", "small", "model size: small or base")
-	f.Float64Var(&config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
-	f.BoolVar(&config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
-	f.Uint64Var(&config.Seed, "seed", 1, "seed of everything but the masks' keys")
-	f.StringVar(&warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
-	f.IntVar(&warm.phrases, "warm-phrases", 0, "training phrases of each intent that it is trained on, and that no device has")
-	f.StringVar(&to.page, "report", "", "write a page of HTML about the result to this file, which needs no network to be read")
-	f.StringVar(&to.json, "json", "", "write the result to this file; - is standard output")
+	s.flags(c.Flags())
 	return c
+}
+
+func (s *simulation) flags(f *pflag.FlagSet) {
+	f.StringVar(&s.data, "data", "", "file or folder of phrases (default: the embedded shop)")
+	f.StringVar(&s.test, "test", "", "file of test phrases")
+	f.IntVar(&s.devices, "devices", 60, "devices that the training phrases are dealt to")
+	f.IntVar(&s.chats, "chats", 0, "chats that each device has, dealt to more than one device where there are not enough (default: each phrase is dealt once)")
+	f.IntVar(&s.config.PerRound, "per-round", 20, "devices selected for each round, 3 to 20,000 and at most all of them")
+	f.IntVar(&s.config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
+	keysFlag(f, &s.config.Keys)
+	strategyFlag(f, &s.config.Strategy)
+	compressionFlag(f, &s.compression)
+	f.IntVar(&s.config.Rounds, "rounds", 50, "rounds to run")
+	f.StringVar(&s.split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
+	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
+	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
+	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
+	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
+	f.StringVar(&s.warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
+	f.IntVar(&s.warm.phrases, "warm-phrases", 0, "training phrases of each intent that it is trained on, and that no device has")
+	f.StringVar(&s.to.page, "report", "", "write a page of HTML about the result to this file, which needs no network to be read")
+	f.StringVar(&s.to.json, "json", "", "write the result to this file; - is standard output")
+}
+
+// fill reads the phrases, deals them and completes the configuration.
+func (s *simulation) fill(given *pflag.FlagSet) error {
+	config := &s.config
+	set, err := openSet(s.data, s.test, config.Seed)
+	if err != nil {
+		return err
+	}
+	if config.WarmStart, set, err = s.warm.take(set, config.Seed); err != nil {
+		return err
+	}
+	how, err := dataset.ParseSplit(s.split)
+	if err != nil {
+		return usageError{err}
+	}
+	if given.Changed("chats") {
+		config.Train, err = set.Deal(how, s.devices, s.chats, config.Seed)
+		if s.devices*s.chats > len(set.Train) {
+			config.Pool = set.Train
+		}
+	} else {
+		config.Train, err = set.Split(how, s.devices, config.Seed)
+	}
+	if err != nil {
+		return err
+	}
+	config.Test, config.Intents = set.Test, set.Intents
+	if !given.Changed("per-round") {
+		config.PerRound = min(config.PerRound, s.devices)
+	}
+	if !given.Changed("cohort") {
+		config.Cohort = min(config.Cohort, max(config.PerRound, minSurvivors))
+	}
+	if config.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
+		return usageError{err}
+	}
+	if err := config.Check(); err != nil {
+		return usageError{err}
+	}
+	return nil
 }
 
 // openSet reads the named data, or gives the embedded set where none is named.
