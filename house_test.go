@@ -38,19 +38,20 @@ var pure = []string{"net", "os", "log", "context", "time"}
 
 // rooms is the whole house. The one direction of imports is in its own columns:
 // cmd, benchmarks → simulate → client, coordinator → secagg, checkpointlog,
-// aggregation, model.
+// aggregation, privacy, model.
 var rooms = map[string]room{
 	"proto":         {},
 	"model":         {never: pure},
 	"aggregation":   {never: pure},
+	"privacy":       {never: pure},
 	"secagg":        {never: pure},
 	"checkpointlog": {never: pure},
 	"dataset":       {own: []string{"model"}},
-	"client":        {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog"}},
-	"coordinator":   {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog"}, never: []string{"./model/train"}},
-	"simulate":      {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator"}},
-	"benchmarks":    {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
-	"cmd":           {own: []string{"proto", "model", "aggregation", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
+	"client":        {own: []string{"proto", "model", "aggregation", "privacy", "secagg", "checkpointlog"}},
+	"coordinator":   {own: []string{"proto", "model", "aggregation", "privacy", "secagg", "checkpointlog"}, never: []string{"./model/train"}},
+	"simulate":      {own: []string{"proto", "model", "aggregation", "privacy", "secagg", "checkpointlog", "dataset", "client", "coordinator"}},
+	"benchmarks":    {own: []string{"proto", "model", "aggregation", "privacy", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
+	"cmd":           {own: []string{"proto", "model", "aggregation", "privacy", "secagg", "checkpointlog", "dataset", "client", "coordinator", "simulate"}},
 }
 
 // only names the folders in which a large dependency may be imported, so that
@@ -308,6 +309,9 @@ func TestInspect(t *testing.T) {
 		{"proto imports ours", "proto/rpc/a.go", source("rpc", ours+"model"), "proto imports no other room"},
 		{"secagg and aggregation", "secagg/a.go", source("secagg", ours+"aggregation"), "secagg imports no other room"},
 		{"aggregation and secagg", "aggregation/a.go", source("aggregation", ours+"secagg"), "aggregation imports no other room"},
+		{"privacy and aggregation", "privacy/a.go", source("privacy", ours+"aggregation"), "privacy imports no other room"},
+		{"privacy and clock", "privacy/a.go", source("privacy", "time"), "privacy never imports time"},
+		{"privacy in both ends", "client/a.go", source("client", ours+"privacy"), ""},
 		{"against the stream", "coordinator/a.go", source("coordinator", ours+"simulate"), "of our rooms, coordinator imports"},
 		{"coordinator trains", "coordinator/a.go", source("coordinator", ours+"model/train"), "coordinator never imports ./model/train"},
 		{"log and secagg", "checkpointlog/a.go", source("checkpointlog", ours+"secagg"), "checkpointlog imports no other room"},
