@@ -14,8 +14,8 @@ import (
 // TestNewIntentsCostTheOldOnesNothing adds ten of CLINC150's intents to a task that has
 // run 20 rounds without them, on a part of the training phrases held back.
 func TestNewIntentsCostTheOldOnesNothing(t *testing.T) {
-	if testing.Short() {
-		t.Skip("left out: twice twenty rounds of a hundred devices take half a minute")
+	if slow || testing.Short() {
+		t.Skip("left out with -short and with the race detector: twice twenty rounds of a hundred devices take half a minute")
 	}
 	data := filepath.Join(cmp.Or(os.Getenv("DISCREET_DATA"), "../../shared/data"), "clinc150", "data_full.json")
 	if _, err := os.Stat(data); err != nil {
