@@ -137,15 +137,16 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	}
 }
 
-// expel refuses a piece of a vector, and its sender for the rest of the attempt.
+// expel refuses a piece of a vector, and its sender for the rest of the attempt. By the
+// time that the sender hears of it, the memory of what it sent is free.
 func (t *task) expel(now time.Time, c *stepCall, err error) {
 	refused := t.refuse(round.Submit, err)
-	c.done <- reply{err: refused}
 	t.running.answer(round.Submit, c.from, reply{err: refused})
 	t.apply(now, t.running.round.Expel(now, c.from, round.Submit, err))
 	if t.running != nil {
 		t.sweepUploads()
 	}
+	c.done <- reply{err: refused}
 }
 
 // openUpload reserves the memory for a vector. Where all is taken, those who left do not
