@@ -4,7 +4,9 @@
 //
 // Begin with [Codec]: Encode runs on a device, Decode at the coordinator, and
 // Fits proves that nothing overflows in between. [DiscreteGaussian] is its counterpart
-// for sums with noise in them. [Reduction] shortens an update before it is encoded. [Pack] and [AddPacked] are the
+// for sums with noise in them. [Reduction] shortens an update before it is encoded.
+// [Layout] places the encoded update and what is counted beside it in one vector. [Pack]
+// and [AddPacked] are the
 // wire form of a vector. [Lift] takes a cohort's sum out of its ring and adds it to
 // those of the other cohorts. [Strategy] is what is done with the mean update, and
 // [ParseChoice] how an operator chooses it.

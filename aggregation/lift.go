@@ -8,30 +8,32 @@ import (
 
 // Lift adds a cohort's sum, taken in a ring of ringBits bits, to a total of whole
 // numbers, so that the sums of several cohorts meet outside any ring. Only the low
-// ringBits bits of each word of sum count. A coordinate is signed and becomes the
-// number of least magnitude that is congruent to it modulo 2^ringBits; the last
-// word, the weight, is not and lies in [0, 2^ringBits). Where Fits holds for the
-// cohort's size, what is added is the exact sum of its devices' encodings; total
-// has room for 2^31 cohorts. It panics when the lengths differ or the ring is not
-// of 2 to 32 bits.
-func Lift(total []int64, sum []uint32, ringBits int) {
+// ringBits bits of each word of sum count. The first words, signed of them
+// ([Layout.Signed]), become the numbers of least magnitude that are congruent to them
+// modulo 2^ringBits; the others, the weight and counts, are never negative and lie in
+// [0, 2^ringBits). Where Fits holds for the cohort's size, what is added is the exact
+// sum of its devices' vectors; total has room for 2^31 cohorts. It panics when the
+// lengths differ, signed is not one of them or the ring is not of 2 to 32 bits.
+func Lift(total []int64, sum []uint32, signed, ringBits int) {
 	if len(total) != len(sum) {
 		panic(fmt.Sprintf("aggregation: adding a sum of %d words to a total of %d, want one length", len(sum), len(total)))
+	}
+	if signed < 0 || signed > len(sum) {
+		panic(fmt.Sprintf("aggregation: %d signed words in a sum of %d", signed, len(sum)))
 	}
 	if err := checkRing(ringBits); err != nil {
 		panic(err.Error())
 	}
-	if len(sum) == 0 {
-		return
-	}
-	shift, last := 32-ringBits, len(sum)-1
-	spread(last, func(lo, hi int) {
+	shift := 32 - ringBits
+	spread(signed, func(lo, hi int) {
 		words, into := sum[lo:hi], total[lo:hi]
 		for i, w := range words {
 			into[i] += int64(int32(w<<shift) >> shift)
 		}
 	})
-	total[last] += int64(sum[last] << shift >> shift)
+	for i, w := range sum[signed:] {
+		total[signed+i] += int64(w << shift >> shift)
+	}
 }
 
 // checkRing returns an error unless there is a ring of so many bits.

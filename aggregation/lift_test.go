@@ -12,7 +12,7 @@ import (
 func lifted(ringBits int, sums ...[]uint32) []int64 {
 	total := make([]int64, len(sums[0]))
 	for _, sum := range sums {
-		Lift(total, sum, ringBits)
+		Lift(total, sum, len(sum)-1, ringBits)
 	}
 	return total
 }
@@ -73,7 +73,7 @@ func TestLiftAndDecodeOfALongVector(t *testing.T) {
 		want[i] = total[i] + int64(int32(sum[i]<<12)>>12)
 	}
 	want[n-1] = total[n-1] + int64(sum[n-1]<<12>>12)
-	Lift(total, sum, ring)
+	Lift(total, sum, n-1, ring)
 	if !slices.Equal(total, want) {
 		t.Fatalf("seed %d: the lifted total differs from one pass", seed)
 	}
@@ -105,10 +105,10 @@ func TestLiftRefusesBadInput(t *testing.T) {
 					t.Errorf("panic %q, want one with %q", p, tc.want)
 				}
 			}()
-			Lift(make([]int64, tc.total), make([]uint32, tc.sum), tc.ring)
+			Lift(make([]int64, tc.total), make([]uint32, tc.sum), tc.sum-1, tc.ring)
 		}()
 	}
-	Lift(nil, nil, 20) // the sum of nothing
+	Lift(nil, nil, 0, 20) // the sum of nothing
 }
 
 func BenchmarkLift(b *testing.B) {
@@ -116,7 +116,7 @@ func BenchmarkLift(b *testing.B) {
 	total, sum := make([]int64, n), make([]uint32, n)
 	b.SetBytes(4 * n)
 	for b.Loop() {
-		Lift(total, sum, 26)
+		Lift(total, sum, n-1, 26)
 	}
 }
 

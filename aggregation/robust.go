@@ -16,7 +16,7 @@ const (
 // Sums takes the sums of a round's cohorts as they come: it adds them up, or keeps each
 // by itself for a strategy that combines their means.
 type Sums struct {
-	// Totals is one total, or that of each cohort, as Codec.Decode reads it.
+	// Totals is one total, or that of each cohort, as Layout places its words.
 	Totals [][]int64
 	length int
 	apart  bool
@@ -26,11 +26,25 @@ type Sums struct {
 func (c Choice) Sums(length int) *Sums { return &Sums{length: length, apart: c.Apart()} }
 
 // Add takes a cohort's sum, from a ring of ringBits bits, as Lift does.
-func (s *Sums) Add(sum []uint32, ringBits int) {
+func (s *Sums) Add(sum []uint32, signed, ringBits int) {
 	if s.apart || len(s.Totals) == 0 {
 		s.Totals = append(s.Totals, make([]int64, s.length))
 	}
-	Lift(s.Totals[len(s.Totals)-1], sum, ringBits)
+	Lift(s.Totals[len(s.Totals)-1], sum, signed, ringBits)
+}
+
+// Whole is the total of all cohorts. It may be a view on Totals.
+func (s *Sums) Whole() []int64 {
+	if len(s.Totals) == 1 {
+		return s.Totals[0]
+	}
+	whole := make([]int64, s.length)
+	for _, total := range s.Totals {
+		for i, w := range total {
+			whole[i] += w
+		}
+	}
+	return whole
 }
 
 // Apart tells whether the strategy combines the means of cohorts one by one, so that
@@ -47,18 +61,23 @@ func (c Choice) Apart() bool {
 // combines cohorts takes in every coordinate the middle of their means, each of one weight,
 // and leaves out cohorts in which nobody had data; with fewer than MinApart left it is an
 // error. The choice has passed Check.
-func (c Choice) Mean(mean []float32, codec Codec, s *Sums) error {
+func (c Choice) Mean(mean []float32, l Layout, s *Sums) error {
+	for _, total := range s.Totals {
+		if len(total) != l.Length() {
+			return fmt.Errorf("aggregation: a total of %d words, want %d", len(total), l.Length())
+		}
+	}
 	if !c.Apart() {
 		if len(s.Totals) != 1 {
 			return fmt.Errorf("aggregation: %d totals, want 1", len(s.Totals))
 		}
-		_, err := codec.Decode(mean, s.Totals[0])
+		_, err := l.Codec.Decode(mean, l.Update(s.Totals[0]))
 		return err
 	}
 	var cohorts [][]float32
 	for _, total := range s.Totals {
 		own := make([]float32, len(mean))
-		weight, err := codec.Decode(own, total)
+		weight, err := l.Codec.Decode(own, l.Update(total))
 		if err != nil {
 			return err
 		}

@@ -42,17 +42,17 @@ func TestRobustStrategiesOverCohorts(t *testing.T) {
 			if err := codec.Encode(words, []float32{v}, weight, [32]byte{}); err != nil {
 				t.Fatal(err)
 			}
-			sums.Add(words, 20)
+			sums.Add(words, len(words)-1, 20)
 		}
 		mean := make([]float32, 1)
-		if err := c.Mean(mean, codec, sums); err != nil || mean[0] < want-1e-3 || mean[0] > want+1e-3 {
+		if err := c.Mean(mean, Layout{Codec: codec, Parameters: 1}, sums); err != nil || mean[0] < want-1e-3 || mean[0] > want+1e-3 {
 			t.Errorf("%s: %v, %v; want %v", name, mean, err, want)
 		}
 		if !c.Apart() {
 			continue
 		}
 		sums.Totals = sums.Totals[3:] // four with data
-		if err := c.Mean(mean, codec, sums); err == nil || !strings.Contains(err.Error(), "4 cohorts, want at least 5") {
+		if err := c.Mean(mean, Layout{Codec: codec, Parameters: 1}, sums); err == nil || !strings.Contains(err.Error(), "4 cohorts, want at least 5") {
 			t.Errorf("%s over four cohorts: %v", name, err)
 		}
 	}

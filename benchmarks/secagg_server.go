@@ -287,7 +287,7 @@ func (s *sumServer) reveal(reveals *secagg.Reveals) error {
 	s.figures.Expansions += unmasking.Expansions()
 	return s.serve("unmask", func() error {
 		round.CohortSummed{Unmasking: unmasking, Sum: s.sum}.Unmask()
-		aggregation.Lift(s.total, s.sum, s.params.RingBits)
+		aggregation.Lift(s.total, s.sum, len(s.sum)-1, s.params.RingBits)
 		return nil
 	})
 }

@@ -76,9 +76,10 @@ type Result struct {
 	BytesUp int64
 }
 
-// Update trains a copy of the checkpoint and returns the encoded difference: one
-// ring word for each parameter, or for what the plan leaves of them, and one for the
-// weight, without masks. The plan must be one that TakePart would accept.
+// Update trains a copy of the checkpoint and returns the encoded difference, one ring
+// word for each parameter, or for what the plan leaves of them, and one for the weight,
+// and behind them what the plan has counted of the checkpoint on the chats that are held
+// back from training, without masks. The plan must be one that TakePart would accept.
 func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, error) {
 	if err := checkModel(plan, c); err != nil {
 		return nil, err
@@ -87,6 +88,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	if err != nil {
 		return nil, fmt.Errorf("client: gathering examples: %w", err)
 	}
+	examples, held := holdBack(examples, plan)
 	params := make([]float32, len(c.Params))
 	defer clear(params) // in the end they are the update in clear
 	copy(params, c.Params)
@@ -117,11 +119,13 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	}
 	update := short.Reduce(params)
 	defer clear(update)
-	words := make([]uint32, codec(plan).Length(len(update)))
-	if err := codec(plan).Encode(words, update, labelled, seed); err != nil {
+	l := layout(plan, c.Manifest.Layout)
+	words := make([]uint32, l.Length())
+	if err := l.Codec.Encode(words[:l.Codec.Length(len(update))], update, labelled, seed); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}
+	evaluate(words, l, plan, c, held)
 	return words, nil
 }
 

@@ -48,6 +48,7 @@ func readPlan(b []byte, bounds Bounds) (*pb.Plan, error) {
 		func() error { return checkNames(plan) },
 		func() error { return bounds.check(plan.GetSecureAggregation()) },
 		func() error { return checkTraining(plan) },
+		func() error { return checkEvaluation(plan) },
 		func() error { return checkCodec(plan) },
 		func() error { return checkCompression(plan.GetCompression()) },
 		func() error { return checkTimes(plan) },
@@ -86,7 +87,7 @@ func checkCodec(plan *pb.Plan) error {
 	if c.GetBits() > largest || c.GetRingBits() > largest || c.GetMaxWeight() > largest {
 		return fmt.Errorf("a codec of %d bits, ring of %d bits and weight %d", c.GetBits(), c.GetRingBits(), c.GetMaxWeight())
 	}
-	return codec(plan).Fits(int(plan.GetSecureAggregation().GetCohort()), int(c.GetRingBits()))
+	return layout(plan, model.Layout{Rows: 1, Dim: 1, Labels: 1}).Fits(int(plan.GetSecureAggregation().GetCohort()), int(c.GetRingBits()))
 }
 
 func checkCompression(c *pb.Compression) error {
@@ -122,7 +123,7 @@ func checkModel(plan *pb.Plan, c *model.Checkpoint) error {
 	if c.Manifest.Task != plan.GetTask() {
 		return fmt.Errorf("client: %w: the checkpoint belongs to task %q, the plan to %q", ErrPlanRefused, c.Manifest.Task, plan.GetTask())
 	}
-	got, want := plan.GetSecureAggregation().GetLength(), codec(plan).Length(reduction(plan, c.Manifest.Layout).Length(c.Manifest.Layout.Parameters()))
+	got, want := plan.GetSecureAggregation().GetLength(), layout(plan, c.Manifest.Layout).Length()
 	if got != uint32(want) {
 		return fmt.Errorf("client: %w: vectors of %d words, want %d for this model", ErrPlanRefused, got, want)
 	}

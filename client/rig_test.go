@@ -331,8 +331,9 @@ func (r *rig) closed(step pb.Step) (answer func(secagg.ID) ([]byte, error), err 
 // commit steps the model by the mean update and returns its new name.
 func (r *rig) commit() ([]byte, error) {
 	mean, total := make([]float32, len(r.model.Params)), make([]int64, len(r.words))
-	aggregation.Lift(total, r.words, int(r.plan.Codec.RingBits))
-	if _, err := codec(r.plan).Decode(mean, total); err != nil {
+	l := layout(r.plan, r.model.Manifest.Layout)
+	aggregation.Lift(total, r.words, l.Signed(), int(r.plan.Codec.RingBits))
+	if _, err := l.Codec.Decode(mean, l.Update(total)); err != nil {
 		return nil, err
 	}
 	for i, before := range r.model.Params {

@@ -119,7 +119,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	return &attempt{
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
 		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
-		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, cohorts),
+		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, t.current.Manifest.Layout, cohorts),
 		outbox: newOutbox(t.memory.limit, config.Step),
 	}, nil
 }

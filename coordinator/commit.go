@@ -2,15 +2,18 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
 	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
@@ -20,18 +23,20 @@ import (
 // task's, to which everything but total and survivors belongs.
 type sums struct {
 	bits    int                     // of the ring
+	signed  int                     // words of a vector that hold signed numbers
 	cohorts chan round.CohortSummed // has room for all of them
 	begun   bool
 	closed  bool
 	record  store.Attempt // of the attempt, once its cohorts have ended
 	dropped atomic.Bool   // the attempt was aborted
 
-	total     *aggregation.Sums
-	survivors []secagg.ID
+	total      *aggregation.Sums
+	survivors  []secagg.ID
+	evaluation []byte // for the record, nil where nothing was counted
 }
 
-func newSums(plan *pb.Plan, cohorts int) *sums {
-	return &sums{bits: int(plan.GetCodec().GetRingBits()), cohorts: make(chan round.CohortSummed, cohorts)}
+func newSums(plan *pb.Plan, m model.Layout, cohorts int) *sums {
+	return &sums{bits: int(plan.GetCodec().GetRingBits()), signed: LayoutOf(plan, m).Signed(), cohorts: make(chan round.CohortSummed, cohorts)}
 }
 
 // close says that no more sums come, and how the attempt is to be recorded.
@@ -72,13 +77,32 @@ func (t *task) sumUp(plan *pb.Plan, s *sums, current checkpoint) {
 		if s.total == nil {
 			s.total = ChoiceOf(t.spec).Sums(len(e.Sum))
 		}
-		s.total.Add(e.Sum, s.bits)
+		s.total.Add(e.Sum, s.signed, s.bits)
 		s.survivors = append(s.survivors, e.Survivors...)
 		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
 	}
 	if !s.dropped.Load() {
 		t.finished <- t.commit(plan, s, current)
 	}
+}
+
+// evaluate adds to the task's standing what the devices counted of the checkpoint that
+// the round began with, and keeps it for the record. Counts that contradict each other
+// are left out: whoever bends them could bend the update.
+func (t *task) evaluate(plan *pb.Plan, s *sums, current checkpoint) (Standing, error) {
+	e, err := Evaluate(current.Checkpoint, plan, s.total.Whole())
+	if e == nil {
+		if err != nil {
+			t.log.Warn("evaluation left out", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "error", err)
+		}
+		return current.standing, nil
+	}
+	if s.evaluation, err = proto.Marshal(e); err != nil {
+		return current.standing, fmt.Errorf("coordinator: encoding an evaluation: %w", err)
+	}
+	t.metrics.evaluated(t.name, e)
+	t.log.Info("round evaluated", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "chats", e.Chats, "accuracy", e.Accuracy)
+	return current.standing.After(e), nil
 }
 
 // outcome is how an attempt that has its total ended.
@@ -95,17 +119,21 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	standing, err := t.evaluate(plan, s, current)
+	if err != nil {
+		return outcome{err: err}
+	}
 	raw, record := moved.Encode(), s.record
-	record.Survivors, record.Ended = len(s.survivors), time.Now()
+	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), s.evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Survivors: s.survivors,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Survivors: s.survivors, Best: standing.best,
 	})
 	if err != nil {
 		return outcome{err: err}
 	}
 	t.log.Info("round committed", "round", record.Round, "attempt", record.Attempt, "devices", record.Cohort, "roster", record.Roster,
 		"survivors", record.Survivors, "cohorts", record.Cohorts, "cohorts_lost", record.CohortsLost, "checkpoint", hexHead(sum))
-	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state}}
+	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, standing}}
 }
 
 // finish ends the attempt whose total was committed, or could not be, and answers the
@@ -141,7 +169,7 @@ func (t *task) hold(now time.Time) {
 	raw := next.Encode()
 	sum, err := t.store.Commit(context.Background(), store.Commit{
 		Task: t.name, Attempt: store.Attempt{Round: t.round, Attempt: t.attempt, Started: now, Ended: now},
-		Previous: t.current.sum, Checkpoint: raw, State: t.current.state, Held: true,
+		Previous: t.current.sum, Checkpoint: raw, State: t.current.state, Best: t.current.standing.best, Held: true,
 	})
 	if err != nil {
 		t.log.Error("checkpoint could not be held", "round", t.round, "error", err)
@@ -150,7 +178,7 @@ func (t *task) hold(now time.Time) {
 	}
 	t.spent = false
 	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
-	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state})
+	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.standing})
 	t.retire()
 }
 
@@ -167,7 +195,7 @@ func (t *task) retire() {
 	if !t.over() {
 		return
 	}
-	t.log.Info("task done", "rounds", t.done)
+	t.log.Info("task done", "rounds", t.done, "state", t.state())
 	for _, c := range t.gathering.drain() {
 		c.done <- later(time.Minute, t.state())
 	}

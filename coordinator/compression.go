@@ -105,13 +105,8 @@ func codecOf(spec *pb.TaskSpec) aggregation.Codec {
 // fewBitsClip is the clip of fewer than 16 bits a coordinate.
 const fewBitsClip = 0.25
 
-// shortening is how the devices of a task or a plan shorten their updates, but for the
+// reductionOf is how the devices of a task or a plan shorten their updates, but for the
 // seed, on which no length depends.
-func shortening(c *pb.Compression, l model.Layout) aggregation.Reduction {
+func reductionOf(c *pb.Compression, l model.Layout) aggregation.Reduction {
 	return aggregation.NewReduction(l.Rows, l.Dim, int(c.GetRatio()), c.GetMethod() == pb.Compression_METHOD_SKETCH)
-}
-
-// words is the length of a device's vector in a task whose model has this layout.
-func words(spec *pb.TaskSpec, l model.Layout) int {
-	return codecOf(spec).Length(shortening(spec.GetCompression(), l).Length(l.Parameters()))
 }

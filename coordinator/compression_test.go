@@ -70,11 +70,11 @@ func TestLadderHoldsItsPromise(t *testing.T) {
 	}
 	size := func(c *pb.Compression) float64 {
 		spec := &pb.TaskSpec{PerRound: 20, Compression: c}
-		codec := codecOf(spec)
-		if err := codec.Fits(20, codec.RingBits(20)); err != nil {
+		vector := specLayout(spec, layout)
+		if err := vector.Fits(20, vector.RingBits(20)); err != nil {
 			t.Error(err)
 		}
-		return float64(words(spec, layout) * codec.RingBits(20))
+		return float64(vector.Length() * vector.RingBits(20))
 	}
 	for name, times := range map[string]float64{"2x": 2, "4x": 4, "8x": 8, "16x": 16} {
 		if got := size(nil) / size(ladder[name]); got < times {

@@ -11,6 +11,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	pb "github.com/discreet-fl/discreet/proto"
 )
 
 // metrics are the coordinator's own, in a registry of its own.
@@ -22,6 +24,8 @@ type metrics struct {
 	refusals *prometheus.CounterVec   // by step and reason
 	step     *prometheus.HistogramVec // seconds, by step
 	bytes    *prometheus.CounterVec   // by direction
+	accuracy *prometheus.GaugeVec     // on held-back chats, by task
+	error    *prometheus.GaugeVec     // of calibration, by task
 }
 
 func newMetrics(c *Coordinator) *metrics {
@@ -46,6 +50,12 @@ func newMetrics(c *Coordinator) *metrics {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
 		}, []string{"direction"}),
+		accuracy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, of the checkpoint that the task's latest evaluated round began with.",
+		}, []string{"task"}),
+		error: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "discreet_heldback_calibration_error", Help: "Its expected calibration error.",
+		}, []string{"task"}),
 	}
 	for _, outcome := range []string{"committed", "aborted"} {
 		m.rounds.WithLabelValues(outcome)
@@ -53,7 +63,7 @@ func newMetrics(c *Coordinator) *metrics {
 	for _, outcome := range []string{"summed", "lost"} {
 		m.cohorts.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.accuracy, m.error, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("discreet_devices", "Devices enrolled.", func() float64 {
 			n, err := c.store.CountDevices(context.Background())
@@ -73,6 +83,14 @@ func newMetrics(c *Coordinator) *metrics {
 		}),
 	)
 	return m
+}
+
+// evaluated shows a task's latest evaluation.
+func (m *metrics) evaluated(task string, e *pb.RoundEvaluation) {
+	if e.GetChats() > 0 {
+		m.accuracy.WithLabelValues(task).Set(e.Accuracy)
+		m.error.WithLabelValues(task).Set(e.CalibrationError)
+	}
 }
 
 func gauge(name, help string, f func() float64) prometheus.Collector {

@@ -38,7 +38,7 @@ func (t *task) message() *pb.Task {
 	return &pb.Task{
 		Spec: t.spec, CreatedMs: t.created.UnixMilli(), RoundsDone: v.done,
 		CheckpointSha256: v.sum[:], CheckpointBytes: v.size, State: v.state,
-		IntentsVersion: v.version, Intents: uint32(v.intents),
+		IntentsVersion: v.version, Intents: uint32(v.intents), Best: v.best,
 	}
 }
 
@@ -105,7 +105,8 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 // hasMemoryFor refuses a task of which one device's vector, for a model of this layout,
 // is more than the memory that there is for all.
 func (c *Coordinator) hasMemoryFor(spec *pb.TaskSpec, l model.Layout) error {
-	need := aggregation.PackedSize(words(spec, l), codecOf(spec).RingBits(int(cohortOf(spec))))
+	layout := specLayout(spec, l)
+	need := aggregation.PackedSize(layout.Length(), layout.RingBits(int(cohortOf(spec))))
 	if int64(need) > c.memory.limit {
 		return status.Errorf(codes.InvalidArgument,
 			"one device's vector has %d bytes, the coordinator's memory for vectors is %d; start it with more (--memory)", need, c.memory.limit)
@@ -161,6 +162,9 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
 			Cohorts: uint32(a.Cohorts), CohortsLost: uint32(a.CohortsLost),
 			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion,
+		}
+		if record.Evaluation, err = evaluationIn(a); err != nil {
+			return nil, err
 		}
 		if a.Aborted == "" {
 			record.CheckpointSha256 = a.Checkpoint[:]

@@ -135,8 +135,11 @@ func checkRounds(spec *pb.TaskSpec) error {
 			}
 		}
 	}
-	c := codecOf(spec)
-	return c.Fits(int(cohort), c.RingBits(int(cohort)))
+	if err := checkEvaluation(spec.GetEvaluation()); err != nil {
+		return err
+	}
+	l := specLayout(spec, model.Layout{Labels: len(spec.GetIntents())})
+	return l.Fits(int(cohort), l.RingBits(int(cohort)))
 }
 
 // What a specification leaves to the coordinator.
@@ -201,17 +204,19 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		return nil, nil, err
 	}
 	training.Proximal = ChoiceOf(spec).Proximal()
-	codec := codecOf(spec)
+	layout := specLayout(spec, from.Layout)
+	codec := layout.Codec
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
 		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
 		Training: TrainingOf(training, round, spec.GetRounds()),
 		Codec: &pb.Codec{
-			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(codec.RingBits(int(cohortOf(spec)))), MaxWeight: uint32(codec.MaxWeight),
+			Clip: codec.Clip, Bits: uint32(codec.Bits), RingBits: uint32(layout.RingBits(int(cohortOf(spec)))), MaxWeight: uint32(codec.MaxWeight),
 		},
 		SecureAggregation: aggregationOf(spec, from.Layout),
 		AdvertiseMs:       uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
 		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
+		Evaluation: evaluationOf(spec),
 	}
 	if c := spec.GetCompression(); c.GetMethod() != pb.Compression_METHOD_UNSPECIFIED {
 		plan.Compression = &pb.Compression{Method: c.GetMethod(), Ratio: c.GetRatio()}
@@ -226,7 +231,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 // aggregationOf is what every round of a task asks of its devices.
 func aggregationOf(spec *pb.TaskSpec, layout model.Layout) *pb.SecureAggregation {
 	return &pb.SecureAggregation{
-		Length: uint32(words(spec, layout)), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
+		Length: uint32(specLayout(spec, layout).Length()), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
 		Corrupt: corruptOf(spec), Dropout: dropoutOf(spec), Keys: keysOf(spec),
 	}
 }
@@ -260,11 +265,9 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 // is an error.
 func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total *aggregation.Sums, survivors int) (*model.Checkpoint, []float32, error) {
 	l := c.Manifest.Layout
-	short := shortening(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
+	short := reductionOf(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
 	mean := make([]float32, short.Length(len(c.Params)))
-	p := plan.GetCodec()
-	codec := aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}
-	if err := ChoiceOf(spec).Mean(mean, codec, total); err != nil {
+	if err := ChoiceOf(spec).Mean(mean, LayoutOf(plan, l), total); err != nil {
 		return nil, nil, err
 	}
 	if short.Length(len(c.Params)) != len(c.Params) {

@@ -111,6 +111,11 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	case t == nil:
 		return nil, unknownTask(request.GetTask())
 	}
+	if t.spec.GetEvaluation() != nil {
+		if err := pb.Check(request.GetVersion(), evaluatesSince); err != nil {
+			return nil, status.Errorf(codes.FailedPrecondition, "task %s evaluates on chats that devices hold back: %v", t.name, err)
+		}
+	}
 	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
 		return nil, errStopping

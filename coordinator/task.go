@@ -57,9 +57,10 @@ type task struct {
 // checkpoint is a task's model as it stands.
 type checkpoint struct {
 	*model.Checkpoint
-	sum   [32]byte
-	size  uint64
-	state []float32 // the strategy's
+	sum      [32]byte
+	size     uint64
+	state    []float32 // the strategy's
+	standing Standing
 }
 
 // view is what others may know of a task, as of its latest event.
@@ -71,6 +72,7 @@ type view struct {
 	waiting int
 	began   time.Time
 	over    bool // all its rounds are done
+	best    *pb.BestCheckpoint
 
 	aggregation *pb.SecureAggregation // what it asks of its devices
 	version     uint64                // of its list of intents
@@ -95,11 +97,19 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, err
 	}
+	attempts, err := c.store.Attempts(ctx, row.Name, shownAttempts)
+	if err != nil {
+		return nil, err
+	}
+	standing, err := loadStanding(row.Best, attempts)
+	if err != nil {
+		return nil, err
+	}
 	t := &task{
 		Coordinator: c, name: row.Name, spec: spec,
 		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
-		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state}, spent: row.Revealing,
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, standing}, spent: row.Revealing,
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
 		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, 1),
 	}
@@ -163,8 +173,11 @@ func (t *task) stop() {
 	}
 }
 
-// over tells whether all rounds that the task was created for are done.
-func (t *task) over() bool { return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() }
+// over tells whether all rounds that the task was created for are done, or it has
+// stopped early.
+func (t *task) over() bool {
+	return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() || t.current.standing.exhausted(t.spec)
+}
 
 // advance does what time has made due.
 func (t *task) advance(now time.Time) {
@@ -224,6 +237,8 @@ func (t *task) state() string {
 	case t.running != nil:
 		step, answered, expected := t.running.round.Progress()
 		return fmt.Sprintf("round %d attempt %d: %v (%d of %d)", t.round, t.attempt, step, answered, expected)
+	case t.current.standing.exhausted(t.spec):
+		return fmt.Sprintf("stopped early: no better accuracy in %d rounds", t.current.standing.best.Since)
 	case t.over():
 		return fmt.Sprintf("all %d rounds are done", t.done)
 	case time.Now().Before(t.notBefore):
@@ -235,7 +250,7 @@ func (t *task) state() string {
 func (t *task) publish() {
 	t.view.Store(&view{
 		done: t.done, sum: t.current.sum, size: t.current.size, state: t.state(),
-		waiting: len(t.gathering.waiting), began: t.began, over: t.over(),
+		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
 	})

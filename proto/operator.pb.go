@@ -53,6 +53,8 @@ type TaskSpec struct {
 	Dropout uint32 `protobuf:"varint,12,opt,name=dropout,proto3" json:"dropout,omitempty"`
 	// Unspecified is hybrid.
 	Keys KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
+	// Absent holds no chats back, as before version 1.2.
+	Evaluation *TaskEvaluation `protobuf:"bytes,17,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	// What the coordinator does with a round's mean update; unset is FedAdam with its
 	// defaults.
 	Strategy *Strategy `protobuf:"bytes,14,opt,name=strategy,proto3" json:"strategy,omitempty"`
@@ -186,6 +188,13 @@ func (x *TaskSpec) GetKeys() KeyExchange {
 	return KeyExchange_KEY_EXCHANGE_UNSPECIFIED
 }
 
+func (x *TaskSpec) GetEvaluation() *TaskEvaluation {
+	if x != nil {
+		return x.Evaluation
+	}
+	return nil
+}
+
 func (x *TaskSpec) GetStrategy() *Strategy {
 	if x != nil {
 		return x.Strategy
@@ -317,6 +326,61 @@ func (x *StrategyNumber) GetValue() float64 {
 	return 0
 }
 
+// TaskEvaluation says how a task is evaluated on chats that its devices hold back.
+type TaskEvaluation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chats in 10,000 that are held back, 1 to 5,000.
+	HeldBack uint32 `protobuf:"varint,1,opt,name=held_back,json=heldBack,proto3" json:"held_back,omitempty"`
+	// Rounds without a better smoothed accuracy after which the task stops; 0 is never.
+	EarlyStop     uint64 `protobuf:"varint,2,opt,name=early_stop,json=earlyStop,proto3" json:"early_stop,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskEvaluation) Reset() {
+	*x = TaskEvaluation{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskEvaluation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskEvaluation) ProtoMessage() {}
+
+func (x *TaskEvaluation) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskEvaluation.ProtoReflect.Descriptor instead.
+func (*TaskEvaluation) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
+}
+
+func (x *TaskEvaluation) GetHeldBack() uint32 {
+	if x != nil {
+		return x.HeldBack
+	}
+	return 0
+}
+
+func (x *TaskEvaluation) GetEarlyStop() uint64 {
+	if x != nil {
+		return x.EarlyStop
+	}
+	return 0
+}
+
 // Task is a task as the coordinator keeps it.
 type Task struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -332,6 +396,8 @@ type Task struct {
 	CheckpointBytes uint64 `protobuf:"varint,5,opt,name=checkpoint_bytes,json=checkpointBytes,proto3" json:"checkpoint_bytes,omitempty"`
 	// What the task is doing now, in words: "waiting for devices (2 of 3)".
 	State string `protobuf:"bytes,6,opt,name=state,proto3" json:"state,omitempty"`
+	// The best checkpoint so far; absent before one was evaluated.
+	Best *BestCheckpoint `protobuf:"bytes,7,opt,name=best,proto3" json:"best,omitempty"`
 	// Changes to the list of intents so far; see IntentList.
 	IntentsVersion uint64 `protobuf:"varint,8,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
 	// How many intents there are now.
@@ -342,7 +408,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -354,7 +420,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -367,7 +433,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *Task) GetSpec() *TaskSpec {
@@ -412,6 +478,13 @@ func (x *Task) GetState() string {
 	return ""
 }
 
+func (x *Task) GetBest() *BestCheckpoint {
+	if x != nil {
+		return x.Best
+	}
+	return nil
+}
+
 func (x *Task) GetIntentsVersion() uint64 {
 	if x != nil {
 		return x.IntentsVersion
@@ -422,6 +495,70 @@ func (x *Task) GetIntentsVersion() uint64 {
 func (x *Task) GetIntents() uint32 {
 	if x != nil {
 		return x.Intents
+	}
+	return 0
+}
+
+// BestCheckpoint is the checkpoint of the best smoothed accuracy on held-back chats.
+type BestCheckpoint struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of the file, 32 bytes.
+	Sha256 []byte `protobuf:"bytes,1,opt,name=sha256,proto3" json:"sha256,omitempty"`
+	// Accuracy pooled over the checkpoint's own evaluation and the two before it.
+	Accuracy float64 `protobuf:"fixed64,2,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
+	// Evaluations since then, none of which was better.
+	Since         uint64 `protobuf:"varint,3,opt,name=since,proto3" json:"since,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *BestCheckpoint) Reset() {
+	*x = BestCheckpoint{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *BestCheckpoint) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*BestCheckpoint) ProtoMessage() {}
+
+func (x *BestCheckpoint) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use BestCheckpoint.ProtoReflect.Descriptor instead.
+func (*BestCheckpoint) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
+}
+
+func (x *BestCheckpoint) GetSha256() []byte {
+	if x != nil {
+		return x.Sha256
+	}
+	return nil
+}
+
+func (x *BestCheckpoint) GetAccuracy() float64 {
+	if x != nil {
+		return x.Accuracy
+	}
+	return 0
+}
+
+func (x *BestCheckpoint) GetSince() uint64 {
+	if x != nil {
+		return x.Since
 	}
 	return 0
 }
@@ -451,6 +588,8 @@ type RoundRecord struct {
 	Cohorts uint32 `protobuf:"varint,10,opt,name=cohorts,proto3" json:"cohorts,omitempty"`
 	// Those of them that were left out of the sum.
 	CohortsLost uint32 `protobuf:"varint,11,opt,name=cohorts_lost,json=cohortsLost,proto3" json:"cohorts_lost,omitempty"`
+	// How the checkpoint that the round began with did; absent where nothing was counted.
+	Evaluation *RoundEvaluation `protobuf:"bytes,12,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	// Not 0 where no devices took part, and the checkpoint is the one before with the list
 	// of intents of this version.
 	IntentsVersion uint64 `protobuf:"varint,14,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
@@ -460,7 +599,7 @@ type RoundRecord struct {
 
 func (x *RoundRecord) Reset() {
 	*x = RoundRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -472,7 +611,7 @@ func (x *RoundRecord) String() string {
 func (*RoundRecord) ProtoMessage() {}
 
 func (x *RoundRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -485,7 +624,7 @@ func (x *RoundRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRecord.ProtoReflect.Descriptor instead.
 func (*RoundRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *RoundRecord) GetRound() uint64 {
@@ -565,11 +704,210 @@ func (x *RoundRecord) GetCohortsLost() uint32 {
 	return 0
 }
 
+func (x *RoundRecord) GetEvaluation() *RoundEvaluation {
+	if x != nil {
+		return x.Evaluation
+	}
+	return nil
+}
+
 func (x *RoundRecord) GetIntentsVersion() uint64 {
 	if x != nil {
 		return x.IntentsVersion
 	}
 	return 0
+}
+
+// RoundEvaluation is what a round's devices counted together on the chats that they hold
+// back, of the checkpoint that the round began with and not of the one it made.
+type RoundEvaluation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// SHA-256 of that checkpoint, 32 bytes.
+	CheckpointSha256 []byte `protobuf:"bytes,1,opt,name=checkpoint_sha256,json=checkpointSha256,proto3" json:"checkpoint_sha256,omitempty"`
+	// Devices that counted chats.
+	Devices uint64 `protobuf:"varint,2,opt,name=devices,proto3" json:"devices,omitempty"`
+	// Chats counted.
+	Chats uint64 `protobuf:"varint,3,opt,name=chats,proto3" json:"chats,omitempty"`
+	// Share of them that the checkpoint named rightly.
+	Accuracy float64 `protobuf:"fixed64,4,opt,name=accuracy,proto3" json:"accuracy,omitempty"`
+	// Its 95% interval by Wilson.
+	AccuracyLow float64 `protobuf:"fixed64,5,opt,name=accuracy_low,json=accuracyLow,proto3" json:"accuracy_low,omitempty"`
+	// Its other end.
+	AccuracyHigh float64 `protobuf:"fixed64,6,opt,name=accuracy_high,json=accuracyHigh,proto3" json:"accuracy_high,omitempty"`
+	// Mean F1 of the intents that were counted or predicted.
+	MacroF1 float64 `protobuf:"fixed64,7,opt,name=macro_f1,json=macroF1,proto3" json:"macro_f1,omitempty"`
+	// Expected calibration error over the margin's bins.
+	CalibrationError float64 `protobuf:"fixed64,8,opt,name=calibration_error,json=calibrationError,proto3" json:"calibration_error,omitempty"`
+	// How well the largest score tells chats from stand-ins for texts out of scope, 0.5 to
+	// 1; 0 where there were none of either.
+	StandInAuroc float64 `protobuf:"fixed64,9,opt,name=stand_in_auroc,json=standInAuroc,proto3" json:"stand_in_auroc,omitempty"`
+	// By intent, in the order of the checkpoint's labels: chats of it.
+	IntentChats []uint64 `protobuf:"varint,10,rep,packed,name=intent_chats,json=intentChats,proto3" json:"intent_chats,omitempty"`
+	// By intent: chats of it that were named rightly.
+	IntentCorrect []uint64 `protobuf:"varint,11,rep,packed,name=intent_correct,json=intentCorrect,proto3" json:"intent_correct,omitempty"`
+	// By intent: chats that were given it.
+	IntentPredicted []uint64 `protobuf:"varint,12,rep,packed,name=intent_predicted,json=intentPredicted,proto3" json:"intent_predicted,omitempty"`
+	// By bin of the score: chats.
+	InScope []uint64 `protobuf:"varint,13,rep,packed,name=in_scope,json=inScope,proto3" json:"in_scope,omitempty"`
+	// By bin of the score: stand-ins.
+	StandIns []uint64 `protobuf:"varint,14,rep,packed,name=stand_ins,json=standIns,proto3" json:"stand_ins,omitempty"`
+	// By bin of the margin: chats.
+	Margins []uint64 `protobuf:"varint,15,rep,packed,name=margins,proto3" json:"margins,omitempty"`
+	// By bin of the margin: chats that were named rightly.
+	Right []uint64 `protobuf:"varint,16,rep,packed,name=right,proto3" json:"right,omitempty"`
+	// The bins, as the round's plan told them.
+	Bins          *Evaluation `protobuf:"bytes,17,opt,name=bins,proto3" json:"bins,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoundEvaluation) Reset() {
+	*x = RoundEvaluation{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoundEvaluation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoundEvaluation) ProtoMessage() {}
+
+func (x *RoundEvaluation) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoundEvaluation.ProtoReflect.Descriptor instead.
+func (*RoundEvaluation) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RoundEvaluation) GetCheckpointSha256() []byte {
+	if x != nil {
+		return x.CheckpointSha256
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetDevices() uint64 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetChats() uint64 {
+	if x != nil {
+		return x.Chats
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetAccuracy() float64 {
+	if x != nil {
+		return x.Accuracy
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetAccuracyLow() float64 {
+	if x != nil {
+		return x.AccuracyLow
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetAccuracyHigh() float64 {
+	if x != nil {
+		return x.AccuracyHigh
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetMacroF1() float64 {
+	if x != nil {
+		return x.MacroF1
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetCalibrationError() float64 {
+	if x != nil {
+		return x.CalibrationError
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetStandInAuroc() float64 {
+	if x != nil {
+		return x.StandInAuroc
+	}
+	return 0
+}
+
+func (x *RoundEvaluation) GetIntentChats() []uint64 {
+	if x != nil {
+		return x.IntentChats
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetIntentCorrect() []uint64 {
+	if x != nil {
+		return x.IntentCorrect
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetIntentPredicted() []uint64 {
+	if x != nil {
+		return x.IntentPredicted
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetInScope() []uint64 {
+	if x != nil {
+		return x.InScope
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetStandIns() []uint64 {
+	if x != nil {
+		return x.StandIns
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetMargins() []uint64 {
+	if x != nil {
+		return x.Margins
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetRight() []uint64 {
+	if x != nil {
+		return x.Right
+	}
+	return nil
+}
+
+func (x *RoundEvaluation) GetBins() *Evaluation {
+	if x != nil {
+		return x.Bins
+	}
+	return nil
 }
 
 // CreateTaskRequest starts a task.
@@ -583,7 +921,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -595,7 +933,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -608,7 +946,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *CreateTaskRequest) GetSpec() *TaskSpec {
@@ -629,7 +967,7 @@ type CreateTaskResponse struct {
 
 func (x *CreateTaskResponse) Reset() {
 	*x = CreateTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -641,7 +979,7 @@ func (x *CreateTaskResponse) String() string {
 func (*CreateTaskResponse) ProtoMessage() {}
 
 func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -654,7 +992,7 @@ func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskResponse.ProtoReflect.Descriptor instead.
 func (*CreateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateTaskResponse) GetTask() *Task {
@@ -673,7 +1011,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -685,7 +1023,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -698,7 +1036,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 // ListTasksResponse lists them by name.
@@ -712,7 +1050,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -724,7 +1062,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -737,7 +1075,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -758,7 +1096,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -770,7 +1108,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -783,7 +1121,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *GetTaskRequest) GetName() string {
@@ -806,7 +1144,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -818,7 +1156,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -831,7 +1169,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -867,7 +1205,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -879,7 +1217,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -892,7 +1230,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Device) GetId() []byte {
@@ -943,7 +1281,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1293,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1306,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ListDevicesRequest) GetAfter() []byte {
@@ -996,7 +1334,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1008,7 +1346,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1021,7 +1359,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1046,7 +1384,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1058,7 +1396,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1071,7 +1409,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *CreateTokenRequest) GetUses() uint32 {
@@ -1107,7 +1445,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1119,7 +1457,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1132,7 +1470,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1153,7 +1491,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1165,7 +1503,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1178,7 +1516,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListCheckpointsRequest) GetTask() string {
@@ -1205,7 +1543,7 @@ type CheckpointRecord struct {
 
 func (x *CheckpointRecord) Reset() {
 	*x = CheckpointRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1555,7 @@ func (x *CheckpointRecord) String() string {
 func (*CheckpointRecord) ProtoMessage() {}
 
 func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1568,7 @@ func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRecord.ProtoReflect.Descriptor instead.
 func (*CheckpointRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CheckpointRecord) GetRound() uint64 {
@@ -1272,7 +1610,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1284,7 +1622,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1297,7 +1635,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointRecord {
@@ -1316,7 +1654,7 @@ type ListWaitingRequest struct {
 
 func (x *ListWaitingRequest) Reset() {
 	*x = ListWaitingRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1328,7 +1666,7 @@ func (x *ListWaitingRequest) String() string {
 func (*ListWaitingRequest) ProtoMessage() {}
 
 func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1341,7 +1679,7 @@ func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingRequest.ProtoReflect.Descriptor instead.
 func (*ListWaitingRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 // ListWaitingResponse lists them.
@@ -1355,7 +1693,7 @@ type ListWaitingResponse struct {
 
 func (x *ListWaitingResponse) Reset() {
 	*x = ListWaitingResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1367,7 +1705,7 @@ func (x *ListWaitingResponse) String() string {
 func (*ListWaitingResponse) ProtoMessage() {}
 
 func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1380,7 +1718,7 @@ func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingResponse.ProtoReflect.Descriptor instead.
 func (*ListWaitingResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ListWaitingResponse) GetPublicKeys() [][]byte {
@@ -1405,7 +1743,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1417,7 +1755,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1430,7 +1768,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *Issued) GetPublicKey() []byte {
@@ -1465,7 +1803,7 @@ type AdmitRequest struct {
 
 func (x *AdmitRequest) Reset() {
 	*x = AdmitRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1477,7 +1815,7 @@ func (x *AdmitRequest) String() string {
 func (*AdmitRequest) ProtoMessage() {}
 
 func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1490,7 +1828,7 @@ func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
 func (*AdmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *AdmitRequest) GetIssued() []*Issued {
@@ -1511,7 +1849,7 @@ type AdmitResponse struct {
 
 func (x *AdmitResponse) Reset() {
 	*x = AdmitResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1523,7 +1861,7 @@ func (x *AdmitResponse) String() string {
 func (*AdmitResponse) ProtoMessage() {}
 
 func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1536,7 +1874,7 @@ func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
 func (*AdmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AdmitResponse) GetAdmitted() uint32 {
@@ -1550,7 +1888,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\x80\x04\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xbd\x04\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1566,7 +1904,10 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	" \x01(\rR\x06cohort\x12\x18\n" +
 	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
 	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
-	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x121\n" +
+	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x12;\n" +
+	"\n" +
+	"evaluation\x18\x11 \x01(\v2\x1b.discreet.v1.TaskEvaluationR\n" +
+	"evaluation\x121\n" +
 	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12:\n" +
 	"\vcompression\x18\x0f \x01(\v2\x18.discreet.v1.CompressionR\vcompression\x12\x1d\n" +
 	"\n" +
@@ -1576,7 +1917,11 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
 	"\x0eStrategyNumber\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value\"\xa2\x02\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"L\n" +
+	"\x0eTaskEvaluation\x12\x1b\n" +
+	"\theld_back\x18\x01 \x01(\rR\bheldBack\x12\x1d\n" +
+	"\n" +
+	"early_stop\x18\x02 \x01(\x04R\tearlyStop\"\xd3\x02\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +
@@ -1585,9 +1930,14 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"roundsDone\x12+\n" +
 	"\x11checkpoint_sha256\x18\x04 \x01(\fR\x10checkpointSha256\x12)\n" +
 	"\x10checkpoint_bytes\x18\x05 \x01(\x04R\x0fcheckpointBytes\x12\x14\n" +
-	"\x05state\x18\x06 \x01(\tR\x05state\x12'\n" +
+	"\x05state\x18\x06 \x01(\tR\x05state\x12/\n" +
+	"\x04best\x18\a \x01(\v2\x1b.discreet.v1.BestCheckpointR\x04best\x12'\n" +
 	"\x0fintents_version\x18\b \x01(\x04R\x0eintentsVersion\x12\x18\n" +
-	"\aintents\x18\t \x01(\rR\aintents\"\xf2\x02\n" +
+	"\aintents\x18\t \x01(\rR\aintents\"Z\n" +
+	"\x0eBestCheckpoint\x12\x16\n" +
+	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1a\n" +
+	"\baccuracy\x18\x02 \x01(\x01R\baccuracy\x12\x14\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"\xb0\x03\n" +
 	"\vRoundRecord\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
@@ -1601,8 +1951,30 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x11checkpoint_sha256\x18\t \x01(\fR\x10checkpointSha256\x12\x18\n" +
 	"\acohorts\x18\n" +
 	" \x01(\rR\acohorts\x12!\n" +
-	"\fcohorts_lost\x18\v \x01(\rR\vcohortsLost\x12'\n" +
-	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\">\n" +
+	"\fcohorts_lost\x18\v \x01(\rR\vcohortsLost\x12<\n" +
+	"\n" +
+	"evaluation\x18\f \x01(\v2\x1c.discreet.v1.RoundEvaluationR\n" +
+	"evaluation\x12'\n" +
+	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\"\xca\x04\n" +
+	"\x0fRoundEvaluation\x12+\n" +
+	"\x11checkpoint_sha256\x18\x01 \x01(\fR\x10checkpointSha256\x12\x18\n" +
+	"\adevices\x18\x02 \x01(\x04R\adevices\x12\x14\n" +
+	"\x05chats\x18\x03 \x01(\x04R\x05chats\x12\x1a\n" +
+	"\baccuracy\x18\x04 \x01(\x01R\baccuracy\x12!\n" +
+	"\faccuracy_low\x18\x05 \x01(\x01R\vaccuracyLow\x12#\n" +
+	"\raccuracy_high\x18\x06 \x01(\x01R\faccuracyHigh\x12\x19\n" +
+	"\bmacro_f1\x18\a \x01(\x01R\amacroF1\x12+\n" +
+	"\x11calibration_error\x18\b \x01(\x01R\x10calibrationError\x12$\n" +
+	"\x0estand_in_auroc\x18\t \x01(\x01R\fstandInAuroc\x12!\n" +
+	"\fintent_chats\x18\n" +
+	" \x03(\x04R\vintentChats\x12%\n" +
+	"\x0eintent_correct\x18\v \x03(\x04R\rintentCorrect\x12)\n" +
+	"\x10intent_predicted\x18\f \x03(\x04R\x0fintentPredicted\x12\x19\n" +
+	"\bin_scope\x18\r \x03(\x04R\ainScope\x12\x1b\n" +
+	"\tstand_ins\x18\x0e \x03(\x04R\bstandIns\x12\x18\n" +
+	"\amargins\x18\x0f \x03(\x04R\amargins\x12\x14\n" +
+	"\x05right\x18\x10 \x03(\x04R\x05right\x12+\n" +
+	"\x04bins\x18\x11 \x01(\v2\x17.discreet.v1.EvaluationR\x04bins\">\n" +
 	"\x11CreateTaskRequest\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\";\n" +
 	"\x12CreateTaskResponse\x12%\n" +
@@ -1671,54 +2043,62 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
 	(*Strategy)(nil),                // 1: discreet.v1.Strategy
 	(*StrategyNumber)(nil),          // 2: discreet.v1.StrategyNumber
-	(*Task)(nil),                    // 3: discreet.v1.Task
-	(*RoundRecord)(nil),             // 4: discreet.v1.RoundRecord
-	(*CreateTaskRequest)(nil),       // 5: discreet.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),      // 6: discreet.v1.CreateTaskResponse
-	(*ListTasksRequest)(nil),        // 7: discreet.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 8: discreet.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),          // 9: discreet.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),         // 10: discreet.v1.GetTaskResponse
-	(*Device)(nil),                  // 11: discreet.v1.Device
-	(*ListDevicesRequest)(nil),      // 12: discreet.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),     // 13: discreet.v1.ListDevicesResponse
-	(*CreateTokenRequest)(nil),      // 14: discreet.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 15: discreet.v1.CreateTokenResponse
-	(*ListCheckpointsRequest)(nil),  // 16: discreet.v1.ListCheckpointsRequest
-	(*CheckpointRecord)(nil),        // 17: discreet.v1.CheckpointRecord
-	(*ListCheckpointsResponse)(nil), // 18: discreet.v1.ListCheckpointsResponse
-	(*ListWaitingRequest)(nil),      // 19: discreet.v1.ListWaitingRequest
-	(*ListWaitingResponse)(nil),     // 20: discreet.v1.ListWaitingResponse
-	(*Issued)(nil),                  // 21: discreet.v1.Issued
-	(*AdmitRequest)(nil),            // 22: discreet.v1.AdmitRequest
-	(*AdmitResponse)(nil),           // 23: discreet.v1.AdmitResponse
-	(KeyExchange)(0),                // 24: discreet.v1.KeyExchange
-	(*Compression)(nil),             // 25: discreet.v1.Compression
+	(*TaskEvaluation)(nil),          // 3: discreet.v1.TaskEvaluation
+	(*Task)(nil),                    // 4: discreet.v1.Task
+	(*BestCheckpoint)(nil),          // 5: discreet.v1.BestCheckpoint
+	(*RoundRecord)(nil),             // 6: discreet.v1.RoundRecord
+	(*RoundEvaluation)(nil),         // 7: discreet.v1.RoundEvaluation
+	(*CreateTaskRequest)(nil),       // 8: discreet.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),      // 9: discreet.v1.CreateTaskResponse
+	(*ListTasksRequest)(nil),        // 10: discreet.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 11: discreet.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),          // 12: discreet.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),         // 13: discreet.v1.GetTaskResponse
+	(*Device)(nil),                  // 14: discreet.v1.Device
+	(*ListDevicesRequest)(nil),      // 15: discreet.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),     // 16: discreet.v1.ListDevicesResponse
+	(*CreateTokenRequest)(nil),      // 17: discreet.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 18: discreet.v1.CreateTokenResponse
+	(*ListCheckpointsRequest)(nil),  // 19: discreet.v1.ListCheckpointsRequest
+	(*CheckpointRecord)(nil),        // 20: discreet.v1.CheckpointRecord
+	(*ListCheckpointsResponse)(nil), // 21: discreet.v1.ListCheckpointsResponse
+	(*ListWaitingRequest)(nil),      // 22: discreet.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),     // 23: discreet.v1.ListWaitingResponse
+	(*Issued)(nil),                  // 24: discreet.v1.Issued
+	(*AdmitRequest)(nil),            // 25: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 26: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 27: discreet.v1.KeyExchange
+	(*Compression)(nil),             // 28: discreet.v1.Compression
+	(*Evaluation)(nil),              // 29: discreet.v1.Evaluation
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	24, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
-	1,  // 1: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
-	25, // 2: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
-	2,  // 3: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
-	0,  // 4: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	0,  // 5: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	3,  // 6: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	3,  // 7: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	3,  // 8: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	4,  // 9: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	11, // 10: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	17, // 11: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	21, // 12: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	13, // [13:13] is the sub-list for method output_type
-	13, // [13:13] is the sub-list for method input_type
-	13, // [13:13] is the sub-list for extension type_name
-	13, // [13:13] is the sub-list for extension extendee
-	0,  // [0:13] is the sub-list for field type_name
+	27, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	3,  // 1: discreet.v1.TaskSpec.evaluation:type_name -> discreet.v1.TaskEvaluation
+	1,  // 2: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
+	28, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
+	2,  // 4: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
+	0,  // 5: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	5,  // 6: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
+	7,  // 7: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
+	29, // 8: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
+	0,  // 9: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	4,  // 10: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	4,  // 11: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	4,  // 12: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	6,  // 13: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	14, // 14: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	20, // 15: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	24, // 16: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	17, // [17:17] is the sub-list for method output_type
+	17, // [17:17] is the sub-list for method input_type
+	17, // [17:17] is the sub-list for extension type_name
+	17, // [17:17] is the sub-list for extension extendee
+	0,  // [0:17] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -1733,7 +2113,7 @@ func file_discreet_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   24,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -190,7 +190,7 @@ func (x Compression_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression_Method.Descriptor instead.
 func (Compression_Method) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7, 0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8, 0}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -562,6 +562,9 @@ type Plan struct {
 	// SHA-256 of the enrolment authority's revocation list, 32 bytes, or empty when
 	// nothing was ever revoked. A device refuses an older list than it has seen.
 	RevocationsSha256 []byte `protobuf:"bytes,12,opt,name=revocations_sha256,json=revocationsSha256,proto3" json:"revocations_sha256,omitempty"`
+	// What devices count on the chats that they hold back; absent where they hold none
+	// back.
+	Evaluation *Evaluation `protobuf:"bytes,13,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	// How the update is shortened before it becomes integers; absent where it is not.
 	Compression   *Compression `protobuf:"bytes,14,opt,name=compression,proto3" json:"compression,omitempty"`
 	unknownFields protoimpl.UnknownFields
@@ -682,11 +685,121 @@ func (x *Plan) GetRevocationsSha256() []byte {
 	return nil
 }
 
+func (x *Plan) GetEvaluation() *Evaluation {
+	if x != nil {
+		return x.Evaluation
+	}
+	return nil
+}
+
 func (x *Plan) GetCompression() *Compression {
 	if x != nil {
 		return x.Compression
 	}
 	return nil
+}
+
+// Evaluation says which of its chats a device holds back from training, and what it
+// counts on them of the checkpoint that the round begins with. The counts stand in the
+// masked vector behind the weight (docs/protocol.md, "The vector").
+type Evaluation struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Chats in 10,000 that are held back, 1 to 5,000; which, the hash of a chat's features
+	// decides.
+	HeldBack uint32 `protobuf:"varint,1,opt,name=held_back,json=heldBack,proto3" json:"held_back,omitempty"`
+	// Chats that a device counts at most, 1 to 1,000.
+	Chats uint32 `protobuf:"varint,2,opt,name=chats,proto3" json:"chats,omitempty"`
+	// Bins of each histogram, 2 to 100. What lies outside a range is in the outermost bin.
+	Bins uint32 `protobuf:"varint,3,opt,name=bins,proto3" json:"bins,omitempty"`
+	// The range of the largest score.
+	ScoreLow float32 `protobuf:"fixed32,4,opt,name=score_low,json=scoreLow,proto3" json:"score_low,omitempty"`
+	// Above score_low.
+	ScoreHigh float32 `protobuf:"fixed32,5,opt,name=score_high,json=scoreHigh,proto3" json:"score_high,omitempty"`
+	// The range of the margin, log(p/(1-p)) of the most probable intent.
+	MarginLow float32 `protobuf:"fixed32,6,opt,name=margin_low,json=marginLow,proto3" json:"margin_low,omitempty"`
+	// Above margin_low.
+	MarginHigh    float32 `protobuf:"fixed32,7,opt,name=margin_high,json=marginHigh,proto3" json:"margin_high,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Evaluation) Reset() {
+	*x = Evaluation{}
+	mi := &file_discreet_v1_round_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Evaluation) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Evaluation) ProtoMessage() {}
+
+func (x *Evaluation) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Evaluation.ProtoReflect.Descriptor instead.
+func (*Evaluation) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *Evaluation) GetHeldBack() uint32 {
+	if x != nil {
+		return x.HeldBack
+	}
+	return 0
+}
+
+func (x *Evaluation) GetChats() uint32 {
+	if x != nil {
+		return x.Chats
+	}
+	return 0
+}
+
+func (x *Evaluation) GetBins() uint32 {
+	if x != nil {
+		return x.Bins
+	}
+	return 0
+}
+
+func (x *Evaluation) GetScoreLow() float32 {
+	if x != nil {
+		return x.ScoreLow
+	}
+	return 0
+}
+
+func (x *Evaluation) GetScoreHigh() float32 {
+	if x != nil {
+		return x.ScoreHigh
+	}
+	return 0
+}
+
+func (x *Evaluation) GetMarginLow() float32 {
+	if x != nil {
+		return x.MarginLow
+	}
+	return 0
+}
+
+func (x *Evaluation) GetMarginHigh() float32 {
+	if x != nil {
+		return x.MarginHigh
+	}
+	return 0
 }
 
 // Training says how a device trains on its own examples.
@@ -711,7 +824,7 @@ type Training struct {
 
 func (x *Training) Reset() {
 	*x = Training{}
-	mi := &file_discreet_v1_round_proto_msgTypes[6]
+	mi := &file_discreet_v1_round_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -723,7 +836,7 @@ func (x *Training) String() string {
 func (*Training) ProtoMessage() {}
 
 func (x *Training) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[6]
+	mi := &file_discreet_v1_round_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -736,7 +849,7 @@ func (x *Training) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Training.ProtoReflect.Descriptor instead.
 func (*Training) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{6}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *Training) GetEpochs() uint32 {
@@ -797,7 +910,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -809,7 +922,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[7]
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -822,7 +935,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *Compression) GetMethod() Compression_Method {
@@ -863,7 +976,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -875,7 +988,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -888,7 +1001,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -923,7 +1036,7 @@ func (x *Codec) GetMaxWeight() uint32 {
 type SecureAggregation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Words in the masked vector: parameters of the model, or what is left of them (Plan,
-	// compression), plus one for the weight.
+	// compression), one for the weight, and the evaluation's counts.
 	Length uint32 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
 	// Devices in a cohort at most. A round of more is split into cohorts by lot.
 	Cohort uint32 `protobuf:"varint,2,opt,name=cohort,proto3" json:"cohort,omitempty"`
@@ -943,7 +1056,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -955,7 +1068,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -968,7 +1081,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -1034,7 +1147,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1046,7 +1159,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1059,7 +1172,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -1099,7 +1212,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1111,7 +1224,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1124,7 +1237,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1152,7 +1265,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1164,7 +1277,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1177,7 +1290,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1201,7 +1314,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1213,7 +1326,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1226,7 +1339,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1254,7 +1367,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1379,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1392,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1312,7 +1425,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1324,7 +1437,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1337,7 +1450,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1391,7 +1504,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1403,7 +1516,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1416,7 +1529,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1442,7 +1555,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1454,7 +1567,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1467,7 +1580,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1483,7 +1596,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1495,7 +1608,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1508,7 +1621,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -1532,7 +1645,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1544,7 +1657,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1557,7 +1670,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -1585,7 +1698,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1597,7 +1710,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1610,7 +1723,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -1634,7 +1747,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1646,7 +1759,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1659,7 +1772,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -1690,7 +1803,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1702,7 +1815,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1715,7 +1828,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -1758,7 +1871,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x04plan\x18\x02 \x01(\fR\x04plan\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1c\n" +
-	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\x90\x04\n" +
+	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\xc9\x04\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
@@ -1772,8 +1885,23 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\astep_ms\x18\n" +
 	" \x01(\rR\x06stepMs\x12\x19\n" +
 	"\blog_head\x18\v \x01(\fR\alogHead\x12-\n" +
-	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\x12:\n" +
-	"\vcompression\x18\x0e \x01(\v2\x18.discreet.v1.CompressionR\vcompression\"\xcb\x01\n" +
+	"\x12revocations_sha256\x18\f \x01(\fR\x11revocationsSha256\x127\n" +
+	"\n" +
+	"evaluation\x18\r \x01(\v2\x17.discreet.v1.EvaluationR\n" +
+	"evaluation\x12:\n" +
+	"\vcompression\x18\x0e \x01(\v2\x18.discreet.v1.CompressionR\vcompression\"\xcf\x01\n" +
+	"\n" +
+	"Evaluation\x12\x1b\n" +
+	"\theld_back\x18\x01 \x01(\rR\bheldBack\x12\x14\n" +
+	"\x05chats\x18\x02 \x01(\rR\x05chats\x12\x12\n" +
+	"\x04bins\x18\x03 \x01(\rR\x04bins\x12\x1b\n" +
+	"\tscore_low\x18\x04 \x01(\x02R\bscoreLow\x12\x1d\n" +
+	"\n" +
+	"score_high\x18\x05 \x01(\x02R\tscoreHigh\x12\x1d\n" +
+	"\n" +
+	"margin_low\x18\x06 \x01(\x02R\tmarginLow\x12\x1f\n" +
+	"\vmargin_high\x18\a \x01(\x02R\n" +
+	"marginHigh\"\xcb\x01\n" +
 	"\bTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12#\n" +
@@ -1865,7 +1993,7 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 }
 
 var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 23)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
@@ -1876,49 +2004,51 @@ var file_discreet_v1_round_proto_goTypes = []any{
 	(*CheckInRequest)(nil),    // 6: discreet.v1.CheckInRequest
 	(*CheckInResponse)(nil),   // 7: discreet.v1.CheckInResponse
 	(*Plan)(nil),              // 8: discreet.v1.Plan
-	(*Training)(nil),          // 9: discreet.v1.Training
-	(*Compression)(nil),       // 10: discreet.v1.Compression
-	(*Codec)(nil),             // 11: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 12: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 13: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 14: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 15: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 16: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 17: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 18: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 19: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 20: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 21: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 22: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 23: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 24: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 25: discreet.v1.RevealResponse
-	(*Version)(nil),           // 26: discreet.v1.Version
+	(*Evaluation)(nil),        // 9: discreet.v1.Evaluation
+	(*Training)(nil),          // 10: discreet.v1.Training
+	(*Compression)(nil),       // 11: discreet.v1.Compression
+	(*Codec)(nil),             // 12: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 13: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 14: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 15: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 16: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 17: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 18: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 19: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 20: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 21: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 22: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 23: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 24: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 25: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 26: discreet.v1.RevealResponse
+	(*Version)(nil),           // 27: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	26, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	26, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	27, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	27, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
 	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	12, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	26, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	26, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
-	9,  // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	11, // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	12, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	10, // 9: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
-	2,  // 10: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
-	0,  // 11: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	13, // 12: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	13, // 13: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	13, // 14: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	13, // 15: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	13, // 16: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	13, // 17: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	13, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	27, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	27, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	10, // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
+	12, // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	13, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	9,  // 9: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
+	11, // 10: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	2,  // 11: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 12: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	14, // 13: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	14, // 14: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	14, // 15: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	14, // 16: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	14, // 17: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	14, // 18: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	19, // [19:19] is the sub-list for method output_type
+	19, // [19:19] is the sub-list for method input_type
+	19, // [19:19] is the sub-list for extension type_name
+	19, // [19:19] is the sub-list for extension extendee
+	0,  // [0:19] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -1933,7 +2063,7 @@ func file_discreet_v1_round_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   23,
+			NumMessages:   24,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

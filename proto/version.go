@@ -6,7 +6,7 @@ import "fmt"
 // peers can no longer follow, Minor when a field or a call is added.
 const (
 	Major = 1
-	Minor = 1
+	Minor = 2
 )
 
 // Current returns the version that this build speaks, for a message's version

@@ -7,6 +7,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator"
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
@@ -24,7 +25,7 @@ func (r *run) plain(ctx context.Context, plan *pb.Plan, raw []byte, members []me
 		if err != nil {
 			return nil, err
 		}
-		t.sums.Add(sum, bits)
+		t.sums.Add(sum, coordinator.LayoutOf(plan, r.layout).Signed(), bits)
 		t.cohorts, t.survivors = t.cohorts+1, t.survivors+len(in)
 	}
 	t.bytesUp = int64(t.survivors) * int64(aggregation.PackedSize(int(plan.SecureAggregation.Length), bits))

@@ -207,7 +207,7 @@ func (a *attempt) apply(effects []round.Effect) error {
 func (a *attempt) add(e round.CohortSummed) {
 	a.sum.expansions += e.Unmasking.Expansions()
 	e.Unmask()
-	a.sum.sums.Add(e.Sum, int(a.plan.Codec.RingBits))
+	a.sum.sums.Add(e.Sum, coordinator.LayoutOf(a.plan, a.layout).Signed(), int(a.plan.Codec.RingBits))
 	a.sum.cohorts++
 	a.sum.ids = append(a.sum.ids, e.Survivors...)
 }

@@ -22,6 +22,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
 	"slices"
 	"time"
@@ -40,7 +41,7 @@ import (
 )
 
 // Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
-// WarmStart and NoBaselines is set.
+// WarmStart, HeldBack and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -67,6 +68,9 @@ type Config struct {
 	// WarmStart are phrases that the first checkpoint is trained on in one place, none to
 	// begin with one that knows nothing.
 	WarmStart []dataset.Phrase
+	// HeldBack is the share of its chats, up to a half, that each device does not train
+	// on but evaluates every round's checkpoint with; 0 holds none back.
+	HeldBack float64
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -131,9 +135,21 @@ type Round struct {
 	Cohorts     int `json:"cohorts"`
 	CohortsLost int `json:"cohorts_lost"`
 	// MasksExpanded is how many mask streams the coordinator expanded to unmask the sum.
-	MasksExpanded int     `json:"masks_expanded"`
-	BytesUp       int64   `json:"bytes_up"` // by the devices in the sum together
-	Seconds       float64 `json:"seconds"`
+	MasksExpanded int `json:"masks_expanded"`
+	// Evaluation is what the devices found, on the chats that they hold back, of the
+	// checkpoint that the round began with; nil where they hold none back.
+	Evaluation *Evaluation `json:"evaluation,omitempty"`
+	BytesUp    int64       `json:"bytes_up"` // by the devices in the sum together
+	Seconds    float64     `json:"seconds"`
+}
+
+// Evaluation is a federated evaluation.
+type Evaluation struct {
+	Devices          uint64  `json:"devices"` // that counted chats
+	Chats            uint64  `json:"chats"`
+	Accuracy         float64 `json:"accuracy"`
+	MacroF1          float64 `json:"macro_f1"`
+	CalibrationError float64 `json:"calibration_error"`
 }
 
 // Drops counts the devices that vanished in the last attempt of a round, by place.
@@ -174,6 +190,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
 		return fmt.Errorf("drop is %v, want a probability from 0 to 1", c.Drop)
+	case !(c.HeldBack >= 0 && c.HeldBack <= 0.5):
+		return fmt.Errorf("a share of %v held back, want 0 to 0.5", c.HeldBack)
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
@@ -207,6 +225,7 @@ type run struct {
 	checkpoint *model.Checkpoint
 	encoded    []byte    // the checkpoint's file
 	state      []float32 // the strategy's
+	standing   coordinator.Standing
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
 	bytesUp int64
@@ -272,6 +291,9 @@ func newRun(c Config) (*run, error) {
 		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy),
 	}
 	r.state = make([]float32, coordinator.StateLength(r.spec, layout.Parameters()))
+	if c.HeldBack > 0 {
+		r.spec.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf))}
+	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
 	if err != nil {
 		return nil, err
@@ -367,6 +389,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 			continue
 		}
 		result.Survivors, result.MasksExpanded, result.CohortsLost = total.survivors, total.expansions, result.Cohorts-total.cohorts
+		result.Evaluation = total.evaluation
 		r.bytesUp += total.bytesUp
 		result.BytesUp = total.bytesUp
 		r.sent += int64(total.survivors)
@@ -401,6 +424,7 @@ type total struct {
 	cohorts, survivors, expansions int
 	ids                            []secagg.ID // of the survivors, ascending, where the sum was taken under masks
 	bytesUp                        int64       // by all survivors together
+	evaluation                     *Evaluation
 }
 
 // step turns a sum into the next checkpoint, as the coordinator does.
@@ -408,6 +432,14 @@ func (r *run) step(plan *pb.Plan, t *total) error {
 	next, state, err := coordinator.Apply(r.spec, r.checkpoint, r.state, plan, t.sums, t.survivors)
 	if err != nil {
 		return err
+	}
+	e, err := coordinator.Evaluate(r.checkpoint, plan, t.sums.Whole())
+	if err != nil {
+		return err
+	}
+	if e != nil {
+		t.evaluation = &Evaluation{e.Devices, e.Chats, e.Accuracy, e.MacroF1, e.CalibrationError}
+		r.standing = r.standing.After(e)
 	}
 	r.checkpoint, r.state, r.encoded = next, state, next.Encode()
 	return nil

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -52,14 +53,20 @@ func newCheckpointExport() *cobra.Command {
 	var (
 		o     operator
 		round int64
+		best  bool
 	)
 	c := &cobra.Command{
 		Use: "export TASK FILE", Short: "Fetch a task's checkpoint into a file", Args: arguments("TASK", "FILE"),
-		Long: `Export fetches the task's newest checkpoint, or that of --round, checks it and writes
-it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
+		Long: `Export fetches the task's newest checkpoint, that of --round or, with --best, the one
+that did best on the chats that devices hold back, checks it and writes it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
-				record, err := findCheckpoint(ctx, rpc.NewOperatorServiceClient(connection), args[0], round)
+				service := rpc.NewOperatorServiceClient(connection)
+				find := func() (*pb.CheckpointRecord, error) { return findCheckpoint(ctx, service, args[0], round) }
+				if best {
+					find = func() (*pb.CheckpointRecord, error) { return findBest(ctx, service, args[0]) }
+				}
+				record, err := find()
 				if err != nil {
 					return err
 				}
@@ -77,7 +84,30 @@ it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
 	}
 	o.flags(c)
 	c.Flags().Int64Var(&round, "round", -1, "the round that made it; -1 is the newest")
+	c.Flags().BoolVar(&best, "best", false, "the one with the best accuracy on the chats that devices hold back")
+	c.MarkFlagsMutuallyExclusive("round", "best")
 	return c
+}
+
+// findBest picks the checkpoint of a task that did best on held-back chats.
+func findBest(ctx context.Context, service rpc.OperatorServiceClient, task string) (*pb.CheckpointRecord, error) {
+	reply, err := service.GetTask(ctx, &pb.GetTaskRequest{Name: task})
+	if err != nil {
+		return nil, err
+	}
+	if reply.Task.Best == nil {
+		return nil, fmt.Errorf("task %q has no best checkpoint yet: it needs a round in which devices evaluate (%q)", task, "discreet task create --held-back")
+	}
+	kept, err := service.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Task: task})
+	if err != nil {
+		return nil, err
+	}
+	for _, k := range kept.Checkpoints {
+		if bytes.Equal(k.Sha256, reply.Task.Best.Sha256) {
+			return k, nil
+		}
+	}
+	return nil, fmt.Errorf("task %q no longer keeps its best checkpoint %x", task, reply.Task.Best.Sha256)
 }
 
 // findCheckpoint picks the newest checkpoint of a task, or that of a round.

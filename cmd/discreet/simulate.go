@@ -24,6 +24,9 @@ import (
 // asks for more.
 const minSurvivors = secagg.MinCohort
 
+// heldBack is the share of its chats that a device does not train on, unless told otherwise.
+const heldBack = 0.1
+
 // simulation are the flags of a simulation.
 type simulation struct {
 	data, test, split, compression string
@@ -77,6 +80,7 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
+	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
 	f.StringVar(&s.warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
@@ -252,6 +256,16 @@ func commandLine(args []string) string {
 	return strings.Join(words, " ")
 }
 
+// heldBackAccuracy is what the devices of the last evaluated round found.
+func heldBackAccuracy(r *simulate.Result) string {
+	for i := len(r.Rounds) - 1; i >= 0; i-- {
+		if e := r.Rounds[i].Evaluation; e != nil && e.Chats > 0 {
+			return fmt.Sprintf("%s of the checkpoint that round %d began with (%d chats of %d devices)", percent(e.Accuracy), r.Rounds[i].Round, e.Chats, e.Devices)
+		}
+	}
+	return "none were held back"
+}
+
 // writeJSON writes v indented.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
@@ -276,6 +290,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"macro F1, trained together", percent(r.MacroF1)},
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
 		{"accuracy, mean device alone", percent(r.LocalOnlyAccuracy)},
+		{"accuracy, on chats held back", heldBackAccuracy(r)},
 		{"chats of the devices", fmt.Sprintf("%d, a phrase on %.3g devices", r.Chats, r.UsesPerPhrase)},
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
 		{"devices lost in rounds", fmt.Sprint(lost)},

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -8,6 +9,8 @@ import (
 	"io"
 	"math"
 	"os"
+	"slices"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -37,6 +40,8 @@ type taskSettings struct {
 	corrupt, lost   float64
 	strategy        aggregation.Choice
 	beginning       beginning
+	heldBack        float64
+	earlyStop       uint64
 	spec            pb.TaskSpec
 }
 
@@ -111,6 +116,8 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
+	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
+	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
 	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
 	s.beginning.flags(f)
 }
@@ -131,6 +138,9 @@ func (s *taskSettings) fill(name string) (err error) {
 		return err
 	}
 	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
+		return err
+	}
+	if spec.Evaluation, err = evaluationOf(s.heldBack, s.earlyStop); err != nil {
 		return err
 	}
 	if s.strategy.Name != "" {
@@ -164,6 +174,79 @@ func (s *taskSettings) readIntents() ([]string, error) {
 // compressionFlag is the flag of how updates are shortened.
 func compressionFlag(f *pflag.FlagSet, into *string) {
 	f.StringVar(into, "compression", "none", "bytes that devices send: none, 2x, 4x, 8x or 16x fewer, or part:N, sketch:N and bits:N")
+}
+
+// evaluationOf is how a task is evaluated, nil for not at all.
+func evaluationOf(heldBack float64, earlyStop uint64) (*pb.TaskEvaluation, error) {
+	switch {
+	case heldBack == 0 && earlyStop == 0:
+		return nil, nil
+	case heldBack == 0:
+		return nil, usagef("--early-stop %d needs chats that are held back: raise --held-back", earlyStop)
+	case !(heldBack >= 0.0001 && heldBack <= 0.5):
+		return nil, usagef("--held-back %v, want 0, or 0.0001 to 0.5", heldBack)
+	}
+	return &pb.TaskEvaluation{HeldBack: uint32(math.Round(heldBack * 10_000)), EarlyStop: earlyStop}, nil
+}
+
+// evaluationText is how a task is evaluated.
+func evaluationText(e *pb.TaskEvaluation) string {
+	switch {
+	case e == nil:
+		return "none: no chats are held back"
+	case e.EarlyStop == 0:
+		return fmt.Sprintf("on %.4g%% of each device's chats", float64(e.HeldBack)/100)
+	}
+	return fmt.Sprintf("on %.4g%% of each device's chats; stops after %d rounds without a better accuracy", float64(e.HeldBack)/100, e.EarlyStop)
+}
+
+// bestText is a task's best checkpoint so far.
+func bestText(b *pb.BestCheckpoint) string {
+	if b == nil {
+		return "not known before an evaluated round"
+	}
+	return fmt.Sprintf("%x, accuracy %s over three rounds; %d evaluated since", b.Sha256, percent(b.Accuracy), b.Since)
+}
+
+// printEvaluation shows the newest evaluation, and the intents that it found worst.
+func printEvaluation(w io.Writer, t *pb.Task, rounds []*pb.RoundRecord) {
+	for _, r := range rounds {
+		e := r.Evaluation
+		if e == nil || e.Chats == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\nheld-back chats, counted in round %d of the checkpoint it began with (%.12x):\n", r.Round, e.CheckpointSha256)
+		table(w, [][2]string{
+			{"chats", fmt.Sprintf("%d of %d devices", e.Chats, e.Devices)},
+			{"accuracy", fmt.Sprintf("%s (95%%: %s to %s)", percent(e.Accuracy), percent(e.AccuracyLow), percent(e.AccuracyHigh))},
+			{"macro F1", percent(e.MacroF1)},
+			{"calibration error", percent(e.CalibrationError)},
+			{"lowest recall", lowestRecall(t.Spec.Intents, e)},
+		})
+		return
+	}
+}
+
+// lowestRecall names the intents of which the fewest chats were named rightly. Without
+// as many names as counts, since the intents have changed, it names none.
+func lowestRecall(intents []string, e *pb.RoundEvaluation) string {
+	type recall struct {
+		intent string
+		share  float64
+		chats  uint64
+	}
+	var all []recall
+	for i, n := range e.IntentChats {
+		if n > 0 && len(intents) == len(e.IntentChats) && i < len(e.IntentCorrect) {
+			all = append(all, recall{intents[i], float64(e.IntentCorrect[i]) / float64(n), n})
+		}
+	}
+	slices.SortStableFunc(all, func(a, b recall) int { return cmp.Compare(a.share, b.share) })
+	var parts []string
+	for _, r := range all[:min(len(all), 3)] {
+		parts = append(parts, fmt.Sprintf("%s %s of %d", r.intent, percent(r.share), r.chats))
+	}
+	return strings.Join(parts, ", ")
 }
 
 // partOf is a share that a flag names, in 10,000.
@@ -208,6 +291,7 @@ func newTaskShow() *cobra.Command {
 					return err
 				}
 				printTask(c.OutOrStdout(), reply.Task)
+				printEvaluation(c.OutOrStdout(), reply.Task, reply.Rounds)
 				return printRounds(c.OutOrStdout(), reply.Rounds)
 			})
 		},
@@ -233,10 +317,20 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"every", (time.Duration(t.Spec.EveryMs) * time.Millisecond).String()},
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
 		{"rounds to run", rounds},
+		{"evaluated", evaluationText(t.Spec.Evaluation)},
 		{"rounds committed", fmt.Sprint(t.RoundsDone)},
 		{"checkpoint", hex.EncodeToString(t.CheckpointSha256)},
+		{"best checkpoint", bestText(t.Best)},
 		{"state", t.State},
 	})
+}
+
+// accuracyOf is a round's accuracy on held-back chats.
+func accuracyOf(e *pb.RoundEvaluation) string {
+	if e.GetChats() == 0 {
+		return "-"
+	}
+	return percent(e.Accuracy)
 }
 
 // printRounds lists attempts, newest first.
@@ -245,7 +339,7 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 		return nil
 	}
 	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-	fmt.Fprintln(t, "\nROUND\tATTEMPT\tENDED\tSECONDS\tDEVICES\tROSTER\tCOHORTS\tLOST\tIN THE SUM\tOUTCOME")
+	fmt.Fprintln(t, "\nROUND\tATTEMPT\tENDED\tSECONDS\tDEVICES\tROSTER\tCOHORTS\tLOST\tIN THE SUM\tHELD BACK\tOUTCOME")
 	for _, r := range rounds {
 		outcome := "committed"
 		switch {
@@ -256,8 +350,8 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 		case r.Survivors == 0:
 			outcome = "held: the round before was lost when its devices had revealed"
 		}
-		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%s\n", r.Round, r.Attempt, time.UnixMilli(r.EndedMs).Format(time.DateTime),
-			float64(r.EndedMs-r.StartedMs)/1000, r.Cohort, r.Roster, r.Cohorts, r.CohortsLost, r.Survivors, outcome)
+		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", r.Round, r.Attempt, time.UnixMilli(r.EndedMs).Format(time.DateTime),
+			float64(r.EndedMs-r.StartedMs)/1000, r.Cohort, r.Roster, r.Cohorts, r.CohortsLost, r.Survivors, accuracyOf(r.Evaluation), outcome)
 	}
 	return t.Flush()
 }

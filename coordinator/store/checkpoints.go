@@ -48,10 +48,11 @@ func addCheckpoint(ctx context.Context, tx *sql.Tx, task string, round uint64, r
 	})
 }
 
-// pruneCheckpoints drops a task's checkpoints but the newest.
+// pruneCheckpoints drops a task's checkpoints but the newest and the best.
 func pruneCheckpoints(ctx context.Context, tx *sql.Tx, task string) error {
 	_, err := tx.ExecContext(ctx, `DELETE FROM checkpoints WHERE task = $1 AND round <
-		(SELECT MIN(round) FROM (SELECT round FROM checkpoints WHERE task = $1 ORDER BY round DESC LIMIT $2) AS newest)`, task, KeptCheckpoints)
+		(SELECT MIN(round) FROM (SELECT round FROM checkpoints WHERE task = $1 ORDER BY round DESC LIMIT $2) AS newest)
+		AND sha256 NOT IN (SELECT best FROM tasks WHERE name = $1 AND best IS NOT NULL)`, task, KeptCheckpoints)
 	return err
 }
 

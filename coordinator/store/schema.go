@@ -153,6 +153,14 @@ ALTER TABLE rounds ADD COLUMN intents_version BIGINT NOT NULL DEFAULT 0;
 -- The one task that a token's devices, and a device, may see; empty is every task.
 ALTER TABLE tokens ADD COLUMN task TEXT NOT NULL DEFAULT '';
 ALTER TABLE devices ADD COLUMN task TEXT NOT NULL DEFAULT '';
+`}, {sql: `
+-- A serialised discreet.v1.RoundEvaluation; NULL where nothing was counted.
+ALTER TABLE rounds ADD COLUMN evaluation BLOB;
+-- The best checkpoint by the evaluations so far, NULL before the first, its smoothed
+-- accuracy, and the evaluations since.
+ALTER TABLE tasks ADD COLUMN best BLOB;
+ALTER TABLE tasks ADD COLUMN best_accuracy DOUBLE PRECISION NOT NULL DEFAULT 0;
+ALTER TABLE tasks ADD COLUMN best_since BIGINT NOT NULL DEFAULT 0;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -32,6 +32,15 @@ type Task struct {
 	// must not be used again: the sums of two rounds on it would differ by somebody's
 	// update.
 	Revealing bool
+	// Best is the checkpoint that is kept as the best one, nil before there is one.
+	Best *Best
+}
+
+// Best is the checkpoint that did best in the devices' evaluations.
+type Best struct {
+	SHA256   [32]byte
+	Accuracy float64 // smoothed
+	Since    uint64  // evaluations since then
 }
 
 // Attempt is the record of an attempt at a round that has ended.
@@ -44,6 +53,7 @@ type Attempt struct {
 	Aborted                   string   // why; empty when the round was committed
 	Checkpoint                [32]byte // that it made; zero when aborted
 	IntentsVersion            uint64   // not 0 where no devices took part, and the list of intents became this one
+	Evaluation                []byte   // of the checkpoint it began with, as its coordinator serialised it; nil for none
 }
 
 // CreateTask adds a task with its first checkpoint, which begins its log, or returns
@@ -68,14 +78,20 @@ func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []
 	})
 }
 
-const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, t.revealing
-	FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
+const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, t.revealing,
+	t.best, t.best_accuracy, t.best_since FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
 
 func scanTask(scan func(...any) error, t *Task) error {
 	var created int64
-	var sum []byte
-	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.Revealing); err != nil {
+	var sum, best []byte
+	var b Best
+	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.Revealing,
+		&best, &b.Accuracy, &b.Since); err != nil {
 		return err
+	}
+	if best != nil {
+		copy(b.SHA256[:], best)
+		t.Best = &b
 	}
 	t.Created = time.UnixMilli(created)
 	copy(t.Checkpoint[:], sum)
@@ -151,6 +167,8 @@ type Commit struct {
 	Checkpoint []byte      // the new checkpoint's bytes
 	State      []float32   // the strategy's state that goes with it
 	Survivors  []secagg.ID // the devices in the sum; none where it is held
+	// Best, where set, is the best checkpoint from now on, which pruning spares.
+	Best *Best
 	// Held marks a checkpoint with the previous one's parameters, in the place of a
 	// round that was lost after its devices were asked to reveal. Its attempt is a
 	// later one than theirs, of a round or a number that was not begun.
@@ -193,6 +211,11 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 				return err
 			}
 		}
+		if b := c.Best; b != nil {
+			if _, err := tx.ExecContext(ctx, `UPDATE tasks SET best = $1, best_accuracy = $2, best_since = $3 WHERE name = $4`, b.SHA256[:], b.Accuracy, b.Since, c.Task); err != nil {
+				return err
+			}
+		}
 		return pruneCheckpoints(ctx, tx, c.Task)
 	})
 }
@@ -216,9 +239,9 @@ func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []b
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
-		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
-		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion)); err != nil {
+		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
@@ -230,13 +253,13 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
 		var started, ended int64
 		var sum []byte
-		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion); err != nil {
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation); err != nil {
 			return err
 		}
 		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
 		copy(a.Checkpoint[:], sum)
 		return nil
-	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version
+	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 

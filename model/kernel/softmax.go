@@ -116,6 +116,36 @@ func others(p []float32, k int32) float32 {
 	return max(sum, 1e-20)
 }
 
+// Margin returns log(p/(1−p)) for the softmax p of z at one index: how far its element is above the logarithm
+// of the others' exponentials together. It is +Inf for an element alone. The others are summed in their order.
+func Margin(z []float32, at int) float32 {
+	if len(z) < 2 {
+		return float32(math.Inf(1))
+	}
+	m := float32(math.Inf(-1))
+	for j, x := range z {
+		if j != at && x > m {
+			m = x
+		}
+	}
+	var sum float32
+	for j, x := range z {
+		if j != at {
+			sum += exp(x - m)
+		}
+	}
+	return z[at] - m - float32(log(float64(sum)))
+}
+
+// Logistic returns 1/(1+e^−x).
+func Logistic(x float32) float32 {
+	if x < 0 {
+		e := exp(x)
+		return e / (1 + e)
+	}
+	return 1 / (1 + exp(-x))
+}
+
 // exp returns e to the x for x ≤ 0, within two units in the last place; below −87.33, where the result would
 // be subnormal, it returns zero. Method and coefficients: S. L. Moshier, Cephes Mathematical Library, expf.
 func exp(x float32) float32 {

@@ -1,0 +1,186 @@
+package coordinator
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+const (
+	// mostHeldBack is the largest share of a device's chats, in 10,000, that a task may
+	// keep from training.
+	mostHeldBack = 5000
+	// countedChats is how many held-back chats a device counts at most, so that busy
+	// devices do not drown the others; bins is how fine each histogram is.
+	countedChats = 100
+	bins         = 20
+	// evaluatesSince is the minor version of the contract from which on devices count.
+	evaluatesSince = 2
+	// smoothed is how many evaluations an accuracy is pooled over to find the best
+	// checkpoint.
+	smoothed = 3
+	// remembered is how many a task keeps at hand.
+	remembered = 10
+)
+
+// checkEvaluation is what CheckSpec says of a task's evaluation.
+func checkEvaluation(e *pb.TaskEvaluation) error {
+	if e == nil {
+		return nil
+	}
+	if e.GetHeldBack() < 1 || e.GetHeldBack() > mostHeldBack {
+		return fmt.Errorf("%d chats in 10,000 held back, want 1 to %d; leave the evaluation out to hold none back", e.GetHeldBack(), mostHeldBack)
+	}
+	return nil
+}
+
+// evaluationOf is what a task's plans say of evaluation, nil where it has none. The
+// ranges hold the scores and margins of both model sizes as training leaves them;
+// docs/decisions.md has the figures.
+func evaluationOf(spec *pb.TaskSpec) *pb.Evaluation {
+	if spec.GetEvaluation() == nil {
+		return nil
+	}
+	return &pb.Evaluation{
+		HeldBack: spec.GetEvaluation().GetHeldBack(), Chats: countedChats, Bins: bins,
+		ScoreLow: 0, ScoreHigh: 12, MarginLow: -5, MarginHigh: 5,
+	}
+}
+
+// specLayout is where each block of the vectors of a task's rounds lies.
+func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
+	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), m)
+}
+
+// LayoutOf is where each block of a plan's vectors lies, for its model.
+func LayoutOf(plan *pb.Plan, m model.Layout) aggregation.Layout {
+	p := plan.GetCodec()
+	return layoutWith(aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}, plan.GetCompression(), plan.GetEvaluation(), m)
+}
+
+func layoutWith(c aggregation.Codec, short *pb.Compression, e *pb.Evaluation, m model.Layout) aggregation.Layout {
+	l := aggregation.Layout{Codec: c, Parameters: reductionOf(short, m).Length(m.Parameters())}
+	if e != nil {
+		l.Evaluation = aggregation.Evaluation{Intents: m.Labels, Bins: int(e.GetBins()), Chats: int(e.GetChats())}
+	}
+	return l
+}
+
+// Evaluate reads from the total of a round's vectors how the checkpoint that the round
+// began with did on the chats that the devices hold back. It is nil where the plan asks
+// for no counts. Counts that contradict each other are an error; the update beside them
+// may be whole.
+func Evaluate(c *model.Checkpoint, plan *pb.Plan, total []int64) (*pb.RoundEvaluation, error) {
+	e := plan.GetEvaluation()
+	if e == nil {
+		return nil, nil
+	}
+	t := aggregation.Counts(LayoutOf(plan, c.Manifest.Layout), total)
+	f, err := aggregation.FiguresOf(t, aggregation.Histogram{Low: float64(e.MarginLow), High: float64(e.MarginHigh)}, confidenceOf(c))
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: evaluating: %w", err)
+	}
+	return &pb.RoundEvaluation{
+		CheckpointSha256: plan.GetCheckpointSha256(), Devices: uint64(t.Devices[0]), Chats: uint64(f.Chats),
+		Accuracy: f.Accuracy, AccuracyLow: f.Low, AccuracyHigh: f.High, MacroF1: f.MacroF1,
+		CalibrationError: f.Calibration, StandInAuroc: f.StandInAUROC,
+		IntentChats: unsigned(t.Chats), IntentCorrect: unsigned(t.Correct), IntentPredicted: unsigned(t.Predicted),
+		InScope: unsigned(t.InScope), StandIns: unsigned(t.StandIns), Margins: unsigned(t.Margins), Right: unsigned(t.Right),
+		Bins: e,
+	}, nil
+}
+
+// confidenceOf is a checkpoint's confidence in an answer by its margin.
+func confidenceOf(*model.Checkpoint) func(margin float64) float64 {
+	return func(m float64) float64 { return 1 / (1 + math.Exp(-m)) }
+}
+
+// unsigned copies counts, which are never negative.
+func unsigned(counts []int64) []uint64 {
+	out := make([]uint64, len(counts))
+	for i, n := range counts {
+		out[i] = uint64(n)
+	}
+	return out
+}
+
+// Standing is where a task's evaluations have brought it. The zero value is that before
+// the first.
+type Standing struct {
+	recent []*pb.RoundEvaluation // the latest at the end
+	best   *store.Best           // nil before the first
+}
+
+// After is the standing after one more evaluation, which may be nil for none; s stays
+// as it is. The checkpoint it is of becomes the best one where the accuracy, pooled over
+// it and the two evaluations before, is above that of the best so far.
+func (s Standing) After(e *pb.RoundEvaluation) Standing {
+	if e.GetChats() == 0 {
+		return s
+	}
+	kept := s.recent[max(len(s.recent)-remembered+1, 0):]
+	next := Standing{recent: append(append([]*pb.RoundEvaluation(nil), kept...), e)}
+	var right, chats float64
+	for _, r := range next.recent[max(len(next.recent)-smoothed, 0):] {
+		right += r.GetAccuracy() * float64(r.GetChats())
+		chats += float64(r.GetChats())
+	}
+	best := store.Best{SHA256: [32]byte(e.GetCheckpointSha256()), Accuracy: right / chats}
+	if s.best != nil && best.Accuracy <= s.best.Accuracy {
+		best = *s.best
+		best.Since++
+	}
+	next.best = &best
+	return next
+}
+
+// exhausted tells whether a task is to stop, since so many evaluations brought nothing
+// better.
+func (s Standing) exhausted(spec *pb.TaskSpec) bool {
+	limit := spec.GetEvaluation().GetEarlyStop()
+	return limit > 0 && s.best != nil && s.best.Since >= limit
+}
+
+// message is the best checkpoint as operators see it.
+func (s Standing) message() *pb.BestCheckpoint {
+	if s.best == nil {
+		return nil
+	}
+	return &pb.BestCheckpoint{Sha256: s.best.SHA256[:], Accuracy: s.best.Accuracy, Since: s.best.Since}
+}
+
+// loadStanding reads a standing from a task's latest attempts, newest first.
+func loadStanding(best *store.Best, attempts []store.Attempt) (Standing, error) {
+	s := Standing{best: best}
+	for i := len(attempts) - 1; i >= 0; i-- {
+		e, err := evaluationIn(attempts[i])
+		if err != nil {
+			return s, err
+		}
+		if e.GetChats() > 0 {
+			s.recent = append(s.recent[max(len(s.recent)-remembered+1, 0):], e)
+		}
+	}
+	return s, nil
+}
+
+// evaluationIn reads an attempt's evaluation, nil where it has none.
+func evaluationIn(a store.Attempt) (*pb.RoundEvaluation, error) {
+	if len(a.Evaluation) == 0 {
+		return nil, nil
+	}
+	e := new(pb.RoundEvaluation)
+	if err := proto.Unmarshal(a.Evaluation, e); err != nil || len(e.GetCheckpointSha256()) != 32 {
+		return nil, fmt.Errorf("coordinator: the stored evaluation of round %d attempt %d is damaged; restore a back-up: %w", a.Round, a.Attempt, errors.Join(err, errDamaged))
+	}
+	return e, nil
+}
+
+var errDamaged = errors.New("it cannot be read")
