@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/discreet-fl/discreet/model"
+	pb "github.com/discreet-fl/discreet/proto"
 )
 
 // The learning rate falls to a tenth in a task's last round, and not where there is none.
@@ -17,4 +18,42 @@ func TestLearningRateFallsOverTheRounds(t *testing.T) {
 			t.Errorf("round %d of %d: %v, want a rate of %v", tc.round, tc.rounds, got, tc.want)
 		}
 	}
+}
+
+// TestSpecsWithAnEvaluation holds that a task that evaluates is accepted, that its vectors
+// have room for the counts, and that a share out of bounds is refused.
+func TestSpecsWithAnEvaluation(t *testing.T) {
+	s := spec(3, 3)
+	plain, _, err := NewPlan(s, 1, 1, Basis{Layout: layoutFor(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, share := range []uint32{1, 1000, mostHeldBack} {
+		s.Evaluation = &pb.TaskEvaluation{HeldBack: share}
+		if err := CheckSpec(s); err != nil {
+			t.Errorf("%d in 10,000: %v", share, err)
+		}
+	}
+	plan, _, err := NewPlan(s, 1, 1, Basis{Layout: layoutFor(t, s)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if more := plan.SecureAggregation.Length - plain.SecureAggregation.Length; more != uint32(1+3*len(s.Intents)+4*bins) || plain.Evaluation != nil {
+		t.Errorf("%d words more, want one, three an intent and four a bin", more)
+	}
+	for _, share := range []uint32{0, mostHeldBack + 1} {
+		s.Evaluation = &pb.TaskEvaluation{HeldBack: share}
+		if CheckSpec(s) == nil {
+			t.Errorf("%d in 10,000 was accepted", share)
+		}
+	}
+}
+
+func layoutFor(t *testing.T, s *pb.TaskSpec) model.Layout {
+	t.Helper()
+	l, err := model.NewLayout(s.GetModel(), len(s.GetIntents()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
