@@ -36,7 +36,7 @@ func TestCountsNeverOverflow(t *testing.T) {
 			t.Errorf("%s are %d, want %d in each", name, part, devices*100)
 		}
 	}
-	if total[0] != -devices || 1+3*3+4*4 != l.Evaluation.Words() || l.Length() != 3+l.Evaluation.Words() {
+	if total[0] != -devices || l.Evaluation.Words() != 1+3*3+4*4 || l.Length() != 3+l.Evaluation.Words() {
 		t.Errorf("the update's first word is %d, the length %d", total[0], l.Length())
 	}
 	for _, e := range []Evaluation{{Bins: 4, Chats: 1}, {3, 1, 1}, {3, MaxBins + 1, 1}, {3, 4, 0}, {3, 4, MaxChats + 1}} {

@@ -128,7 +128,7 @@ func TestFiveProcesses(t *testing.T) {
 		f.runAgent(i)
 	}
 	f.runAgent(3, dieAt+"=share answered")
-	survived := regexp.MustCompile(`(?m)^1 +1 .* 4 +4 +1 +0 +3 +committed`)
+	survived := regexp.MustCompile(`(?m)^1 +1 .* 4 +4 +1 +0 +3 +\S+ +committed`)
 	f.until("round 1 to end with three of four survivors", func() bool {
 		return survived.MatchString(f.operate("task", "show", "support"))
 	})
