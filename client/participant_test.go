@@ -295,6 +295,20 @@ func TestPlansRefused(t *testing.T) {
 			p.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: 2, Bits: 8}
 		}, "want them in its codec alone"},
 		{"length not shortened", func(p *pb.Plan) { p.Compression = &pb.Compression{Method: pb.Compression_METHOD_PART, Ratio: 4} }, "words"},
+		{"evaluation of nothing", func(p *pb.Plan) { p.Evaluation = new(pb.Evaluation) }, "0 chats in 10,000 held back, want 1 to 5000"},
+		{"most chats held back", evaluates(func(e *pb.Evaluation) { e.HeldBack = 5001 }), "5001 chats in 10,000 held back"},
+		{"no chat counted", evaluates(func(e *pb.Evaluation) { e.Chats = 0 }), "of 0 chats at most"},
+		{"too many chats counted", evaluates(func(e *pb.Evaluation) { e.Chats = math.MaxUint32 }), "chats at most, want 1 to 1000"},
+		{"one bin", evaluates(func(e *pb.Evaluation) { e.Bins = 1 }), "histograms of 1 bins"},
+		{"too many bins", evaluates(func(e *pb.Evaluation) { e.Bins = math.MaxUint32 }), "bins, want 2 to 100"},
+		{"a range from nowhere", evaluates(func(e *pb.Evaluation) { e.ScoreLow = float32(math.NaN()) }), "begins or ends at NaN"},
+		{"an endless range", evaluates(func(e *pb.Evaluation) { e.MarginHigh = float32(math.Inf(1)) }), "begins or ends at +Inf"},
+		{"a range without a part", evaluates(func(e *pb.Evaluation) { e.MarginHigh = e.MarginLow }), "range is empty"},
+		{"a count that overflows", func(p *pb.Plan) {
+			p.Codec = &pb.Codec{Clip: 1, Bits: 4, RingBits: 8, MaxWeight: 1}
+			evaluates(func(e *pb.Evaluation) { e.Chats = 100 })(p)
+		}, "3 devices that count 100 chats each overflow a ring of 8 bits"},
+		{"length without the counts", evaluates(func(*pb.Evaluation) {}), "words"},
 		{"no time", func(p *pb.Plan) { p.StepMs = 0 }, "a step of"},
 		{"a year's time", func(p *pb.Plan) { p.AdvertiseMs = math.MaxUint32 }, "a step of"},
 	} {
@@ -350,6 +364,14 @@ func TestPlansRefused(t *testing.T) {
 			}
 		}
 	})
+}
+
+// evaluates adds a changed evaluation to a plan.
+func evaluates(edit func(*pb.Evaluation)) func(*pb.Plan) {
+	return func(p *pb.Plan) {
+		p.Evaluation = &pb.Evaluation{HeldBack: 1000, Chats: 10, Bins: 20, ScoreHigh: 10, MarginLow: -5, MarginHigh: 5}
+		edit(p.Evaluation)
+	}
 }
 
 // TestDeviceWithoutExamples holds that it sends zeros and weight zero.

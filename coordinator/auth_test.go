@@ -198,5 +198,18 @@ func TestVersions(t *testing.T) {
 			wants(t, name+" of another major", call(t.Context(), &pb.Version{Major: 2, Minor: 3}), codes.FailedPrecondition, "2.3", "1.2")
 			wants(t, name+" of an older minor", call(t.Context(), &pb.Version{Major: 1}), codes.FailedPrecondition, "1.0", "1.1")
 		}
+		old := &pb.Version{Major: 1, Minor: evaluatesSince - 1}
+		s := spec(3, 3)
+		s.Name, s.Evaluation = "evaluated", &pb.TaskEvaluation{HeldBack: 1000}
+		w.create(t, s)
+		evaluates := []string{"task evaluated evaluates on chats that devices hold back", "1.1", "1.2"}
+		wants(t, "check-in to a task that evaluates", calls["check-in"](t.Context(), old), codes.FailedPrecondition, evaluates...)
+		if err := calls["tasks"](t.Context(), old); err != nil {
+			t.Errorf("tasks of an older minor that is enough: %v", err)
+		}
+		w.create(t, spec(3, 3))
+		later, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wants(t, "check-in where another task is open", calls["check-in"](later, old), codes.DeadlineExceeded)
 	})
 }

@@ -156,10 +156,14 @@ func (s Standing) message() *pb.BestCheckpoint {
 	return &pb.BestCheckpoint{Sha256: s.best.SHA256[:], Accuracy: s.best.Accuracy, Since: s.best.Since}
 }
 
-// loadStanding reads a standing from a task's latest attempts, newest first.
+// loadStanding reads a standing from a task's latest attempts, newest first. Those from
+// before the intents changed last are not in it.
 func loadStanding(best *store.Best, attempts []store.Attempt) (Standing, error) {
 	s := Standing{best: best}
 	for i := len(attempts) - 1; i >= 0; i-- {
+		if attempts[i].IntentsVersion != 0 {
+			s.recent = nil
+		}
 		e, err := evaluationIn(attempts[i])
 		if err != nil {
 			return s, err

@@ -174,7 +174,8 @@ func (t *task) commitIntents(now time.Time) (next checkpoint, version uint64, er
 	sum, err := t.store.CommitIntents(context.Background(), store.IntentsCommit{
 		Task: t.name, Round: t.round, Attempt: t.attempt, Previous: t.current.sum, Checkpoint: raw, State: state, Version: list.Version, Now: now,
 	})
-	return checkpoint{moved, sum, uint64(len(raw)), state, t.current.standing}, list.Version, err
+	// What was best before knows other intents, and is compared to nothing after.
+	return checkpoint{moved, sum, uint64(len(raw)), state, Standing{}}, list.Version, err
 }
 
 // carryState takes the strategy's state over: vectors as long as the parameters.

@@ -105,16 +105,14 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	t := s.task(request.GetTask())
 	switch {
 	case request.GetTask() == "":
-		if t = s.pick(ctx); t == nil {
+		if t = s.pick(ctx, request.GetVersion()); t == nil {
 			return later(time.Minute, "no task is open"), nil
 		}
 	case t == nil:
 		return nil, unknownTask(request.GetTask())
 	}
-	if t.spec.GetEvaluation() != nil {
-		if err := pb.Check(request.GetVersion(), evaluatesSince); err != nil {
-			return nil, status.Errorf(codes.FailedPrecondition, "task %s evaluates on chats that devices hold back: %v", t.name, err)
-		}
+	if err := t.speaks(request.GetVersion()); err != nil {
+		return nil, err
 	}
 	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
@@ -132,15 +130,31 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 }
 
-// pick chooses, of the open tasks that the caller may see, the one whose latest round is
-// longest ago, nil where none is open.
-func (c *Coordinator) pick(ctx context.Context) (best *task) {
+// pick chooses, of the open tasks that the caller may see and whose plans its version
+// knows, the one whose latest round is longest ago, nil where none is open. Where plans
+// are all that is in the way it is a task whose they are, for the caller to be told.
+func (c *Coordinator) pick(ctx context.Context, v *pb.Version) (best *task) {
 	for _, t := range c.all() {
-		if v := t.view.Load(); !v.over && sees(ctx, t.name) && (best == nil || v.began.Before(best.view.Load().began)) {
+		now := t.view.Load()
+		if now.over || !sees(ctx, t.name) {
+			continue
+		}
+		if best == nil || best.speaks(v) != nil || t.speaks(v) == nil && now.began.Before(best.view.Load().began) {
 			best = t
 		}
 	}
 	return best
+}
+
+// speaks refuses a device of a version that does not know what the task's plans ask for.
+func (t *task) speaks(v *pb.Version) error {
+	if t.spec.GetEvaluation() == nil {
+		return nil
+	}
+	if err := pb.Check(v, evaluatesSince); err != nil {
+		return status.Errorf(codes.FailedPrecondition, "task %s evaluates on chats that devices hold back: %v", t.name, err)
+	}
+	return nil
 }
 
 func unknownTask(name string) error {

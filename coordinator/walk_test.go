@@ -98,15 +98,31 @@ func (k *walk) share(ctx context.Context) error {
 
 // encode is the device's update as ring words, without masks.
 func (k *walk) encode() []uint32 {
-	update := make([]float32, k.plan.GetSecureAggregation().GetLength()-1)
+	e := k.plan.GetEvaluation()
+	counts := aggregation.Evaluation{}
+	if e != nil {
+		counts = aggregation.Evaluation{Intents: 2, Bins: int(e.GetBins()), Chats: int(e.GetChats())}
+	}
+	l := aggregation.Layout{Codec: Codec(), Parameters: int(k.plan.GetSecureAggregation().GetLength()) - 1 - counts.Words(), Evaluation: counts}
+	vector, update := make([]uint32, l.Length()), make([]float32, l.Parameters)
 	for i := range update {
 		update[i] = k.value
 	}
-	vector := make([]uint32, len(update)+1)
-	if err := Codec().Encode(vector, update, k.weight, [32]byte{}); err != nil {
+	if err := Codec().Encode(vector[:len(update)+1], update, k.weight, [32]byte{}); err != nil {
 		panic(err)
 	}
+	if e != nil {
+		k.count(aggregation.Counts(l, vector))
+	}
 	return vector
+}
+
+// count says that the device holds back ten chats of the first intent, and named so many
+// of them rightly as it is told to.
+func (k *walk) count(t aggregation.Tally[uint32]) {
+	t.Devices[0] = 1
+	t.Chats[0], t.Correct[0], t.Predicted[0], t.Predicted[1] = 10, uint32(k.right), uint32(k.right), uint32(10-k.right)
+	t.InScope[0], t.Margins[0], t.Right[0] = 10, 10, uint32(k.right)
 }
 
 // cut makes the chunks of a packed vector.

@@ -50,7 +50,8 @@ func (s *Store) CommitIntents(ctx context.Context, c IntentsCommit) (sum [32]byt
 		if err := addCheckpoint(ctx, tx, c.Task, c.Round, c.Checkpoint, c.Now); err != nil {
 			return err
 		}
-		done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, round = $4, attempt = $5 WHERE name = $2 AND checkpoint = $3
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, round = $4, attempt = $5,
+			best = NULL, best_accuracy = 0, best_since = 0 WHERE name = $2 AND checkpoint = $3
 			AND revealing = 0 AND (round < $4 OR (round = $4 AND attempt < $5))`, sum[:], c.Task, c.Previous[:], c.Round, c.Attempt)
 		if err := fence(done, err, c.Task, c.Round, c.Attempt); err != nil {
 			return err

@@ -237,6 +237,50 @@ func TestOldCheckpointsAndAttemptsGo(t *testing.T) {
 	}
 }
 
+// TestBestCheckpointStays holds that pruning spares the best checkpoint for as long as
+// it is the best.
+func TestBestCheckpointStays(t *testing.T) {
+	s := withTask(t, t.TempDir())
+	previous := checkpoint(0)
+	best := &Best{SHA256: sha256.Sum256(previous), Accuracy: 0.875, Since: 3}
+	commit := func(r uint64) {
+		t.Helper()
+		if r > 1 {
+			if err := s.Begin(t.Context(), "desk", r, 1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reveals(t, s, r, 1)
+		c := commitOf(r, 1, previous, fmt.Appendf(nil, "checkpoint %d", r))
+		c.Best, c.Attempt.Evaluation = best, []byte{byte(r)}
+		if _, err := s.Commit(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		previous = c.Checkpoint
+	}
+	rounds := uint64(KeptCheckpoints + 3)
+	for r := uint64(1); r <= rounds; r++ {
+		commit(r)
+	}
+	list, err := s.Checkpoints(t.Context(), "desk")
+	if err != nil || len(list) != KeptCheckpoints+1 || list[KeptCheckpoints].Round != 0 || list[KeptCheckpoints].SHA256 != best.SHA256 {
+		t.Fatalf("%d checkpoints, %v; want the newest and the best", len(list), err)
+	}
+	task, err := s.Task(t.Context(), "desk")
+	if err != nil || task.Best == nil || *task.Best != *best {
+		t.Errorf("the best is read as %+v, %v", task.Best, err)
+	}
+	attempts, err := s.Attempts(t.Context(), "desk", 1)
+	if err != nil || !bytes.Equal(attempts[0].Evaluation, []byte{byte(rounds)}) {
+		t.Errorf("the attempt is read as %+v, %v", attempts, err)
+	}
+	best = &Best{SHA256: sha256.Sum256(previous)}
+	commit(rounds + 1)
+	if list, err = s.Checkpoints(t.Context(), "desk"); err != nil || len(list) != KeptCheckpoints {
+		t.Errorf("%d checkpoints when another is the best, %v; want %d", len(list), err, KeptCheckpoints)
+	}
+}
+
 func TestChunksCoverACheckpoint(t *testing.T) {
 	s := withTask(t, t.TempDir())
 	want := checkpoint(0)
