@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"log/slog"
+	"slices"
 	"strings"
 	"time"
 
@@ -17,7 +19,7 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// attempt is the one that a task is running.
+// attempt is one that a task is running.
 type attempt struct {
 	plan     *pb.Plan
 	raw      []byte                 // the plan's bytes, the same for every member
@@ -32,9 +34,12 @@ type attempt struct {
 	size     int                                    // of a packed vector in bytes
 	sums     *sums
 	outbox   outbox
-	done     bool   // every cohort has ended, and the total is being committed
-	revealed bool   // members were told to reveal: the checkpoint is spent
-	aborted  string // why, once it is
+	base     uint64             // rounds committed when it began
+	told     map[secagg.ID]bool // members that were told to reveal, where the task has a buffer
+	summed   time.Time          // when its sum came into the task's buffer
+	done     bool               // every cohort has ended, and the total is being committed
+	revealed bool               // members were told to reveal: the checkpoint is spent
+	aborted  string             // why, once it is
 }
 
 // errReplaced answers a held call whose device has called again.
@@ -69,19 +74,24 @@ func (t *task) start(now time.Time, devices []*checkIn) {
 		}
 		return
 	}
-	t.running = r
-	if t.attempt == 1 {
+	t.open = append(t.open, r)
+	if t.attempt == 1 || t.spec.GetBuffer() != nil {
 		t.began = now
+	}
+	if t.spec.GetBuffer() != nil { // the next may begin beside it
+		t.attempt++
+		t.notBefore = now.Add(milliseconds(t.spec.GetEveryMs()))
 	}
 	cohorts, _ := r.round.Cohorts()
 	t.metrics.cohort.Observe(float64(len(devices)))
-	t.log.Info("cohort formed", "round", t.round, "attempt", t.attempt, "devices", len(devices), "cohorts", cohorts)
+	t.logOf(r).Info("cohort formed", "devices", len(devices), "cohorts", cohorts)
 	for _, c := range devices {
 		c.done <- r.invitation(c.id)
 	}
 	for _, c := range devices {
-		if !t.presence.connected(c.id) {
-			t.gone(now, c.id)
+		if r.aborted == "" && !t.presence.connected(c.id) {
+			r.outbox.forget(c.id)
+			t.apply(now, r, r.round.Gone(now, c.id))
 		}
 	}
 }
@@ -112,7 +122,11 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := t.store.Begin(context.Background(), t.name, t.round, t.attempt); err != nil {
+	begin, room := t.store.Begin, t.memory.limit
+	if t.spec.GetBuffer() != nil {
+		begin, room = t.store.BeginBeside, t.memory.limit/mostWorking
+	}
+	if err := begin(context.Background(), t.name, t.round, t.attempt); err != nil {
 		return nil, err
 	}
 	cohorts, _ := machine.Cohorts()
@@ -120,7 +134,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
 		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
 		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, t.current.Manifest.Layout, cohorts),
-		outbox: newOutbox(t.memory.limit, config.Step),
+		outbox: newOutbox(room, config.Step), base: t.done, told: make(map[secagg.ID]bool),
 	}, nil
 }
 
@@ -184,48 +198,51 @@ func (r *attempt) failAll(err error) {
 
 // receive is the event of a step's message, but for Submit, which comes in chunks.
 func (t *task) receive(now time.Time, c *stepCall, at *pb.RoundStep, step round.Step, payload []byte) {
-	if err := t.admit(c.from, at); err != nil {
+	r, err := t.admit(c.from, at)
+	if err != nil {
 		c.done <- reply{err: err}
 		return
 	}
-	effects, err := t.running.round.Receive(now, c.from, step, payload)
+	effects, err := r.round.Receive(now, c.from, step, payload)
 	if err != nil {
 		c.done <- reply{err: t.refuse(step, err)}
 	} else {
-		t.running.hold(step, c)
+		r.hold(step, c)
 	}
-	t.apply(now, effects)
+	t.apply(now, r, effects)
 }
 
 // complain is the event of a complaint, which is answered at once.
 func (t *task) complain(now time.Time, c *stepCall, at *pb.RoundStep, complaint []byte) {
-	if err := t.admit(c.from, at); err != nil {
+	r, err := t.admit(c.from, at)
+	if err != nil {
 		c.done <- reply{err: err}
 		return
 	}
-	effects, err := t.running.round.Complain(now, c.from, complaint)
+	effects, err := r.round.Complain(now, c.from, complaint)
 	if err != nil {
 		err = t.refuse(round.Share, err)
 	}
 	c.done <- reply{err: err}
-	t.apply(now, effects)
+	t.apply(now, r, effects)
 }
 
-// admit refuses a message that is not for the running attempt or not of a member. A
-// member that calls has read the reply to its call before.
-func (t *task) admit(from secagg.ID, at *pb.RoundStep) error {
+// admit returns the attempt that a message is for, and refuses one that is for none
+// that runs or not of a member. A member that calls has read the reply to its call before.
+func (t *task) admit(from secagg.ID, at *pb.RoundStep) (*attempt, error) {
 	if l := t.last; l != nil && l.is(at) && l.has(from) {
-		return status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", at.GetRound(), at.GetAttempt(), l.aborted)
+		return nil, status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", at.GetRound(), at.GetAttempt(), l.aborted)
 	}
-	switch r := t.running; {
-	case r == nil || !r.is(at):
-		return status.Errorf(codes.FailedPrecondition, "round %d attempt %d of task %s is not running; check in again", at.GetRound(), at.GetAttempt(), t.name)
-	case !r.has(from):
-		return status.Errorf(codes.PermissionDenied, "this device is not in the cohort of round %d attempt %d", at.GetRound(), at.GetAttempt())
-	default:
-		r.outbox.forget(from)
-		return nil
+	i := slices.IndexFunc(t.open, func(r *attempt) bool { return r.is(at) })
+	if i < 0 {
+		return nil, status.Errorf(codes.FailedPrecondition, "round %d attempt %d of task %s is not running; check in again", at.GetRound(), at.GetAttempt(), t.name)
 	}
+	r := t.open[i]
+	if !r.has(from) {
+		return nil, status.Errorf(codes.PermissionDenied, "this device is not in the cohort of round %d attempt %d", at.GetRound(), at.GetAttempt())
+	}
+	r.outbox.forget(from)
+	return r, nil
 }
 
 func (r *attempt) is(at *pb.RoundStep) bool {
@@ -249,29 +266,31 @@ func (t *task) refuse(step round.Step, err error) error {
 	return status.Error(code, strings.TrimPrefix(err.Error(), "round: "))
 }
 
-// apply carries out a round's effects.
-func (t *task) apply(now time.Time, effects []round.Effect) {
-	r := t.running
+// apply carries out the effects of an attempt's round.
+func (t *task) apply(now time.Time, r *attempt, effects []round.Effect) {
 	for _, e := range effects {
 		switch e := e.(type) {
 		case round.Reply:
 			if e.Step == round.Confirm && !t.mayReveal(now, r) {
 				return // the attempt is aborted, whatever else came of the event
 			}
+			if e.Step == round.Confirm && t.spec.GetBuffer() != nil {
+				r.told[e.To] = true
+			}
 			r.outbox.put(e)
 		case round.Closed:
-			t.closed(now, e)
+			t.closed(now, r, e)
 		case round.Blamed:
-			t.blame(now, e)
+			t.blame(now, r, e)
 		case round.CohortLost:
-			t.lost(e)
+			t.lost(r, e)
 		case round.CohortSummed:
 			t.summed(r, e)
 		case round.Done:
 			r.done = true
 			r.sums.close(r.record(now))
 		case round.Aborted:
-			t.abort(now, e.Reason)
+			t.abort(now, r, e.Reason)
 		}
 	}
 }
@@ -281,23 +300,24 @@ func (t *task) apply(now time.Time, effects []round.Effect) {
 // gives no sum, another checkpoint then takes its place: devices that had revealed for
 // two sums on one checkpoint would show their difference.
 func (t *task) mayReveal(now time.Time, r *attempt) bool {
-	if r.revealed {
+	if r.revealed || t.noted || !t.on(r) { // a checkpoint that is no longer current is spent already
+		r.revealed = true
 		return true
 	}
-	if err := t.store.Revealing(context.Background(), t.name, t.round, t.attempt); err != nil {
-		t.log.Error("attempt cannot reveal", "round", t.round, "attempt", t.attempt, "error", err)
-		t.abort(now, "the coordinator could not note that the sum is to be revealed; its operator finds the reason in its log")
+	if err := t.store.Revealing(context.Background(), t.name, r.plan.GetRound(), r.plan.GetAttempt()); err != nil {
+		t.logOf(r).Error("attempt cannot reveal", "error", err)
+		t.abort(now, r, "the coordinator could not note that the sum is to be revealed; its operator finds the reason in its log")
 		t.pause(now)
 		return false
 	}
-	r.revealed = true
+	r.revealed, t.noted = true, true
 	return true
 }
 
 // closed logs and measures a step that has closed, and answers devices whose
 // vectors did not become complete in time.
-func (t *task) closed(now time.Time, e round.Closed) {
-	r, log := t.running, t.log.With("round", t.round, "attempt", t.attempt)
+func (t *task) closed(now time.Time, r *attempt, e round.Closed) {
+	log := t.logOf(r)
 	opened := r.started
 	if e.Step == round.Advertise {
 		r.split = now
@@ -311,38 +331,42 @@ func (t *task) closed(now time.Time, e round.Closed) {
 	t.metrics.step.WithLabelValues(e.Step.String()).Observe(now.Sub(opened).Seconds())
 	log.Info(e.Step.String()+" closed", "answered", e.Answered, "expected", e.Expected)
 	if e.Step == round.Submit {
-		t.sweepUploads()
+		t.sweepUploads(r)
 	}
 }
 
 // lost answers the members of a cohort that was given up. They may check in again.
-func (t *task) lost(e round.CohortLost) {
+func (t *task) lost(r *attempt, e round.CohortLost) {
 	t.metrics.cohorts.WithLabelValues("lost").Inc()
-	t.log.Warn("cohort lost", "round", t.round, "attempt", t.attempt, "cohort", e.Cohort, "step", e.Step.String(), "reason", e.Reason)
+	t.logOf(r).Warn("cohort lost", "cohort", e.Cohort, "step", e.Step.String(), "reason", e.Reason)
 	err := status.Errorf(codes.Aborted, "this device's cohort was given up: %s; check in again", e.Reason)
 	for _, id := range e.Members {
-		t.running.fail(id, err)
+		r.fail(id, err)
 	}
-	t.sweepUploads()
+	t.sweepUploads(r)
 }
 
-// abort ends the running attempt without a checkpoint of its own. The held calls are
-// answered with the reason, so that their devices check in again.
-func (t *task) abort(now time.Time, reason string) {
-	r := t.running
+// abort ends an attempt without a checkpoint of its own. The held calls are answered
+// with the reason, so that their devices check in again.
+func (t *task) abort(now time.Time, r *attempt, reason string) {
 	r.aborted = reason
 	t.metrics.rounds.WithLabelValues("aborted").Inc()
-	t.log.Warn("attempt aborted", "round", t.round, "attempt", t.attempt, "reason", reason)
+	t.logOf(r).Warn("attempt aborted", "reason", reason)
 	record := r.record(now)
 	record.Aborted = reason
 	if err := t.store.Abort(context.Background(), t.name, record); err != nil {
-		t.log.Error("attempt could not be recorded", "round", t.round, "attempt", t.attempt, "error", err)
+		t.logOf(r).Error("attempt could not be recorded", "error", err)
 	}
 	r.failAll(status.Errorf(codes.Aborted, "round %d attempt %d was aborted: %s", record.Round, record.Attempt, reason))
 	r.sums.giveUp()
 	t.memory.give(r.dropUploads())
 	r.round, r.uploads, r.added, r.sums, r.outbox = nil, nil, nil, nil, outbox{}
-	t.running, t.last = nil, r
+	t.close(r)
+	t.last = r
+	if t.spec.GetBuffer() != nil {
+		t.spent = t.spent || r.revealed && t.on(r) // the buffer, or a held checkpoint, comes next
+		return
+	}
 	if r.revealed || t.attempt >= MaxAttempts {
 		t.log.Warn("round left", "round", t.round, "attempt", t.attempt, "reason", reason)
 		t.next()
@@ -352,6 +376,17 @@ func (t *task) abort(now time.Time, reason string) {
 	if t.spent = r.revealed; t.spent {
 		t.hold(now)
 	}
+}
+
+// close takes an attempt out of those that run.
+func (t *task) close(r *attempt) {
+	same := func(other *attempt) bool { return other == r }
+	t.open, t.buffer = slices.DeleteFunc(t.open, same), slices.DeleteFunc(t.buffer, same)
+}
+
+// logOf is the log with an attempt's numbers.
+func (t *task) logOf(r *attempt) *slog.Logger {
+	return t.log.With("round", r.plan.GetRound(), "attempt", r.plan.GetAttempt())
 }
 
 // next goes on to the next round.

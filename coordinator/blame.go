@@ -33,8 +33,8 @@ type conduct struct {
 }
 
 // blame logs that somebody broke the protocol, and remembers it where it is proven.
-func (t *task) blame(now time.Time, e round.Blamed) {
-	log := t.log.With("round", t.round, "attempt", t.attempt, "device", short(e.Peer), "step", e.Step.String(), "reason", brief(e.Err))
+func (t *task) blame(now time.Time, r *attempt, e round.Blamed) {
+	log := t.logOf(r).With("device", short(e.Peer), "step", e.Step.String(), "reason", brief(e.Err))
 	if e.Step != round.Advertise {
 		log = log.With("cohort", e.Cohort)
 	}
@@ -58,10 +58,10 @@ func (t *task) blame(now time.Time, e round.Blamed) {
 	rounds := uint64(min(1<<min(k.spans, 30), mostRounds))
 	k.spans++
 	k.until, k.end = t.round+rounds, now.Add(time.Duration(rounds)*t.longestRound())
-	if t.running.revealed {
+	if r.revealed {
 		k.until++ // where this round is lost, the next one's number is the held checkpoint's
 	}
-	t.log.Warn("device kept out", "round", t.round, "attempt", t.attempt, "device", short(e.Peer), "rounds", rounds)
+	t.logOf(r).Warn("device kept out", "device", short(e.Peer), "rounds", rounds)
 	if c := t.gathering.waiting[e.Peer]; c != nil { // it has checked in for the next round already
 		t.gathering.remove(c, now)
 		wait, reason := t.keptOut(now, e.Peer)

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -30,9 +31,8 @@ type sums struct {
 	record  store.Attempt // of the attempt, once its cohorts have ended
 	dropped atomic.Bool   // the attempt was aborted
 
-	total      *aggregation.Sums
-	survivors  []secagg.ID
-	evaluation []byte // for the record, nil where nothing was counted
+	total     *aggregation.Sums
+	survivors []secagg.ID
 }
 
 func newSums(plan *pb.Plan, m model.Layout, cohorts int) *sums {
@@ -60,13 +60,14 @@ func (t *task) summed(r *attempt, e round.CohortSummed) {
 	if !r.sums.begun {
 		r.sums.begun = true
 		current := t.current
-		t.owners.Go(func() { t.sumUp(r.plan, r.sums, current) })
+		t.owners.Go(func() { t.sumUp(r, r.sums, current) })
 	}
 }
 
-// sumUp unmasks until no more sums come, and then commits their total.
-func (t *task) sumUp(plan *pb.Plan, s *sums, current checkpoint) {
-	log := t.log.With("round", plan.GetRound(), "attempt", plan.GetAttempt())
+// sumUp unmasks until no more sums come, and then commits their total, or hands it to
+// the task's buffer. Of the attempt it reads the plan alone.
+func (t *task) sumUp(r *attempt, s *sums, current checkpoint) {
+	log := t.logOf(r)
 	for e := range s.cohorts {
 		if s.dropped.Load() {
 			e.Unmasking.Wipe()
@@ -81,34 +82,42 @@ func (t *task) sumUp(plan *pb.Plan, s *sums, current checkpoint) {
 		s.survivors = append(s.survivors, e.Survivors...)
 		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
 	}
-	if !s.dropped.Load() {
-		t.finished <- t.commit(plan, s, current)
+	switch {
+	case s.dropped.Load():
+	case t.spec.GetBuffer() != nil:
+		t.finished <- outcome{of: []*attempt{r}, buffered: true}
+	default:
+		o := t.commit(r.plan, s, current)
+		o.of = []*attempt{r}
+		t.finished <- o
 	}
 }
 
 // evaluate adds to the task's standing what the devices counted of the checkpoint that
-// the round began with, and keeps it for the record. Counts that contradict each other
-// are left out: whoever bends them could bend the update.
-func (t *task) evaluate(plan *pb.Plan, s *sums, current checkpoint) (Standing, error) {
-	e, err := Evaluate(current.Checkpoint, plan, s.total.Whole())
+// the round began with, and returns it for the record, nil where nothing was counted.
+// Counts that contradict each other are left out: whoever bends them could bend the update.
+func (t *task) evaluate(plan *pb.Plan, total []int64, current checkpoint) (record []byte, after Standing, err error) {
+	e, err := Evaluate(current.Checkpoint, plan, total)
 	if e == nil {
 		if err != nil {
 			t.log.Warn("evaluation left out", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "error", err)
 		}
-		return current.standing, nil
+		return nil, current.standing, nil
 	}
-	if s.evaluation, err = proto.Marshal(e); err != nil {
-		return current.standing, fmt.Errorf("coordinator: encoding an evaluation: %w", err)
+	if record, err = proto.Marshal(e); err != nil {
+		return nil, current.standing, fmt.Errorf("coordinator: encoding an evaluation: %w", err)
 	}
 	t.metrics.evaluated(t.name, e)
 	t.log.Info("round evaluated", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "chats", e.Chats, "accuracy", e.Accuracy)
-	return current.standing.After(e), nil
+	return record, current.standing.After(e), nil
 }
 
-// outcome is how an attempt that has its total ended.
+// outcome is how attempts that have their total ended.
 type outcome struct {
-	next checkpoint
-	err  error
+	of       []*attempt
+	buffered bool // the total waits in the task's buffer
+	next     checkpoint
+	err      error
 }
 
 // commit makes the next checkpoint from the total and stores it. The task's goroutine
@@ -119,12 +128,12 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
-	standing, err := t.evaluate(plan, s, current)
+	evaluation, standing, err := t.evaluate(plan, s.total.Whole(), current)
 	if err != nil {
 		return outcome{err: err}
 	}
 	raw, record := moved.Encode(), s.record
-	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), s.evaluation
+	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{
 		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Survivors: s.survivors, Best: standing.best,
 	})
@@ -136,24 +145,35 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, standing}}
 }
 
-// finish ends the attempt whose total was committed, or could not be, and answers the
+// finish ends the attempts whose totals were committed, or could not be, and answers the
 // devices that wait for their receipt.
 func (t *task) finish(now time.Time, o outcome) {
+	if o.buffered {
+		t.fill(now, o.of[0])
+		return
+	}
+	t.flushing = false
 	if o.err != nil {
 		t.log.Error("commit failed", "round", t.round, "attempt", t.attempt, "error", o.err)
-		t.abort(now, "the sum could not become a checkpoint; the operator finds the reason in the coordinator's log")
+		for _, r := range o.of {
+			t.abort(now, r, "the sum could not become a checkpoint; the operator finds the reason in the coordinator's log")
+		}
 		t.pause(now)
 		return
 	}
-	r := t.running
-	t.running, t.last = nil, nil
-	t.metrics.rounds.WithLabelValues("committed").Inc()
-	t.adopt(o.next)
-	for id := range r.held[round.Reveal] {
-		r.answer(round.Reveal, id, reply{sum: o.next.sum, size: o.next.size})
+	t.last = nil
+	for _, r := range o.of {
+		t.close(r)
+		t.metrics.rounds.WithLabelValues("committed").Inc()
 	}
-	r.failAll(status.Errorf(codes.FailedPrecondition, "round %d attempt %d was committed without this device; check in again", r.plan.GetRound(), r.plan.GetAttempt()))
-	t.retire()
+	t.adopt(o.next)
+	for _, r := range o.of {
+		for id := range r.held[round.Reveal] {
+			r.answer(round.Reveal, id, reply{sum: o.next.sum, size: o.next.size})
+		}
+		r.failAll(status.Errorf(codes.FailedPrecondition, "round %d attempt %d was committed without this device; check in again", r.plan.GetRound(), r.plan.GetAttempt()))
+	}
+	t.retire(now)
 }
 
 // hold commits, in the place of a round that was lost after its devices were told to
@@ -176,24 +196,26 @@ func (t *task) hold(now time.Time) {
 		t.pause(now)
 		return
 	}
-	t.spent = false
 	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
 	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.standing})
-	t.retire()
+	t.retire(now)
 }
 
 // adopt goes on from a checkpoint that was committed.
 func (t *task) adopt(next checkpoint) {
-	t.current = next
+	t.current, t.spent, t.noted = next, false, false
 	t.done++
 	t.next()
 	t.publish() // a device that has its receipt finds the new checkpoint
 }
 
-// retire tells the devices that wait when all rounds are done.
-func (t *task) retire() {
+// retire tells the devices that wait, or are still at work, when all rounds are done.
+func (t *task) retire(now time.Time) {
 	if !t.over() {
 		return
+	}
+	for _, r := range slices.Clone(t.open) {
+		t.abort(now, r, "all rounds of the task are done")
 	}
 	t.log.Info("task done", "rounds", t.done, "state", t.state())
 	for _, c := range t.gathering.drain() {

@@ -28,6 +28,9 @@
 // and a checkpoint with the same parameters takes the place of the one that was
 // revealed for, which no device trains on twice.
 //
+// In a task with a buffer ([CheckSpec] says which) several attempts, of a cohort each, run
+// side by side, and the sums of some of them make a checkpoint together; see buffer.go.
+//
 // # Logs
 //
 // Each phase leaves one record with a message that does not change, all with task,
@@ -37,7 +40,7 @@
 // closed", "confirm closed", "reveal closed", "sum unmasked" (before the commit), or
 // "cohort lost"; at the end "round committed" (before the devices are told), or
 // "attempt aborted" and "round left"; "checkpoint held" in the place of a round that was
-// left after it revealed; "intents queued" and "intents changed"; "task done". Beside them "protocol broken" says which device
+// left after it revealed; "sum buffered" where it waits for others; "intents queued" and "intents changed"; "task done". Beside them "protocol broken" says which device
 // did, in which step and how, whether that is proven, and who says so where it is not;
 // "device kept out" says for how many rounds.
 package coordinator

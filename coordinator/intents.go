@@ -141,7 +141,7 @@ func (t *task) fits(next *model.Intents) error {
 // makeIntents makes the changes that wait, unless an attempt runs, or the checkpoint
 // has been revealed for: a new checkpoint takes the place of a round, and counts as none.
 func (t *task) makeIntents(now time.Time) {
-	if len(t.queued) == 0 || t.running != nil || t.spent || now.Before(t.intentsAfter) {
+	if len(t.queued) == 0 || len(t.open) > 0 || t.spent || now.Before(t.intentsAfter) {
 		return
 	}
 	next, version, err := t.commitIntents(now)

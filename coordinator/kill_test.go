@@ -226,7 +226,7 @@ func (p *process) dial(config *tls.Config) *grpc.ClientConn {
 }
 
 // populate creates the task, whose cohorts have three devices, and lets n devices join.
-func (p *process) populate(n int) []*device {
+func (p *process) populate(n int, changes ...func(*pb.TaskSpec)) []*device {
 	p.t.Helper()
 	config, err := ca.LoadOperator(filepath.Join(p.dir, "operator.pem"))
 	if err != nil {
@@ -236,6 +236,9 @@ func (p *process) populate(n int) []*device {
 	op := rpc.NewOperatorServiceClient(conn)
 	s := spec(uint32(n), 3)
 	s.Cohort = 3
+	for _, change := range changes {
+		change(s)
+	}
 	if _, err := op.CreateTask(p.t.Context(), &pb.CreateTaskRequest{Spec: s}); err != nil {
 		p.t.Fatal(err)
 	}
@@ -404,5 +407,46 @@ func TestKillAtAnyMoment(t *testing.T) {
 	}
 	if len(all) == 0 {
 		t.Errorf("seed %d: no round was committed between the kills; the test wants some", seed)
+	}
+}
+
+// TestKillWithABuffer kills a coordinator, whose cohorts run side by side, again and
+// again at records that a seed chooses. Every receipt names the checkpoint that the
+// attempt's sum is in, and no device is asked to reveal twice on one checkpoint.
+func TestKillWithABuffer(t *testing.T) {
+	const seed, kills = 7, 3
+	source := rand.New(rand.NewPCG(seed, 5))
+	p := newProcess(t)
+	p.start("#80")
+	receipts := make(chan *walk, 10_000)
+	for _, d := range p.populate(9, func(s *pb.TaskSpec) { s.PerRound, s.Buffer = 3, &pb.Buffer{Cohorts: 2, Staleness: 5} }) {
+		go d.live(p.ctx, receipts)
+	}
+	counted := 0
+	for range kills {
+		p.wait()
+		task, attempts := p.stored()
+		committed := make(map[string][]byte)
+		checkpoints := make(map[[32]byte]bool)
+		for _, a := range attempts {
+			if a.Aborted == "" {
+				committed[fmt.Sprint(a.Round, a.Attempt)] = a.Checkpoint[:]
+				checkpoints[a.Checkpoint] = true
+			}
+		}
+		if uint64(len(checkpoints)) != task.RoundsDone {
+			t.Errorf("seed %d: %d rounds are done, %d recorded", seed, task.RoundsDone, len(checkpoints))
+		}
+		for ; len(receipts) > 0; counted++ {
+			k := <-receipts
+			if want := committed[fmt.Sprint(k.at.GetRound(), k.at.GetAttempt())]; !bytes.Equal(want, k.receipt.GetCheckpointSha256()) {
+				t.Errorf("seed %d: %v was acknowledged with %x, the store has %x", seed, k.at, k.receipt.GetCheckpointSha256(), want)
+			}
+		}
+		p.start(fmt.Sprintf("#%d", 40+source.IntN(80)))
+	}
+	p.wait()
+	if counted == 0 {
+		t.Errorf("seed %d: nobody got a receipt", seed)
 	}
 }

@@ -17,15 +17,16 @@ import (
 
 // metrics are the coordinator's own, in a registry of its own.
 type metrics struct {
-	registry *prometheus.Registry
-	rounds   *prometheus.CounterVec   // by outcome
-	cohort   prometheus.Histogram     // devices
-	cohorts  *prometheus.CounterVec   // by outcome
-	refusals *prometheus.CounterVec   // by step and reason
-	step     *prometheus.HistogramVec // seconds, by step
-	bytes    *prometheus.CounterVec   // by direction
-	accuracy *prometheus.GaugeVec     // on held-back chats, by task
-	error    *prometheus.GaugeVec     // of calibration, by task
+	registry  *prometheus.Registry
+	rounds    *prometheus.CounterVec   // by outcome
+	cohort    prometheus.Histogram     // devices
+	cohorts   *prometheus.CounterVec   // by outcome
+	refusals  *prometheus.CounterVec   // by step and reason
+	step      *prometheus.HistogramVec // seconds, by step
+	bytes     *prometheus.CounterVec   // by direction
+	staleness prometheus.Histogram     // checkpoints
+	accuracy  *prometheus.GaugeVec     // on held-back chats, by task
+	error     *prometheus.GaugeVec     // of calibration, by task
 }
 
 func newMetrics(c *Coordinator) *metrics {
@@ -57,13 +58,17 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_heldback_calibration_error", Help: "Its expected calibration error.",
 		}, []string{"task"}),
 	}
+	m.staleness = prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "discreet_staleness_checkpoints", Help: "How many checkpoints late the sums of tasks with a buffer were counted.",
+		Buckets: []float64{0, 1, 2, 3, 5, 10, 20, 50, mostStale},
+	})
 	for _, outcome := range []string{"committed", "aborted"} {
 		m.rounds.WithLabelValues(outcome)
 	}
 	for _, outcome := range []string{"summed", "lost"} {
 		m.cohorts.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.accuracy, m.error, collectors.NewGoCollector(),
+	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.staleness, m.accuracy, m.error, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("discreet_devices", "Devices enrolled.", func() float64 {
 			n, err := c.store.CountDevices(context.Background())
@@ -74,6 +79,13 @@ func newMetrics(c *Coordinator) *metrics {
 			return float64(n)
 		}),
 		gauge("discreet_upload_bytes", "Memory that incomplete masked vectors take.", func() float64 { return float64(c.memory.used.Load()) }),
+		gauge("discreet_buffered_sums", "Sums of cohorts that wait in buffers for the next checkpoint.", func() float64 {
+			n := 0
+			for _, t := range c.all() {
+				n += t.view.Load().buffered
+			}
+			return float64(n)
+		}),
 		gauge("discreet_checkins_waiting", "Devices that wait for a round.", func() float64 {
 			n := 0
 			for _, t := range c.all() {

@@ -161,7 +161,7 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 		record := &pb.RoundRecord{
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
 			Cohorts: uint32(a.Cohorts), CohortsLost: uint32(a.CohortsLost),
-			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion,
+			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion, Staleness: uint32(a.Staleness),
 		}
 		if record.Evaluation, err = evaluationIn(a); err != nil {
 			return nil, err

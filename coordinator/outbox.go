@@ -85,8 +85,7 @@ func (o *outbox) due() time.Time {
 
 // sendReplies sends what there is room for. A reply is built for a call that waits for it; a
 // device whose call has ended asks again.
-func (t *task) sendReplies(now time.Time) {
-	r := t.running
+func (t *task) sendReplies(now time.Time, r *attempt) {
 	r.outbox.expire(now)
 	for e, ok := r.outbox.next(); ok; e, ok = r.outbox.next() {
 		if r.held[e.Step][e.To] == nil {

@@ -93,6 +93,9 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if err := checkStrategy(spec); err != nil {
 		return err
 	}
+	if err := checkBuffer(spec); err != nil {
+		return err
+	}
 	if d := milliseconds(spec.GetDeadlineMs()); d < leastStep || d > longestStep {
 		return fmt.Errorf("a deadline of %d ms for each step, want %v to %v", spec.GetDeadlineMs(), leastStep, longestStep)
 	}
@@ -264,17 +267,33 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 // from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
 // is an error.
 func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total *aggregation.Sums, survivors int) (*model.Checkpoint, []float32, error) {
-	l := c.Manifest.Layout
-	short := reductionOf(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
-	mean := make([]float32, short.Length(len(c.Params)))
-	if err := ChoiceOf(spec).Mean(mean, LayoutOf(plan, l), total); err != nil {
+	mean, _, err := meanOf(spec, c, plan, total)
+	if err != nil {
 		return nil, nil, err
 	}
-	if short.Length(len(c.Params)) != len(c.Params) {
+	return step(spec, c, state, mean, survivors)
+}
+
+// meanOf is the mean update of a total, as long as the parameters, and the sum of the
+// weights where cohorts are added up.
+func meanOf(spec *pb.TaskSpec, c *model.Checkpoint, plan *pb.Plan, total *aggregation.Sums) (mean []float32, weight int, err error) {
+	l := c.Manifest.Layout
+	short := reductionOf(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
+	mean = make([]float32, short.Length(len(c.Params)))
+	if err := ChoiceOf(spec).Mean(mean, LayoutOf(plan, l), total); err != nil {
+		return nil, 0, err
+	}
+	weight = int(total.Totals[0][len(mean)]) // the word behind the update
+	if len(mean) != len(c.Params) {
 		whole := make([]float32, len(c.Params))
 		short.Expand(whole, mean)
 		mean = whole
 	}
+	return mean, weight, nil
+}
+
+// step moves a model by a mean update.
+func step(spec *pb.TaskSpec, c *model.Checkpoint, state, mean []float32, survivors int) (*model.Checkpoint, []float32, error) {
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)
 	if err := StrategyOf(spec, survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -46,9 +47,12 @@ type task struct {
 	began     time.Time // when the latest round's first attempt started
 	gathering gathering
 	kept      map[secagg.ID]*conduct // of devices that broke the protocol
-	running   *attempt               // nil between attempts
+	open      []*attempt             // as they began; one at most, but where the task has a buffer
+	buffer    []*attempt             // those of them whose sums wait for a checkpoint, as they came
+	flushing  bool                   // a checkpoint is being made from the buffer
+	noted     bool                   // the store knows that devices reveal for the current checkpoint
 	last      *attempt               // the latest one that was aborted
-	finished  chan outcome           // takes the one of the attempt that is finishing
+	finished  chan outcome           // takes those of all attempts that are finishing
 
 	queued       []*pb.ChangeIntentsRequest // changes of intents that wait
 	intentsAfter time.Time                  // when they may be tried again
@@ -65,14 +69,15 @@ type checkpoint struct {
 
 // view is what others may know of a task, as of its latest event.
 type view struct {
-	done    uint64
-	sum     [32]byte
-	size    uint64
-	state   string
-	waiting int
-	began   time.Time
-	over    bool // all its rounds are done
-	best    *pb.BestCheckpoint
+	done     uint64
+	sum      [32]byte
+	size     uint64
+	state    string
+	waiting  int
+	began    time.Time
+	over     bool // all its rounds are done
+	best     *pb.BestCheckpoint
+	buffered int // sums in its buffer
 
 	aggregation *pb.SecureAggregation // what it asks of its devices
 	version     uint64                // of its list of intents
@@ -111,7 +116,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		log:     c.log.With("task", row.Name),
 		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, standing}, spent: row.Revealing,
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
-		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, 1),
+		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, mostOpen),
 	}
 	// The attempt that a crash cut short may have been at its last step, and a device
 	// that has revealed its shares joins no other attempt of that round.
@@ -160,13 +165,13 @@ func (t *task) stop() {
 	for _, e := range t.mail.close() {
 		e(time.Now())
 	}
-	if t.running != nil && t.running.done {
+	for t.committing() {
 		t.finish(time.Now(), <-t.finished)
 	}
-	if t.running != nil {
-		t.running.failAll(errStopping)
-		t.running.sums.giveUp()
-		t.memory.give(t.running.dropUploads())
+	for _, r := range t.open {
+		r.failAll(errStopping)
+		r.sums.giveUp()
+		t.memory.give(r.dropUploads())
 	}
 	for _, w := range t.gathering.drain() {
 		w.done <- nil
@@ -181,23 +186,26 @@ func (t *task) over() bool {
 
 // advance does what time has made due.
 func (t *task) advance(now time.Time) {
-	if t.running != nil {
-		t.apply(now, t.running.round.Tick(now))
+	for _, r := range slices.Clone(t.open) {
+		t.apply(now, r, r.round.Tick(now))
+		if r.aborted == "" {
+			t.sendReplies(now, r)
+		}
 	}
-	if t.running != nil {
-		t.sendReplies(now)
-	}
-	if t.running == nil && t.spent && !now.Before(t.notBefore) {
+	t.flush(now)
+	if t.spent && !t.flushing && (len(t.open) == 0 || t.spec.GetBuffer() != nil) && !now.Before(t.notBefore) {
 		t.hold(now)
 	}
 	t.makeIntents(now)
-	if t.running == nil && !t.spent && !t.over() && !now.Before(t.notBefore) {
-		if devices := t.gathering.form(now, t.welcome); devices != nil {
-			t.start(now, devices)
+	for t.roomy() && !t.spent && !t.over() && !now.Before(t.notBefore) {
+		devices := t.gathering.form(now, t.welcome)
+		if devices == nil {
+			break
 		}
+		t.start(now, devices)
 	}
 	pause := comeBack
-	if t.running == nil {
+	if t.roomy() {
 		pause = max(pause, t.notBefore.Sub(now))
 	}
 	state := t.state() // before its own check-in is taken out
@@ -214,13 +222,16 @@ func (t *task) due(now time.Time) time.Time {
 			next = at
 		}
 	}
-	if len(t.queued) > 0 && t.running == nil {
+	if len(t.queued) > 0 && len(t.open) == 0 {
 		earlier(t.intentsAfter)
 	}
+	for _, r := range t.open {
+		earlier(r.round.Deadline())
+		earlier(r.outbox.due())
+	}
+	earlier(t.flushAt())
 	switch {
-	case t.running != nil:
-		earlier(t.running.round.Deadline())
-		earlier(t.running.outbox.due())
+	case !t.roomy():
 	case now.Before(t.notBefore):
 		earlier(t.notBefore) // enough devices or not: the published state changes then
 	default:
@@ -232,10 +243,12 @@ func (t *task) due(now time.Time) time.Time {
 // state says what the task is doing, in words.
 func (t *task) state() string {
 	switch {
-	case t.running != nil && t.running.done:
+	case t.committing():
 		return fmt.Sprintf("committing round %d", t.round)
-	case t.running != nil:
-		step, answered, expected := t.running.round.Progress()
+	case len(t.open) > 0 && t.spec.GetBuffer() != nil:
+		return fmt.Sprintf("round %d: %d cohorts at work, %d of %d sums in the buffer, %v devices waiting", t.round, t.working(), len(t.buffer), t.spec.GetBuffer().GetCohorts(), &t.gathering)
+	case len(t.open) > 0:
+		step, answered, expected := t.open[0].round.Progress()
 		return fmt.Sprintf("round %d attempt %d: %v (%d of %d)", t.round, t.attempt, step, answered, expected)
 	case t.current.standing.exhausted(t.spec):
 		return fmt.Sprintf("stopped early: no better accuracy in %d rounds", t.current.standing.best.Since)
@@ -250,7 +263,7 @@ func (t *task) state() string {
 func (t *task) publish() {
 	t.view.Store(&view{
 		done: t.done, sum: t.current.sum, size: t.current.size, state: t.state(),
-		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(),
+		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
 	})
@@ -264,16 +277,19 @@ func later(after time.Duration, reason string) *pb.CheckInResponse {
 
 // checkIn is the event of a device that wants to take part.
 func (t *task) checkIn(now time.Time, c *checkIn) {
-	if r := t.running; r != nil && r.has(c.id) {
-		if r.awaitsAdvert(c) {
+	for _, r := range t.open {
+		if r.has(c.id) && r.awaitsAdvert(c) {
 			c.done <- r.invitation(c.id) // the reply was lost
 			return
 		}
-		t.gone(now, c.id) // it has started anew and lost its secrets: no need to wait for it
 	}
+	t.gone(now, c.id) // where it was at work it has started anew and lost its secrets: no need to wait for it
 	wait, reason := t.keptOut(now, c.id)
-	if far := t.notBefore.Sub(now); wait == 0 && t.running == nil && far > holdTime {
+	if far := t.notBefore.Sub(now); wait == 0 && t.roomy() && far > holdTime {
 		wait, reason = far, t.state()
+	}
+	if wait == 0 && t.given(c.id) {
+		wait, reason = comeBack, "this device has revealed for the current checkpoint; the next one is made when the buffer is full"
 	}
 	if t.over() {
 		wait, reason = time.Minute, t.state()
@@ -295,6 +311,10 @@ func (t *task) welcome(c *checkIn) bool {
 		c.done <- later(time.Hour, "the enrolment authority has revoked this device")
 		return false
 	}
+	if t.given(c.id) {
+		c.done <- later(comeBack, "this device has revealed for the current checkpoint")
+		return false
+	}
 	return true
 }
 
@@ -306,16 +326,17 @@ func short(id secagg.ID) string { return id.String()[:8] }
 func (t *task) moved(now time.Time, id secagg.ID) {
 	if !t.presence.connected(id) {
 		t.gone(now, id)
-	} else if t.running != nil {
-		t.apply(now, t.running.round.Back(now, id))
+		return
+	}
+	for _, r := range slices.Clone(t.open) {
+		t.apply(now, r, r.round.Back(now, id))
 	}
 }
 
-// gone says that a member of the running attempt is to be waited for no longer than
-// the grace.
+// gone says that a member of an attempt is to be waited for no longer than the grace.
 func (t *task) gone(now time.Time, id secagg.ID) {
-	if t.running != nil {
-		t.running.outbox.forget(id)
-		t.apply(now, t.running.round.Gone(now, id))
+	for _, r := range slices.Clone(t.open) {
+		r.outbox.forget(id)
+		t.apply(now, r, r.round.Gone(now, id))
 	}
 }

@@ -99,20 +99,19 @@ func (u *upload) lacks() string {
 // outside this goroutine and comes back to add. A piece that is no part of the vector
 // that its sender began costs the sender its place: it holds one buffer at most.
 func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
-	if err := t.admit(c.from, request.GetStep()); err != nil {
+	r, err := t.admit(c.from, request.GetStep())
+	if err != nil {
 		c.done <- reply{err: err}
 		return
 	}
-	r := t.running
 	if err := checkChunk(request, r.size); err != nil {
-		t.expel(now, c, fmt.Errorf("round: %w: %s", round.ErrMalformed, status.Convert(err).Message()))
+		t.expel(now, r, c, fmt.Errorf("round: %w: %s", round.ErrMalformed, status.Convert(err).Message()))
 		return
 	}
 	sum, added := r.added[c.from]
 	u := r.uploads[c.from]
 	if !added && u == nil {
-		var err error
-		if u, err = t.openUpload(now, c.from, request.GetSha256()); err != nil {
+		if u, err = t.openUpload(now, r, c.from, request.GetSha256()); err != nil {
 			c.done <- reply{err: err}
 			return
 		}
@@ -122,9 +121,9 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	}
 	switch {
 	case !bytes.Equal(sum[:], request.GetSha256()):
-		t.expel(now, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
+		t.expel(now, r, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
 	case added:
-		t.acknowledge(c, request)
+		t.acknowledge(r, c, request)
 	case u.put(now, request.GetIndex(), request.GetData()):
 		go func() {
 			match := sha256.Sum256(u.buffer) == u.sum
@@ -133,18 +132,18 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 			}
 		}()
 	default:
-		t.acknowledge(c, request)
+		t.acknowledge(r, c, request)
 	}
 }
 
 // expel refuses a piece of a vector, and its sender for the rest of the attempt. By the
 // time that the sender hears of it, the memory of what it sent is free.
-func (t *task) expel(now time.Time, c *stepCall, err error) {
+func (t *task) expel(now time.Time, r *attempt, c *stepCall, err error) {
 	refused := t.refuse(round.Submit, err)
-	t.running.answer(round.Submit, c.from, reply{err: refused})
-	t.apply(now, t.running.round.Expel(now, c.from, round.Submit, err))
-	if t.running != nil {
-		t.sweepUploads()
+	r.answer(round.Submit, c.from, reply{err: refused})
+	t.apply(now, r, r.round.Expel(now, c.from, round.Submit, err))
+	if r.aborted == "" {
+		t.sweepUploads(r)
 	}
 	c.done <- reply{err: refused}
 }
@@ -152,8 +151,7 @@ func (t *task) expel(now time.Time, c *stepCall, err error) {
 // openUpload reserves the memory for a vector. Where all is taken, those who left do not
 // keep others out, nor do those from whom no further chunk has come for as long as a
 // reply may take to be read; they lose what they have sent.
-func (t *task) openUpload(now time.Time, from secagg.ID, sum []byte) (*upload, error) {
-	r := t.running
+func (t *task) openUpload(now time.Time, r *attempt, from secagg.ID, sum []byte) (*upload, error) {
 	if err := r.round.Admit(from, round.Submit); err != nil {
 		return nil, t.refuse(round.Submit, err)
 	}
@@ -175,8 +173,7 @@ func (t *task) openUpload(now time.Time, from secagg.ID, sum []byte) (*upload, e
 
 // sweepUploads gives up the vectors that will not be in a sum any more, and answers
 // their devices.
-func (t *task) sweepUploads() {
-	r := t.running
+func (t *task) sweepUploads(r *attempt) {
 	for id, u := range r.uploads {
 		err := r.round.Admit(id, round.Submit)
 		if err == nil {
@@ -201,8 +198,7 @@ func (r *attempt) dropUploads() (freed int) {
 }
 
 // acknowledge answers a chunk, or holds its call where it is the last.
-func (t *task) acknowledge(c *stepCall, request *pb.SubmitRequest) {
-	r := t.running
+func (t *task) acknowledge(r *attempt, c *stepCall, request *pb.SubmitRequest) {
 	if request.GetIndex() != request.GetChunks()-1 {
 		c.done <- reply{}
 		return
@@ -217,17 +213,17 @@ func (t *task) acknowledge(c *stepCall, request *pb.SubmitRequest) {
 // add is the event of a vector that is complete and was hashed; match says whether
 // the hash is the one its sender named.
 func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upload, match bool) {
-	if err := t.admit(c.from, request.GetStep()); err != nil {
+	r, err := t.admit(c.from, request.GetStep())
+	if err != nil {
 		c.done <- reply{err: err}
 		return
 	}
-	r := t.running
 	if r.uploads[c.from] != u { // the step has closed meanwhile, and its memory was given back
 		c.done <- reply{err: t.refuse(round.Submit, fmt.Errorf("round: submit: %w without this device; check in for the next attempt", round.ErrLate))}
 		return
 	}
 	if !match {
-		t.expel(now, c, fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks", round.ErrMalformed))
+		t.expel(now, r, c, fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks", round.ErrMalformed))
 		return
 	}
 	effects, err := r.round.Receive(now, c.from, round.Submit, u.buffer)
@@ -244,7 +240,7 @@ func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upl
 		c.done <- reply{err: errReplaced} // its device has called again while the vector was hashed
 	default:
 		r.added[c.from] = u.sum
-		t.acknowledge(c, request)
+		t.acknowledge(r, c, request)
 	}
-	t.apply(now, effects)
+	t.apply(now, r, effects)
 }

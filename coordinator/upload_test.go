@@ -123,7 +123,7 @@ func TestBadVectorCostsItsSenderItsPlace(t *testing.T) {
 				each(t, 4, func(i int) error {
 					if i == 3 {
 						wants(t, "the liar", liar.submit(t.Context()), tc.code, tc.want)
-						if used := w.memory.used.Load(); used > 3*int64(w.task("desk").running.size) {
+						if used := w.memory.used.Load(); used > 3*int64(w.task("desk").open[0].size) {
 							t.Errorf("%d bytes in flight", used)
 						}
 						_, err := liar.brief(honest)
@@ -223,7 +223,7 @@ func TestStalledVectorsGiveWay(t *testing.T) {
 		if _, err := walks[1].brief(walks[1].chunks[0]); err != nil {
 			t.Errorf("once the first has stalled: %v", err)
 		}
-		if used, size := w.memory.used.Load(), int64(w.task(walks[0].at.GetTask()).running.size); used != size {
+		if used, size := w.memory.used.Load(), int64(w.task(walks[0].at.GetTask()).open[0].size); used != size {
 			t.Errorf("%d bytes in flight, want one vector, %d", used, size)
 		}
 	})
@@ -264,7 +264,7 @@ func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
 			}
 		}
 		task := w.task(k.at.GetTask())
-		task.mail.post(func(time.Time) { task.running.uploads[k.id].put(time.Now(), uint32(last), k.chunks[last].GetData()) })
+		task.mail.post(func(time.Time) { task.open[0].uploads[k.id].put(time.Now(), uint32(last), k.chunks[last].GetData()) })
 		<-time.After(time.Minute)
 		if used := w.memory.used.Load(); used != 0 || w.log.count("attempt aborted") != 1 {
 			t.Errorf("%d bytes in flight after the step, want 0 and an abort", used)
@@ -289,7 +289,7 @@ func TestCallRepeatedWhileAVectorIsHashed(t *testing.T) {
 		older := &stepCall{from: k.id, done: make(chan reply, 1)}
 		newer := &stepCall{from: k.id, done: make(chan reply, 1)}
 		task.mail.post(func(now time.Time) {
-			u := task.running.uploads[k.id]
+			u := task.open[0].uploads[k.id]
 			u.put(time.Now(), uint32(last), k.chunks[last].GetData())
 			task.chunk(now, newer, k.chunks[last])
 			task.add(now, older, k.chunks[last], u, true)

@@ -62,7 +62,10 @@ type TaskSpec struct {
 	Compression *Compression `protobuf:"bytes,15,opt,name=compression,proto3" json:"compression,omitempty"`
 	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
 	// round 0, with the task's name, model and intents. Empty draws one from the seed.
-	WarmStart     []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
+	WarmStart []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
+	// Attempts run side by side and their sums meet in a buffer; absent where rounds come
+	// one after another. Each is then of one cohort: per_round is at most cohort.
+	Buffer        *Buffer `protobuf:"bytes,21,opt,name=buffer,proto3" json:"buffer,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -216,6 +219,69 @@ func (x *TaskSpec) GetWarmStart() []byte {
 	return nil
 }
 
+func (x *TaskSpec) GetBuffer() *Buffer {
+	if x != nil {
+		return x.Buffer
+	}
+	return nil
+}
+
+// Buffer says when sums of cohorts that run side by side make a checkpoint.
+type Buffer struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Sums that make one, 1 to 16.
+	Cohorts uint32 `protobuf:"varint,1,opt,name=cohorts,proto3" json:"cohorts,omitempty"`
+	// Checkpoints that may come between the one that a cohort trained and the one that its
+	// sum is in, at most 100; a later sum is thrown away.
+	Staleness     uint32 `protobuf:"varint,2,opt,name=staleness,proto3" json:"staleness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Buffer) Reset() {
+	*x = Buffer{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Buffer) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Buffer) ProtoMessage() {}
+
+func (x *Buffer) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Buffer.ProtoReflect.Descriptor instead.
+func (*Buffer) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{1}
+}
+
+func (x *Buffer) GetCohorts() uint32 {
+	if x != nil {
+		return x.Cohorts
+	}
+	return 0
+}
+
+func (x *Buffer) GetStaleness() uint32 {
+	if x != nil {
+		return x.Staleness
+	}
+	return 0
+}
+
 // Strategy is a strategy and the numbers that were chosen for it.
 type Strategy struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -229,7 +295,7 @@ type Strategy struct {
 
 func (x *Strategy) Reset() {
 	*x = Strategy{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	mi := &file_discreet_v1_operator_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -241,7 +307,7 @@ func (x *Strategy) String() string {
 func (*Strategy) ProtoMessage() {}
 
 func (x *Strategy) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[1]
+	mi := &file_discreet_v1_operator_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -254,7 +320,7 @@ func (x *Strategy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Strategy.ProtoReflect.Descriptor instead.
 func (*Strategy) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{1}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *Strategy) GetName() string {
@@ -284,7 +350,7 @@ type StrategyNumber struct {
 
 func (x *StrategyNumber) Reset() {
 	*x = StrategyNumber{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -296,7 +362,7 @@ func (x *StrategyNumber) String() string {
 func (*StrategyNumber) ProtoMessage() {}
 
 func (x *StrategyNumber) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[2]
+	mi := &file_discreet_v1_operator_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -309,7 +375,7 @@ func (x *StrategyNumber) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StrategyNumber.ProtoReflect.Descriptor instead.
 func (*StrategyNumber) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{2}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StrategyNumber) GetName() string {
@@ -339,7 +405,7 @@ type TaskEvaluation struct {
 
 func (x *TaskEvaluation) Reset() {
 	*x = TaskEvaluation{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -351,7 +417,7 @@ func (x *TaskEvaluation) String() string {
 func (*TaskEvaluation) ProtoMessage() {}
 
 func (x *TaskEvaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[3]
+	mi := &file_discreet_v1_operator_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -364,7 +430,7 @@ func (x *TaskEvaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use TaskEvaluation.ProtoReflect.Descriptor instead.
 func (*TaskEvaluation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{3}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *TaskEvaluation) GetHeldBack() uint32 {
@@ -408,7 +474,7 @@ type Task struct {
 
 func (x *Task) Reset() {
 	*x = Task{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -420,7 +486,7 @@ func (x *Task) String() string {
 func (*Task) ProtoMessage() {}
 
 func (x *Task) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[4]
+	mi := &file_discreet_v1_operator_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -433,7 +499,7 @@ func (x *Task) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Task.ProtoReflect.Descriptor instead.
 func (*Task) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{4}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *Task) GetSpec() *TaskSpec {
@@ -514,7 +580,7 @@ type BestCheckpoint struct {
 
 func (x *BestCheckpoint) Reset() {
 	*x = BestCheckpoint{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -526,7 +592,7 @@ func (x *BestCheckpoint) String() string {
 func (*BestCheckpoint) ProtoMessage() {}
 
 func (x *BestCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[5]
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -539,7 +605,7 @@ func (x *BestCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BestCheckpoint.ProtoReflect.Descriptor instead.
 func (*BestCheckpoint) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{5}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *BestCheckpoint) GetSha256() []byte {
@@ -593,13 +659,16 @@ type RoundRecord struct {
 	// Not 0 where no devices took part, and the checkpoint is the one before with the list
 	// of intents of this version.
 	IntentsVersion uint64 `protobuf:"varint,14,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
-	unknownFields  protoimpl.UnknownFields
-	sizeCache      protoimpl.SizeCache
+	// Checkpoints that came after the one that the attempt trained and before its sum
+	// counted, where the task has a buffer.
+	Staleness     uint32 `protobuf:"varint,22,opt,name=staleness,proto3" json:"staleness,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *RoundRecord) Reset() {
 	*x = RoundRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -611,7 +680,7 @@ func (x *RoundRecord) String() string {
 func (*RoundRecord) ProtoMessage() {}
 
 func (x *RoundRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -624,7 +693,7 @@ func (x *RoundRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRecord.ProtoReflect.Descriptor instead.
 func (*RoundRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *RoundRecord) GetRound() uint64 {
@@ -718,6 +787,13 @@ func (x *RoundRecord) GetIntentsVersion() uint64 {
 	return 0
 }
 
+func (x *RoundRecord) GetStaleness() uint32 {
+	if x != nil {
+		return x.Staleness
+	}
+	return 0
+}
+
 // RoundEvaluation is what a round's devices counted together on the chats that they hold
 // back, of the checkpoint that the round began with and not of the one it made.
 type RoundEvaluation struct {
@@ -763,7 +839,7 @@ type RoundEvaluation struct {
 
 func (x *RoundEvaluation) Reset() {
 	*x = RoundEvaluation{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -775,7 +851,7 @@ func (x *RoundEvaluation) String() string {
 func (*RoundEvaluation) ProtoMessage() {}
 
 func (x *RoundEvaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -788,7 +864,7 @@ func (x *RoundEvaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundEvaluation.ProtoReflect.Descriptor instead.
 func (*RoundEvaluation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *RoundEvaluation) GetCheckpointSha256() []byte {
@@ -921,7 +997,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -933,7 +1009,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -946,7 +1022,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *CreateTaskRequest) GetSpec() *TaskSpec {
@@ -967,7 +1043,7 @@ type CreateTaskResponse struct {
 
 func (x *CreateTaskResponse) Reset() {
 	*x = CreateTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -979,7 +1055,7 @@ func (x *CreateTaskResponse) String() string {
 func (*CreateTaskResponse) ProtoMessage() {}
 
 func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -992,7 +1068,7 @@ func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskResponse.ProtoReflect.Descriptor instead.
 func (*CreateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CreateTaskResponse) GetTask() *Task {
@@ -1011,7 +1087,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1023,7 +1099,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1036,7 +1112,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 // ListTasksResponse lists them by name.
@@ -1050,7 +1126,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1062,7 +1138,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1075,7 +1151,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1096,7 +1172,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1108,7 +1184,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1121,7 +1197,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *GetTaskRequest) GetName() string {
@@ -1144,7 +1220,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1156,7 +1232,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1169,7 +1245,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -1205,7 +1281,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1217,7 +1293,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1230,7 +1306,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *Device) GetId() []byte {
@@ -1281,7 +1357,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1293,7 +1369,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1306,7 +1382,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ListDevicesRequest) GetAfter() []byte {
@@ -1334,7 +1410,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1346,7 +1422,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1359,7 +1435,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1384,7 +1460,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1396,7 +1472,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1409,7 +1485,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *CreateTokenRequest) GetUses() uint32 {
@@ -1445,7 +1521,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1457,7 +1533,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1470,7 +1546,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1491,7 +1567,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1503,7 +1579,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1516,7 +1592,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ListCheckpointsRequest) GetTask() string {
@@ -1543,7 +1619,7 @@ type CheckpointRecord struct {
 
 func (x *CheckpointRecord) Reset() {
 	*x = CheckpointRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1555,7 +1631,7 @@ func (x *CheckpointRecord) String() string {
 func (*CheckpointRecord) ProtoMessage() {}
 
 func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1568,7 +1644,7 @@ func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRecord.ProtoReflect.Descriptor instead.
 func (*CheckpointRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CheckpointRecord) GetRound() uint64 {
@@ -1610,7 +1686,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1622,7 +1698,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1635,7 +1711,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointRecord {
@@ -1654,7 +1730,7 @@ type ListWaitingRequest struct {
 
 func (x *ListWaitingRequest) Reset() {
 	*x = ListWaitingRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1666,7 +1742,7 @@ func (x *ListWaitingRequest) String() string {
 func (*ListWaitingRequest) ProtoMessage() {}
 
 func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1679,7 +1755,7 @@ func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingRequest.ProtoReflect.Descriptor instead.
 func (*ListWaitingRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 // ListWaitingResponse lists them.
@@ -1693,7 +1769,7 @@ type ListWaitingResponse struct {
 
 func (x *ListWaitingResponse) Reset() {
 	*x = ListWaitingResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1705,7 +1781,7 @@ func (x *ListWaitingResponse) String() string {
 func (*ListWaitingResponse) ProtoMessage() {}
 
 func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1718,7 +1794,7 @@ func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingResponse.ProtoReflect.Descriptor instead.
 func (*ListWaitingResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListWaitingResponse) GetPublicKeys() [][]byte {
@@ -1743,7 +1819,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[24]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1755,7 +1831,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[24]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1768,7 +1844,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *Issued) GetPublicKey() []byte {
@@ -1803,7 +1879,7 @@ type AdmitRequest struct {
 
 func (x *AdmitRequest) Reset() {
 	*x = AdmitRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[25]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1815,7 +1891,7 @@ func (x *AdmitRequest) String() string {
 func (*AdmitRequest) ProtoMessage() {}
 
 func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[25]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1828,7 +1904,7 @@ func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
 func (*AdmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *AdmitRequest) GetIssued() []*Issued {
@@ -1849,7 +1925,7 @@ type AdmitResponse struct {
 
 func (x *AdmitResponse) Reset() {
 	*x = AdmitResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[26]
+	mi := &file_discreet_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1861,7 +1937,7 @@ func (x *AdmitResponse) String() string {
 func (*AdmitResponse) ProtoMessage() {}
 
 func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[26]
+	mi := &file_discreet_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1874,7 +1950,7 @@ func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
 func (*AdmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *AdmitResponse) GetAdmitted() uint32 {
@@ -1888,7 +1964,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xbd\x04\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xea\x04\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1911,7 +1987,11 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12:\n" +
 	"\vcompression\x18\x0f \x01(\v2\x18.discreet.v1.CompressionR\vcompression\x12\x1d\n" +
 	"\n" +
-	"warm_start\x18\x13 \x01(\fR\twarmStart\"U\n" +
+	"warm_start\x18\x13 \x01(\fR\twarmStart\x12+\n" +
+	"\x06buffer\x18\x15 \x01(\v2\x13.discreet.v1.BufferR\x06buffer\"@\n" +
+	"\x06Buffer\x12\x18\n" +
+	"\acohorts\x18\x01 \x01(\rR\acohorts\x12\x1c\n" +
+	"\tstaleness\x18\x02 \x01(\rR\tstaleness\"U\n" +
 	"\bStrategy\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x125\n" +
 	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
@@ -1937,7 +2017,7 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x0eBestCheckpoint\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1a\n" +
 	"\baccuracy\x18\x02 \x01(\x01R\baccuracy\x12\x14\n" +
-	"\x05since\x18\x03 \x01(\x04R\x05since\"\xb0\x03\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"\xce\x03\n" +
 	"\vRoundRecord\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
@@ -1955,7 +2035,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"evaluation\x18\f \x01(\v2\x1c.discreet.v1.RoundEvaluationR\n" +
 	"evaluation\x12'\n" +
-	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\"\xca\x04\n" +
+	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\x12\x1c\n" +
+	"\tstaleness\x18\x16 \x01(\rR\tstaleness\"\xca\x04\n" +
 	"\x0fRoundEvaluation\x12+\n" +
 	"\x11checkpoint_sha256\x18\x01 \x01(\fR\x10checkpointSha256\x12\x18\n" +
 	"\adevices\x18\x02 \x01(\x04R\adevices\x12\x14\n" +
@@ -2043,62 +2124,64 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
-	(*Strategy)(nil),                // 1: discreet.v1.Strategy
-	(*StrategyNumber)(nil),          // 2: discreet.v1.StrategyNumber
-	(*TaskEvaluation)(nil),          // 3: discreet.v1.TaskEvaluation
-	(*Task)(nil),                    // 4: discreet.v1.Task
-	(*BestCheckpoint)(nil),          // 5: discreet.v1.BestCheckpoint
-	(*RoundRecord)(nil),             // 6: discreet.v1.RoundRecord
-	(*RoundEvaluation)(nil),         // 7: discreet.v1.RoundEvaluation
-	(*CreateTaskRequest)(nil),       // 8: discreet.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),      // 9: discreet.v1.CreateTaskResponse
-	(*ListTasksRequest)(nil),        // 10: discreet.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 11: discreet.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),          // 12: discreet.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),         // 13: discreet.v1.GetTaskResponse
-	(*Device)(nil),                  // 14: discreet.v1.Device
-	(*ListDevicesRequest)(nil),      // 15: discreet.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),     // 16: discreet.v1.ListDevicesResponse
-	(*CreateTokenRequest)(nil),      // 17: discreet.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 18: discreet.v1.CreateTokenResponse
-	(*ListCheckpointsRequest)(nil),  // 19: discreet.v1.ListCheckpointsRequest
-	(*CheckpointRecord)(nil),        // 20: discreet.v1.CheckpointRecord
-	(*ListCheckpointsResponse)(nil), // 21: discreet.v1.ListCheckpointsResponse
-	(*ListWaitingRequest)(nil),      // 22: discreet.v1.ListWaitingRequest
-	(*ListWaitingResponse)(nil),     // 23: discreet.v1.ListWaitingResponse
-	(*Issued)(nil),                  // 24: discreet.v1.Issued
-	(*AdmitRequest)(nil),            // 25: discreet.v1.AdmitRequest
-	(*AdmitResponse)(nil),           // 26: discreet.v1.AdmitResponse
-	(KeyExchange)(0),                // 27: discreet.v1.KeyExchange
-	(*Compression)(nil),             // 28: discreet.v1.Compression
-	(*Evaluation)(nil),              // 29: discreet.v1.Evaluation
+	(*Buffer)(nil),                  // 1: discreet.v1.Buffer
+	(*Strategy)(nil),                // 2: discreet.v1.Strategy
+	(*StrategyNumber)(nil),          // 3: discreet.v1.StrategyNumber
+	(*TaskEvaluation)(nil),          // 4: discreet.v1.TaskEvaluation
+	(*Task)(nil),                    // 5: discreet.v1.Task
+	(*BestCheckpoint)(nil),          // 6: discreet.v1.BestCheckpoint
+	(*RoundRecord)(nil),             // 7: discreet.v1.RoundRecord
+	(*RoundEvaluation)(nil),         // 8: discreet.v1.RoundEvaluation
+	(*CreateTaskRequest)(nil),       // 9: discreet.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),      // 10: discreet.v1.CreateTaskResponse
+	(*ListTasksRequest)(nil),        // 11: discreet.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 12: discreet.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),          // 13: discreet.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),         // 14: discreet.v1.GetTaskResponse
+	(*Device)(nil),                  // 15: discreet.v1.Device
+	(*ListDevicesRequest)(nil),      // 16: discreet.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),     // 17: discreet.v1.ListDevicesResponse
+	(*CreateTokenRequest)(nil),      // 18: discreet.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 19: discreet.v1.CreateTokenResponse
+	(*ListCheckpointsRequest)(nil),  // 20: discreet.v1.ListCheckpointsRequest
+	(*CheckpointRecord)(nil),        // 21: discreet.v1.CheckpointRecord
+	(*ListCheckpointsResponse)(nil), // 22: discreet.v1.ListCheckpointsResponse
+	(*ListWaitingRequest)(nil),      // 23: discreet.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),     // 24: discreet.v1.ListWaitingResponse
+	(*Issued)(nil),                  // 25: discreet.v1.Issued
+	(*AdmitRequest)(nil),            // 26: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 27: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 28: discreet.v1.KeyExchange
+	(*Compression)(nil),             // 29: discreet.v1.Compression
+	(*Evaluation)(nil),              // 30: discreet.v1.Evaluation
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	27, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
-	3,  // 1: discreet.v1.TaskSpec.evaluation:type_name -> discreet.v1.TaskEvaluation
-	1,  // 2: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
-	28, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
-	2,  // 4: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
-	0,  // 5: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	5,  // 6: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
-	7,  // 7: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
-	29, // 8: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
-	0,  // 9: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	4,  // 10: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	4,  // 11: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	4,  // 12: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	6,  // 13: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	14, // 14: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	20, // 15: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	24, // 16: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	17, // [17:17] is the sub-list for method output_type
-	17, // [17:17] is the sub-list for method input_type
-	17, // [17:17] is the sub-list for extension type_name
-	17, // [17:17] is the sub-list for extension extendee
-	0,  // [0:17] is the sub-list for field type_name
+	28, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	4,  // 1: discreet.v1.TaskSpec.evaluation:type_name -> discreet.v1.TaskEvaluation
+	2,  // 2: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
+	29, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
+	1,  // 4: discreet.v1.TaskSpec.buffer:type_name -> discreet.v1.Buffer
+	3,  // 5: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
+	0,  // 6: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	6,  // 7: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
+	8,  // 8: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
+	30, // 9: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
+	0,  // 10: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	5,  // 11: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	5,  // 12: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	5,  // 13: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	7,  // 14: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	15, // 15: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	21, // 16: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	25, // 17: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	18, // [18:18] is the sub-list for method output_type
+	18, // [18:18] is the sub-list for method input_type
+	18, // [18:18] is the sub-list for extension type_name
+	18, // [18:18] is the sub-list for extension extendee
+	0,  // [0:18] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -2113,7 +2196,7 @@ func file_discreet_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -39,6 +39,7 @@ type taskSettings struct {
 	every, deadline time.Duration
 	corrupt, lost   float64
 	strategy        aggregation.Choice
+	buffer          bufferSettings
 	beginning       beginning
 	heldBack        float64
 	earlyStop       uint64
@@ -59,6 +60,10 @@ that "discreet simulate" reads, of which the intents are taken.
 A round of more devices than a cohort holds is split into cohorts by lot. The devices of
 a cohort mask with each other, and a share of them, --corrupt, may work for whoever runs
 the coordinator without learning more than the sum.
+
+With --buffer K cohorts work side by side, and the sums of any K of them make the next
+checkpoint: a slow cohort holds nobody up, and its sum counts for less, the more
+checkpoints came before it. Each cohort is then a round of its own.
 
 With --warm-start the first checkpoint is trained on phrases of your own, on this machine,
 and only the checkpoint is sent; with --from it goes on from a checkpoint file, of this
@@ -112,6 +117,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort of more than 100 that may vanish, 0.0001 to 0.3333")
 	keysFlag(f, &s.spec.Keys)
 	strategyFlag(f, &s.strategy)
+	s.buffer.flags(f)
 	compressionFlag(f, &s.compression)
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
@@ -145,6 +151,9 @@ func (s *taskSettings) fill(name string) (err error) {
 	}
 	if s.strategy.Name != "" {
 		spec.Strategy = coordinator.StrategyFor(s.strategy)
+	}
+	if spec.Buffer, err = s.buffer.read(); err != nil {
+		return err
 	}
 	if spec.Cohort == 0 {
 		spec.Cohort = min(spec.PerRound, largestCohort)
@@ -313,6 +322,7 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"withstands", fmt.Sprintf("%.4g%% corrupt, %.4g%% vanishing", float64(t.Spec.Corrupt)/100, float64(t.Spec.Dropout)/100)},
 		{"keys", (*keysValue)(&t.Spec.Keys).String()},
 		{"strategy", coordinator.ChoiceOf(t.Spec).String()},
+		{"buffer", bufferText(t.Spec.Buffer)},
 		{"compression", coordinator.CompressionText(t.Spec.Compression)},
 		{"every", (time.Duration(t.Spec.EveryMs) * time.Millisecond).String()},
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
@@ -343,6 +353,8 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 	for _, r := range rounds {
 		outcome := "committed"
 		switch {
+		case r.Aborted == "" && r.Staleness > 0:
+			outcome = fmt.Sprintf("committed, %d checkpoints late", r.Staleness)
 		case r.Aborted != "":
 			outcome = "aborted: " + r.Aborted
 		case r.IntentsVersion > 0:

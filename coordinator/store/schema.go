@@ -161,6 +161,9 @@ ALTER TABLE rounds ADD COLUMN evaluation BLOB;
 ALTER TABLE tasks ADD COLUMN best BLOB;
 ALTER TABLE tasks ADD COLUMN best_accuracy DOUBLE PRECISION NOT NULL DEFAULT 0;
 ALTER TABLE tasks ADD COLUMN best_since BIGINT NOT NULL DEFAULT 0;
+`}, {sql: `
+-- Checkpoints that came after the one that an attempt trained and before its sum counted.
+ALTER TABLE rounds ADD COLUMN staleness BIGINT NOT NULL DEFAULT 0;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

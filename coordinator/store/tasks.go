@@ -52,6 +52,7 @@ type Attempt struct {
 	Started, Ended            time.Time
 	Aborted                   string   // why; empty when the round was committed
 	Checkpoint                [32]byte // that it made; zero when aborted
+	Staleness                 int      // checkpoints that came after the one it trained and before it was counted
 	IntentsVersion            uint64   // not 0 where no devices took part, and the list of intents became this one
 	Evaluation                []byte   // of the checkpoint it began with, as its coordinator serialised it; nil for none
 }
@@ -115,6 +116,16 @@ func (s *Store) Tasks(ctx context.Context) ([]Task, error) {
 // crash, has its number. It returns ErrStale for an attempt that is not a later one,
 // and ErrRevealed where the latest one revealed and was not committed.
 func (s *Store) Begin(ctx context.Context, task string, round uint64, attempt uint32) error {
+	return s.begin(ctx, task, round, attempt, false)
+}
+
+// BeginBeside is Begin for an attempt of a task whose attempts run side by side: that
+// devices of another reveal does not keep it from beginning.
+func (s *Store) BeginBeside(ctx context.Context, task string, round uint64, attempt uint32) error {
+	return s.begin(ctx, task, round, attempt, true)
+}
+
+func (s *Store) begin(ctx context.Context, task string, round uint64, attempt uint32, beside bool) error {
 	return s.write(ctx, "beginning an attempt", func(tx *sql.Tx) error {
 		var revealing bool
 		if err := tx.QueryRowContext(ctx, `SELECT revealing FROM tasks WHERE name = $1`, task).Scan(&revealing); errors.Is(err, sql.ErrNoRows) {
@@ -122,7 +133,7 @@ func (s *Store) Begin(ctx context.Context, task string, round uint64, attempt ui
 		} else if err != nil {
 			return err
 		}
-		if revealing {
+		if revealing && !beside {
 			return fmt.Errorf("round %d attempt %d of task %s: %w", round, attempt, task, ErrRevealed)
 		}
 		done, err := tx.ExecContext(ctx, `UPDATE tasks SET round = $1, attempt = $2
@@ -131,13 +142,13 @@ func (s *Store) Begin(ctx context.Context, task string, round uint64, attempt ui
 	})
 }
 
-// Revealing records that the devices of the current attempt are about to be asked to
-// reveal. It is on the disk when Revealing returns nil; from then on the task's
-// checkpoint is used up, whatever becomes of the attempt. It returns ErrStale for
-// another attempt, and may be repeated.
+// Revealing records that the devices of the current attempt, or of one that runs beside
+// it, are about to be asked to reveal. It is on the disk when Revealing returns nil; from
+// then on the task's checkpoint is used up, whatever becomes of the attempt. It returns
+// ErrStale for a later attempt or another round's, and may be repeated.
 func (s *Store) Revealing(ctx context.Context, task string, round uint64, attempt uint32) error {
 	return s.write(ctx, "noting that an attempt reveals", func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE tasks SET revealing = 1 WHERE name = $1 AND round = $2 AND attempt = $3`, task, round, attempt)
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET revealing = 1 WHERE name = $1 AND round = $2 AND attempt >= $3`, task, round, attempt)
 		return fence(done, err, task, round, attempt)
 	})
 }
@@ -173,6 +184,10 @@ type Commit struct {
 	// round that was lost after its devices were asked to reveal. Its attempt is a
 	// later one than theirs, of a round or a number that was not begun.
 	Held bool
+	// Buffered are the records of the attempts whose sums are in the checkpoint, where a
+	// task's attempts run side by side. Attempt then is of no record, and a later one than
+	// all that were begun.
+	Buffered []Attempt
 }
 
 // Commit ends a round in one transaction, which has reached the disk when Commit
@@ -203,8 +218,14 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 		if err := setState(ctx, tx, c.Task, c.State); err != nil {
 			return err
 		}
-		if err := addAttempt(ctx, tx, c.Task, a, sum[:]); err != nil {
-			return err
+		records := c.Buffered
+		if len(records) == 0 {
+			records = []Attempt{a}
+		}
+		for _, record := range records {
+			if err := addAttempt(ctx, tx, c.Task, record, sum[:]); err != nil {
+				return err
+			}
 		}
 		for _, id := range c.Survivors {
 			if _, err := tx.ExecContext(ctx, `UPDATE devices SET rounds = rounds + 1, seen_ms = $1 WHERE id = $2`, a.Ended.UnixMilli(), id[:]); err != nil {
@@ -222,13 +243,17 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 
 // moveTask gives a task its new checkpoint.
 func moveTask(ctx context.Context, tx *sql.Tx, c Commit, sum [32]byte) error {
-	of := `round = $4 AND attempt = $5`
-	if c.Held {
-		of = `(round < $4 OR (round = $4 AND attempt < $5))`
+	const later = `(round < $4 OR (round = $4 AND attempt < $5))`
+	of := `revealing = 1 AND round = $4 AND attempt = $5`
+	switch {
+	case c.Held:
+		of = `revealing = 1 AND ` + later
+	case len(c.Buffered) > 0: // all that are in it may have trained earlier checkpoints
+		of = later
 	}
 	a := c.Attempt
 	done, err := tx.ExecContext(ctx, `UPDATE tasks SET checkpoint = $1, rounds_done = rounds_done + 1, revealing = 0, round = $4, attempt = $5
-		WHERE name = $2 AND checkpoint = $3 AND revealing = 1 AND `+of, sum[:], c.Task, c.Previous[:], a.Round, a.Attempt)
+		WHERE name = $2 AND checkpoint = $3 AND `+of, sum[:], c.Task, c.Previous[:], a.Round, a.Attempt)
 	return fence(done, err, c.Task, a.Round, a.Attempt)
 }
 
@@ -239,9 +264,9 @@ func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []b
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
-		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
-		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation); err != nil {
+		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation, a.Staleness); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
@@ -253,13 +278,13 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
 		var started, ended int64
 		var sum []byte
-		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation); err != nil {
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation, &a.Staleness); err != nil {
 			return err
 		}
 		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
 		copy(a.Checkpoint[:], sum)
 		return nil
-	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation
+	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 
