@@ -7,28 +7,11 @@ import "math"
 // as one discrete Gaussian, to far below what a number can tell.
 const MinLocalSigma = 4
 
-// RoundedNorm is Δ̃₂, the largest L2 norm of an update in whole units: of d coordinates,
-// clipped so that their norm is at most scaled, then rounded stochastically again and
-// again until the norm is at most Δ̃₂. It is the square root of
-//
-//	min{(scaled+√d)², scaled² + d/4 + √(2·ln(1/β))·(scaled + √d/2)}
-//
-// (Kairouz, Liu, Steinke 2021, "The distributed discrete Gaussian mechanism for federated
-// learning with secure aggregation", Algorithm 1), at β = e^−½, where the root of the
-// logarithm is 1 and a try fails with a probability of at most β.
-func RoundedNorm(scaled float64, d int) float64 {
-	if !sensible(scaled) || d < 0 {
-		return math.Inf(1)
-	}
-	root := math.Sqrt(float64(d))
-	certain := scaled + root
-	return min(certain, math.Sqrt(scaled*scaled+float64(d)/4+scaled+root/2))
-}
-
 // DistributedRho is ρ of one sum of integer vectors of dimension d and L2 norm of at most
-// norm, to which at least honest devices each added discrete Gaussian noise N_Z(0,
-// sigma²) of their own in every coordinate (Kairouz, Liu, Steinke 2021, Theorem 1 and
-// Proposition 14):
+// norm, Δ̃₂, to which at least honest devices each added discrete Gaussian noise N_Z(0,
+// sigma²) of their own in every coordinate (Kairouz, Liu, Steinke 2021, "The distributed
+// discrete Gaussian mechanism for federated learning with secure aggregation", Theorem 1
+// and Proposition 14):
 //
 //	½·min{Δ̃₂²/(t·σ²) + 2τd, (Δ̃₂/(√t·σ) + τ√d)²},  τ = 10·Σ_{k=1}^{t−1} exp(−2π²σ²·k/(k+1))
 //
@@ -56,14 +39,4 @@ func discreteExcess(n int, sigma float64) float64 {
 		}
 	}
 	return 10 * tau
-}
-
-// LocalSigma is the standard deviation of a device's own noise, in whole units, at which
-// a sum with so many honest devices costs ρ, the τ term left out: norm/√(2·honest·ρ),
-// but no less than [MinLocalSigma].
-func LocalSigma(norm float64, honest int, rho float64) float64 {
-	if !sensible(norm, rho) || honest < 1 || rho == 0 {
-		return math.Inf(1)
-	}
-	return max(MinLocalSigma, norm/math.Sqrt(2*float64(honest)*rho))
 }

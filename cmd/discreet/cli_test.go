@@ -73,6 +73,9 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"classify --checkpoint bad.ckpt hello", exitFailed, "bad.ckpt"},
 		{"classify --top 0 hello", exitUsage, "--top 0"},
 		{"learn --intent greet", exitUsage, "give a TEXT with its --intent, or a --file"},
+		{"privacy plan --devices 1000 --rounds 50", exitUsage, "--epsilon is missing"},
+		{"privacy plan --epsilon 4 --devices 1000 --rounds 50 --delta 0.01", exitUsage, "below 1/1000"},
+		{"privacy convert --delta 1e-6", exitUsage, "give --rho or --epsilon"},
 		{"checkpoint verify missing.ckpt", exitFailed, "missing.ckpt"},
 		{"checkpoint verify bad.ckpt", exitFailed, "bad.ckpt"},
 	} {

@@ -87,7 +87,7 @@ Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or argum
 	)
 	root.AddCommand(
 		newDemo(), newSimulate(),
-		newServe(), newToken(), newTask(), newDevice(), newCheckpoint(), newLog(), newCA(),
+		newServe(), newToken(), newTask(), newDevice(), newCheckpoint(), newLog(), newCA(), newPrivacy(),
 		newAgent(), newClassify(), newLearn(),
 	)
 	// As it comes, it answers an unknown shell with help and success.

@@ -1,0 +1,345 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+	"text/tabwriter"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+func newPrivacy() *cobra.Command {
+	return parent("privacy", "operate", "Plan differential privacy, and check its arithmetic", newPrivacyPlan(), newPrivacyConvert(), newPrivacyVectors())
+}
+
+// privacySettings are the flags of a plan.
+type privacySettings struct {
+	epsilon, delta float64
+	schedule       privacy.Schedule
+	cohort         int
+	lost, corrupt  float64
+	model          string
+	intents        int
+	compression    string
+	clip           float64
+}
+
+func (s *privacySettings) flags(f *pflag.FlagSet) {
+	f.Float64Var(&s.epsilon, "epsilon", 0, "ε that a device may have spent after all rounds")
+	f.Float64Var(&s.delta, "delta", 1e-6, "δ of that ε: well below one in the number of devices")
+	f.IntVar(&s.schedule.Devices, "devices", 0, "devices that there are")
+	f.IntVar(&s.schedule.PerRound, "per-round", 0, "devices in a round; 0 is all, up to a thousand")
+	f.IntVar(&s.schedule.Rounds, "rounds", 0, "rounds to run")
+	f.IntVar(&s.schedule.Participations, "participations", 0, "rounds that a device takes part in at most; 0 is the fewest that fill all rounds")
+	f.IntVar(&s.schedule.Separation, "separation", 1, "rounds from one that a device takes part in to the next, at least; 1 is the very next")
+	f.IntVar(&s.cohort, "cohort", largestCohort, "devices in a cohort at most, 3 to 2,000")
+	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort that may vanish before the cohort is given up, 0 to 0.3333")
+	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may work with the coordinator and leave its noise out, 0 to 0.3333")
+	f.StringVar(&s.model, "model", "small", "model size: small (1 MB) or base (4 MB)")
+	f.IntVar(&s.intents, "intents", 20, "number of intents")
+	compressionFlag(f, &s.compression)
+	f.Float64Var(&s.clip, "clip", 1, "L2 norm that a device's update is clipped to")
+}
+
+// privacyPlan is what a plan comes to. Its JSON is the command's.
+type privacyPlan struct {
+	Epsilon        float64 `json:"epsilon"` // that was asked for
+	Delta          float64 `json:"delta"`
+	Rounds         int     `json:"rounds"`
+	Participations int     `json:"participations"` // of one device, at most
+	Separation     int     `json:"separation"`
+	Cohort         int     `json:"cohort"` // devices in the smallest one
+	Cohorts        int     `json:"cohorts"`
+	MinSurvivors   int     `json:"min_survivors"` // of the cohort
+	Honest         int     `json:"honest"`        // of those survivors, at least
+
+	Rho          float64 `json:"rho"`        // of all of a device's rounds
+	RhoRound     float64 `json:"rho_round"`  // of one of them
+	RhoBudget    float64 `json:"rho_budget"` // that ε and δ allow
+	EpsilonAtEnd float64 `json:"epsilon_at_end"`
+	Guess        float64 `json:"guess"` // how often a guess whether a device took part is right, at most
+
+	Multiplier float64 `json:"noise_multiplier"` // noise of the honest in a sum, in norms
+	Norm       float64 `json:"norm"`             // Δ̃₂, in whole numbers
+	Scale      float64 `json:"scale"`            // whole numbers a unit of update
+	LocalSigma float64 `json:"local_sigma"`      // of one device's noise, in whole numbers
+	Parameters int     `json:"parameters"`       // that are sent
+	RingBits   int     `json:"ring_bits"`
+	Bytes      int     `json:"bytes"` // of one device's masked vector
+
+	Clip        float64 `json:"clip"`
+	NoiseSigma  float64 `json:"noise_in_mean"`      // standard deviation of a coordinate, nobody lost
+	NoiseNorm   float64 `json:"noise_norm_in_mean"` // in clips
+	NoiseRounds float64 `json:"noise_in_all_rounds"`
+}
+
+func newPrivacyPlan() *cobra.Command {
+	var (
+		s      privacySettings
+		asJSON bool
+	)
+	c := &cobra.Command{
+		Use:   "plan --epsilon E --devices N --rounds R",
+		Short: "Show what an ε costs in noise and bytes, and what it promises",
+		Long: `Plan computes the noise that devices have to add to their updates so that, after all
+rounds, none has given away more than ε at δ. It counts as the worst case does: the device
+takes part as often as it may, as few others survive as are allowed to, and as many of them
+as --corrupt says leave their noise out. The coordinator knows who takes part in which
+round, so that nothing is taken off for the chance of not being drawn. Of a compression
+only the number of coordinates matters, as the noise decides on their bits.
+
+docs/privacy.md has the formula of every number. Plan needs no coordinator and writes nothing.`,
+		Example: `  discreet privacy plan --epsilon 4 --devices 1000 --rounds 50
+  discreet privacy plan --epsilon 8 --devices 10000 --per-round 1000 --rounds 50 --separation 10 --compression 8x`,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			p, err := s.plan()
+			if err != nil {
+				return usageError{err}
+			}
+			if asJSON {
+				return writeJSON(c.OutOrStdout(), p)
+			}
+			p.print(c.OutOrStdout())
+			return nil
+		},
+	}
+	s.flags(c.Flags())
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON")
+	return c
+}
+
+// plan computes what the flags ask for.
+func (s privacySettings) plan() (p privacyPlan, err error) {
+	if err := s.complete(); err != nil {
+		return p, err
+	}
+	p = privacyPlan{
+		Epsilon: s.epsilon, Delta: s.delta, Rounds: s.schedule.Rounds, Clip: s.clip,
+		Participations: s.schedule.Most(), Separation: s.schedule.Separation,
+	}
+	// A round is dealt into as few cohorts as hold it, of sizes that differ by one at most.
+	p.Cohorts = (s.schedule.PerRound + s.cohort - 1) / s.cohort
+	p.Cohort = s.schedule.PerRound / p.Cohorts
+	p.MinSurvivors = p.Cohort - int(float64(p.Cohort)*s.lost)
+	p.Honest = p.MinSurvivors - int(float64(p.Cohort)*s.corrupt)
+	if p.Honest < 2 {
+		return p, fmt.Errorf("of a cohort of %d, %d survive and of those %d are honest at least, want 2 or more; let cohorts have more devices", p.Cohort, p.MinSurvivors, p.Honest)
+	}
+	charge, err := privacy.PerRound(s.epsilon, s.delta, p.Participations)
+	if err != nil {
+		return p, err
+	}
+	if p.Parameters, err = s.parameters(); err != nil {
+		return p, err
+	}
+	p.Multiplier = charge.Multiplier()
+	g, err := aggregation.NewDiscreteGaussian(float32(s.clip), p.Multiplier, p.Honest, p.Parameters)
+	if err != nil {
+		return p, err
+	}
+	// The largest cohort sets the ring, the smallest one the noise.
+	most := (s.schedule.PerRound + p.Cohorts - 1) / p.Cohorts
+	p.RingBits = g.RingBits(most, p.Parameters)
+	if err := g.Fits(most, p.Parameters, p.RingBits); err != nil {
+		return p, err
+	}
+	p.Norm, p.Scale, p.LocalSigma = g.Norm(p.Parameters), g.Scale, g.Sigma
+	p.Bytes = aggregation.PackedSize(g.Length(p.Parameters), p.RingBits)
+	return p, p.cost()
+}
+
+// cost fills in what the noise comes to, as an auditor would compute it.
+func (p *privacyPlan) cost() error {
+	cost, err := privacy.NewCharge(privacy.DistributedRho(p.Norm, p.Honest, p.LocalSigma, p.Parameters))
+	if err != nil {
+		return err
+	}
+	all := cost.Times(p.Participations)
+	p.RhoBudget, p.RhoRound, p.Rho = privacy.Rho(p.Epsilon, p.Delta), cost.Rho(), all.Rho()
+	p.EpsilonAtEnd, p.Guess = all.Epsilon(p.Delta), all.Guess()
+	devices := float64(p.Cohort * p.Cohorts)
+	p.NoiseSigma = p.LocalSigma / p.Scale / math.Sqrt(devices)
+	p.NoiseNorm = p.NoiseSigma * math.Sqrt(float64(p.Parameters)) / p.Clip
+	p.NoiseRounds = p.NoiseNorm / math.Sqrt(float64(p.Rounds))
+	return nil
+}
+
+// complete fills in defaults that depend on other flags, and checks them all.
+func (s *privacySettings) complete() error {
+	for _, missing := range []struct {
+		flag string
+		none bool
+	}{{"epsilon", s.epsilon == 0}, {"devices", s.schedule.Devices == 0}, {"rounds", s.schedule.Rounds == 0}} {
+		if missing.none {
+			return fmt.Errorf("--%s is missing", missing.flag)
+		}
+	}
+	for _, share := range []struct {
+		flag string
+		of   float64
+	}{{"dropout", s.lost}, {"corrupt", s.corrupt}} {
+		if !(share.of >= 0 && share.of <= 0.3333) {
+			return fmt.Errorf("--%s %v, want 0 to 0.3333", share.flag, share.of)
+		}
+	}
+	if s.schedule.Devices > 0 && !(s.delta > 0 && s.delta < 1/float64(s.schedule.Devices)) {
+		return fmt.Errorf("--delta %v with %d devices, want above 0 and below 1/%d: a mechanism that hands out one device's chats has that", s.delta, s.schedule.Devices, s.schedule.Devices)
+	}
+	if s.cohort < minSurvivors || s.cohort > 2000 {
+		return fmt.Errorf("--cohort %d, want %d to 2000", s.cohort, minSurvivors)
+	}
+	if s.schedule.PerRound == 0 {
+		s.schedule.PerRound = min(s.schedule.Devices, largestCohort)
+	}
+	if s.schedule.PerRound < minSurvivors || s.schedule.PerRound > 20_000 {
+		return fmt.Errorf("--per-round %d, want %d to 20,000", s.schedule.PerRound, minSurvivors)
+	}
+	if s.schedule.Participations == 0 && s.schedule.Devices > 0 {
+		s.schedule.Participations = s.schedule.Needed()
+	}
+	return s.schedule.Check()
+}
+
+// parameters is how many of the model's a device sends.
+func (s privacySettings) parameters() (int, error) {
+	layout, err := model.NewLayout(s.model, s.intents)
+	if err != nil {
+		return 0, err
+	}
+	compression, err := coordinator.ParseCompression(s.compression)
+	if err != nil {
+		return 0, err
+	}
+	shorter := aggregation.NewReduction(layout.Rows, layout.Dim, int(compression.GetRatio()), compression.GetMethod() == pb.Compression_METHOD_SKETCH)
+	return shorter.Length(layout.Parameters()), nil
+}
+
+func (p privacyPlan) print(w io.Writer) {
+	table(w, [][2]string{
+		{"asked for", fmt.Sprintf("ε %.4g at δ %.4g", p.Epsilon, p.Delta)},
+		{"a device takes part", fmt.Sprintf("%d times at most in %s", p.Participations, count(p.Rounds, "round"))},
+		{"cohort", fmt.Sprintf("%d devices; %d must survive, and %d of them be honest", p.Cohort, p.MinSurvivors, p.Honest)},
+		{"cost of a round", fmt.Sprintf("ρ %.6g", p.RhoRound)},
+		{"cost of all", fmt.Sprintf("ρ %.6g of %.6g", p.Rho, p.RhoBudget)},
+		{"at the end", fmt.Sprintf("ε %.4f at δ %.4g, at worst", p.EpsilonAtEnd, p.Delta)},
+		{"noise multiplier", fmt.Sprintf("%.6g: the honest devices' noise in a sum, over what one device can change it by", p.Multiplier)},
+		{"whole numbers", fmt.Sprintf("%.6g a unit of update; an update's norm is at most %.6g", p.Scale, p.Norm)},
+		{"noise of a device", fmt.Sprintf("σ %.6g in whole numbers", p.LocalSigma)},
+		{"ring", fmt.Sprintf("%d bits for each of %d numbers, %.0f kB a device and round", p.RingBits, p.Parameters+1, float64(p.Bytes)/1000)},
+		{"noise in the mean", fmt.Sprintf("σ %.4g a coordinate, where nobody vanishes and the clip is %.4g", p.NoiseSigma, p.Clip)},
+	})
+	fmt.Fprintf(w, `
+Noise against signal: in one round's mean the noise is %.3g times as long as the mean of
+updates that all agree and reach the clip; over all %d rounds, %.3g times, as noise adds
+up slower. Updates agree less than that, so that real figures are higher. What this costs
+in accuracy depends on the data: "discreet simulate" measures it.
+
+What ε means: somebody who knows everything but whether one device took part with its
+chats or with none, and sees the sums of all rounds, and bets on it. Odds of 1 to 1 become
+%s, and odds of 1 to 1000 become %s, but for a probability of about %.4g.
+Where a coin is tossed for it, the bet is won %.1f%% of the time at most, rather than 50%%.
+This holds against the coordinator and as many devices as may be corrupt, together, and for
+all of a device's chats at once, as long as it is one device a person.
+`, p.NoiseNorm, p.Rounds, p.NoiseRounds, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess)
+}
+
+// odds is what odds of one to against become at most, at ε.
+func odds(against, epsilon float64) string {
+	switch x := math.Exp(epsilon); {
+	case epsilon > 20:
+		return "anything"
+	case x < against:
+		return fmt.Sprintf("%.3g to %.4g at most", x, against)
+	case x < 1000*against:
+		return fmt.Sprintf("%.3g to 1 at most", x/against)
+	default:
+		return fmt.Sprintf("%.0f to 1 at most", x/against)
+	}
+}
+
+func newPrivacyConvert() *cobra.Command {
+	var rho, epsilon, delta float64
+	c := &cobra.Command{
+		Use:   "convert (--rho R | --epsilon E) [--delta D]",
+		Short: "Convert between ρ of a ledger and ε at δ",
+		Long: `Convert tells which ε, at δ, a ledger's ρ stands for, or how much ρ an ε allows; beside
+it stands the exact ε of Gaussian noise of that ρ, which is a little less. It is plain
+arithmetic: docs/privacy.md has the formulas.`,
+		Example: `  discreet privacy convert --rho 0.311
+  discreet privacy convert --epsilon 4 --delta 1e-8`,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			given := c.Flags().Changed
+			switch {
+			case given("rho") == given("epsilon"):
+				return usagef("give --rho or --epsilon, one of them")
+			case !(delta > 0 && delta < 1):
+				return usagef("--delta %v, want a number between 0 and 1", delta)
+			case given("rho") && !(rho >= 0 && rho <= 1e6):
+				return usagef("--rho %v, want 0 to 1e6", rho)
+			case given("epsilon") && !(epsilon >= 0 && epsilon <= 1e6):
+				return usagef("--epsilon %v, want 0 to 1e6", epsilon)
+			case given("epsilon"):
+				rho = privacy.Rho(epsilon, delta)
+			}
+			table(c.OutOrStdout(), [][2]string{
+				{"ρ", fmt.Sprintf("%.10g", rho)},
+				{"ε", fmt.Sprintf("%.10g at δ %.4g", privacy.Epsilon(rho, delta), delta)},
+				{"ε of exact Gaussian noise", fmt.Sprintf("%.10g at δ %.4g", privacy.GaussianEpsilon(math.Sqrt(2*rho), delta), delta)},
+			})
+			return nil
+		},
+	}
+	c.Flags().Float64Var(&rho, "rho", 0, "ρ of zero-concentrated differential privacy")
+	c.Flags().Float64Var(&epsilon, "epsilon", 0, "ε at δ")
+	c.Flags().Float64Var(&delta, "delta", 1e-6, "δ")
+	return c
+}
+
+func newPrivacyVectors() *cobra.Command {
+	return &cobra.Command{
+		Use: "vectors", Short: "Recompute published values of privacy arithmetic",
+		Long: `Vectors recomputes values that others published and prints them beside its own. Each may
+be off by a millionth or, where it was published with fewer digits, by half a unit of its
+last one. The command fails where one is missed.`,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			vectors, err := privacy.Vectors()
+			if err != nil {
+				return err
+			}
+			return printVectors(c.OutOrStdout(), vectors)
+		},
+	}
+}
+
+// printVectors lists values and fails where one is missed.
+func printVectors(w io.Writer, vectors []privacy.Vector) error {
+	missed := 0
+	t := tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "GOT\tWANT\tERROR\t\tVALUE\tSOURCE")
+	for _, v := range vectors {
+		verdict := "ok"
+		if !v.OK() {
+			verdict = "missed"
+			missed++
+		}
+		fmt.Fprintf(t, "%.10g\t%.10g\t%.1e\t%s\t%s\t%s\n", v.Got, v.Want, v.Error(), verdict, v.Name, v.Source)
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if missed > 0 {
+		return fmt.Errorf("%s of %d missed: do not rely on this build's privacy arithmetic", count(missed, "value"), len(vectors))
+	}
+	return nil
+}

@@ -1,0 +1,152 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/discreet-fl/discreet/privacy"
+)
+
+// printed runs a command of the privacy group in this process.
+func printed(t *testing.T, args string) (string, error) {
+	t.Helper()
+	root, out := newRoot(), new(bytes.Buffer)
+	root.SetArgs(append([]string{"privacy"}, strings.Fields(args)...))
+	root.SetOut(out)
+	err := root.ExecuteContext(t.Context())
+	return out.String(), err
+}
+
+// TestPrivacyPlanCanBeRecomputed takes the numbers of a plan and comes to its ε with
+// the formulas alone, as docs/privacy.md has them.
+func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
+	out, err := printed(t, "plan --epsilon 8 --devices 10000 --per-round 2500 --rounds 48 --participations 12 --separation 4 --compression 8x --clip 0.5 --json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p privacyPlan
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		t.Fatal(err)
+	}
+	if p.Cohorts != 3 || p.Cohort != 833 || p.MinSurvivors != 750 || p.Honest != 667 || p.Participations != 12 {
+		t.Errorf("%+v: want 3 cohorts of 833, 750 survivors, 667 honest, 12 participations", p)
+	}
+	// 8,192 rows of 32 are folded to one in 6; the output layer is 33 × 20.
+	d := float64(1366*32 + 33*20)
+	if p.Parameters != int(d) {
+		t.Errorf("%d parameters, want %v", p.Parameters, d)
+	}
+	scaled := p.Scale * p.Clip
+	norm := math.Sqrt(scaled*scaled + d/4 + scaled + math.Sqrt(d)/2)
+	if math.Abs(p.Norm/norm-1) > 1e-6 {
+		t.Errorf("norm %v, want %v", p.Norm, norm)
+	}
+	rho := norm * norm / (2 * float64(p.Honest) * p.LocalSigma * p.LocalSigma)
+	if math.Abs(p.RhoRound/rho-1) > 1e-6 || math.Abs(p.Rho/rho/12-1) > 1e-6 || p.Rho > p.RhoBudget {
+		t.Errorf("ρ %v a round and %v in all, want %v and 12 times that, within %v", p.RhoRound, p.Rho, rho, p.RhoBudget)
+	}
+	if e := privacy.Epsilon(12*rho, 1e-6); math.Abs(p.EpsilonAtEnd-e) > 1e-6 || p.EpsilonAtEnd > 8 || e < 7.99 {
+		t.Errorf("ε %v at the end, want %v, just below 8", p.EpsilonAtEnd, e)
+	}
+	// Every device's noise is in the mean over all three cohorts.
+	if noise := p.LocalSigma / p.Scale / math.Sqrt(3*833); math.Abs(p.NoiseSigma/noise-1) > 1e-9 {
+		t.Errorf("noise in the mean %v, want %v", p.NoiseSigma, noise)
+	}
+	if want := (int(d+1)*p.RingBits + 7) / 8; p.Bytes != want {
+		t.Errorf("%d bytes at %d bits, want %d", p.Bytes, p.RingBits, want)
+	}
+}
+
+func TestPrivacyPlanInWords(t *testing.T) {
+	out, err := printed(t, "plan --epsilon 4 --delta 1e-6 --devices 1000 --rounds 50")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{
+		"50 times at most in 50 rounds", "1000 devices; 900 must survive, and 800 of them be honest",
+		"ρ 0.0062213", "ε 4.0000 at δ 1e-06, at worst", "σ 580.369 in whole numbers", "22 bits for each of 262805 numbers, 723 kB",
+		"54.6 to 1 at most", "54.6 to 1000 at most", "69.7% of the time at most",
+	} {
+		if !strings.Contains(out, want) {
+			t.Errorf("the plan lacks %q:\n%s", want, out)
+		}
+	}
+	if strings.Contains(out, "amplif") || strings.Contains(out, "NaN") || strings.Contains(out, "Inf") {
+		t.Errorf("the plan says what it must not:\n%s", out)
+	}
+	for epsilon, want := range map[float64]string{0.1: "1.11 to 1 at most", 8: "2981 to 1 at most", 30: "anything"} {
+		if got := odds(1, epsilon); got != want {
+			t.Errorf("even odds at ε=%v: got %q, want %q", epsilon, got, want)
+		}
+	}
+}
+
+func TestPrivacyPlanRefuses(t *testing.T) {
+	for args, want := range map[string]string{
+		"--devices 10 --rounds 5":                                                     "--epsilon is missing",
+		"--epsilon 4 --rounds 5":                                                      "--devices is missing",
+		"--epsilon 4 --devices 10":                                                    "--rounds is missing",
+		"--epsilon -1 --devices 10 --rounds 5":                                        "ε is -1",
+		"--epsilon NaN --devices 10 --rounds 5":                                       "ε is NaN",
+		"--epsilon 4 --devices -3 --rounds 5":                                         "--per-round -3",
+		"--epsilon 4 --devices 10 --rounds 5 --delta 0.1":                             "below 1/10",
+		"--epsilon 4 --devices 10 --rounds 5 --delta 0":                               "--delta 0",
+		"--epsilon 4 --devices 10 --rounds 5 --per-round 2":                           "--per-round 2, want 3",
+		"--epsilon 4 --devices 10 --rounds 5 --per-round 11":                          "no more than there are",
+		"--epsilon 4 --devices 10 --rounds 5 --cohort 1":                              "--cohort 1, want 3",
+		"--epsilon 4 --devices 10 --rounds 5 --dropout 0.5":                           "--dropout 0.5",
+		"--epsilon 4 --devices 10 --rounds 5 --corrupt -0.1":                          "--corrupt -0.1",
+		"--epsilon 4 --devices 3 --rounds 5 --corrupt 0.3333 --cohort 3":              "",
+		"--epsilon 4 --devices 10 --rounds 5 --participations 2":                      "allow 5 participations",
+		"--epsilon 4 --devices 10 --rounds 5 --participations -2":                     "-2 participations",
+		"--epsilon 4 --devices 10 --rounds 5 --separation 2":                          "need 20 devices",
+		"--epsilon 4 --devices 10 --rounds 5 --model huge":                            `model size "huge"`,
+		"--epsilon 4 --devices 10 --rounds 5 --intents 1":                             "1 labels",
+		"--epsilon 4 --devices 10 --rounds 5 --compression much":                      `compression "much"`,
+		"--epsilon 4 --devices 10 --rounds 5 --clip 0":                                "clip 0",
+		"--epsilon 0.001 --devices 10 --rounds 5000":                                  "survivors",
+		"--epsilon 100000000 --devices 10 --rounds 5":                                 "smaller ε",
+		"--epsilon 4 --devices 4 --rounds 5 --corrupt 0.3333 --dropout 0.3333":        "",
+		"--epsilon 4 --devices 6 --per-round 6 --cohort 3 --rounds 5 --dropout 0.333": "",
+	} {
+		_, err := printed(t, "plan "+args)
+		if want == "" && err != nil {
+			t.Errorf("%s: %v", args, err)
+		}
+		if want != "" && (err == nil || !strings.Contains(err.Error(), want)) {
+			t.Errorf("%s: error %v, want one with %q", args, err, want)
+		}
+	}
+}
+
+func TestPrivacyConvert(t *testing.T) {
+	out, err := printed(t, "convert --epsilon 4 --delta 1e-6")
+	if err != nil || !strings.Contains(out, "0.3110649549") || !strings.Contains(out, "3.737") {
+		t.Errorf("%v:\n%s\nwant ρ 0.3110649549 and an exact ε of 3.737", err, out)
+	}
+	for args, want := range map[string]string{
+		"--rho 1 --epsilon 2":   "one of them",
+		"--rho 1 --delta 0":     "--delta 0",
+		"--rho -1":              "--rho -1",
+		"--epsilon 1e300":       "--epsilon 1e+300",
+		"--rho NaN":             "--rho NaN",
+		"--epsilon 1 --delta 1": "--delta 1",
+	} {
+		if _, err := printed(t, "convert "+args); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: error %v, want one with %q", args, err, want)
+		}
+	}
+}
+
+func TestPrivacyVectors(t *testing.T) {
+	out, err := printed(t, "vectors")
+	if err != nil || strings.Count(out, "  ok  ") != 34 {
+		t.Errorf("%v:\n%s\nwant 34 values that are met", err, out)
+	}
+	if err := printVectors(new(bytes.Buffer), []privacy.Vector{{Name: "x", Got: 1, Want: 2, Tolerance: 0.5}}); err == nil || !strings.Contains(err.Error(), "1 value of 1 missed") {
+		t.Errorf("a missed value: error %v", err)
+	}
+}
