@@ -23,13 +23,19 @@ func ParticipationSensitivity(c []float64, separation, participations int) float
 			return math.Inf(1)
 		}
 	}
-	squared := 0.0
+	// A sum of participations coefficients goes on from the one a separation before.
+	squared, sums := 0.0, make([]float64, len(c))
 	for t := range c {
-		column := 0.0
-		for j := 0; j < participations && j*separation <= t; j++ {
-			column += c[t-j*separation]
+		if participations > 0 {
+			sums[t] = c[t]
 		}
-		squared += column * column
+		if before := t - separation; before >= 0 {
+			sums[t] += sums[before]
+			if gone := (t - before) * participations; participations > 0 && gone <= t {
+				sums[t] -= c[t-gone]
+			}
+		}
+		squared += sums[t] * sums[t]
 	}
 	return math.Sqrt(squared)
 }
