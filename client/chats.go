@@ -25,7 +25,15 @@ const MaxConversationBytes = 256
 // Guess is one intent a text may have.
 type Guess struct {
 	Intent     string  `json:"intent"`
-	Confidence float32 `json:"confidence"` // the model's probability, 0 to 1
+	Confidence float32 `json:"confidence"` // 0 to 1: how sure the model is, as calibrated
+}
+
+// Answer is what a model makes of a text.
+type Answer struct {
+	// Unknown tells that the text is likely to be of none of the intents: answer nothing, or
+	// let the person choose among Intents, the next-best.
+	Unknown bool    `json:"unknown"`
+	Intents []Guess `json:"intents"` // the most probable first
 }
 
 // Chat is a text and what is known of its intent.
@@ -38,27 +46,34 @@ type Chat struct {
 	Conversation string
 }
 
-// Classify returns the n most probable intents of a text, the most probable first.
-// It works without a connection. A text longer than [model.MaxTextBytes] is cut.
-func (c *Client) Classify(text string, n int) ([]Guess, error) {
+// Classify returns the n most probable intents of a text, and whether it is likely to
+// have none of them, where the checkpoint has a threshold for that. It works without a
+// connection. A text longer than [model.MaxTextBytes] is cut.
+func (c *Client) Classify(text string, n int) (Answer, error) {
 	if n < 1 {
-		return nil, fmt.Errorf("client: the %d most probable intents, want at least 1", n)
+		return Answer{}, fmt.Errorf("client: the %d most probable intents, want at least 1", n)
 	}
 	if strings.TrimSpace(text) == "" {
-		return nil, fmt.Errorf("client: %w: it is empty", ErrText)
+		return Answer{}, fmt.Errorf("client: %w: it is empty", ErrText)
 	}
 	m := c.model.Load()
 	if m == nil {
-		return nil, fmt.Errorf("client: %w", ErrNoModel)
+		return Answer{}, fmt.Errorf("client: %w", ErrNoModel)
 	}
 	classifier := m.classifiers.Get().(*model.Classifier)
 	defer m.classifiers.Put(classifier)
+	return ClassifyWith(classifier, text, n), nil
+}
+
+// ClassifyWith is [Client.Classify] with a classifier, which needs no device; n is 1 or
+// more.
+func ClassifyWith(classifier *model.Classifier, text string, n int) Answer {
 	top := classifier.Top(model.Featurise(text), n)
-	guesses := make([]Guess, len(top))
+	a := Answer{Unknown: !classifier.Knows(top[0].Score), Intents: make([]Guess, len(top))}
 	for i, t := range top {
-		guesses[i] = Guess{Intent: t.Label, Confidence: t.Confidence}
+		a.Intents[i] = Guess{Intent: t.Label, Confidence: t.Confidence}
 	}
-	return guesses, nil
+	return a
 }
 
 // Learn keeps chats as examples for the rounds to come, all of them or, with an

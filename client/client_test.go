@@ -63,7 +63,8 @@ func TestOneRoundEndToEnd(t *testing.T) {
 		group.Wait()
 		before := model.NewClassifier(d.rig.model).Probabilities(model.Featurise("tracking my parcel"))[0]
 		for i, c := range devices {
-			guesses, err := c.Classify("tracking my parcel", 2)
+			answer, err := c.Classify("tracking my parcel", 2)
+			guesses := answer.Intents
 			if err != nil || len(guesses) != 2 || guesses[0].Intent != rigLabels[0] || guesses[0].Confidence <= before {
 				t.Errorf("device %d guesses %v, %v; want %q above %v", i, guesses, err, rigLabels[0], before)
 			}
@@ -166,8 +167,8 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 		if _, err := c.Classify("hello", 0); err == nil {
 			t.Error("no intents asked for: no error")
 		}
-		if guesses, err := c.Classify(strings.Repeat("hello ", 10_000), 99); err != nil || len(guesses) != 3 {
-			t.Errorf("a long text: %v, %v", guesses, err)
+		if answer, err := c.Classify(strings.Repeat("hello ", 10_000), 99); err != nil || len(answer.Intents) != 3 {
+			t.Errorf("a long text: %v, %v", answer, err)
 		}
 		if s, err := c.Status(); err != nil || s.Chats != 1 {
 			t.Errorf("%+v, %v: refused chats were kept", s, err)
@@ -177,6 +178,20 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 			t.Errorf("%d examples, %v", len(examples), err)
 		}
 	})
+}
+
+// TestUnknownTexts holds a text's score to the checkpoint's threshold; the next-best
+// guesses come with either answer.
+func TestUnknownTexts(t *testing.T) {
+	r := newRig(t, 3, nil)
+	score := model.NewClassifier(r.model).Top(model.Featurise("hello"), 1)[0].Score
+	for threshold, want := range map[float32]bool{score - 1: false, score: false, score + 1: true} {
+		c := *r.model
+		c.Manifest.Calibration = &model.Calibration{Slope: 1, Threshold: &threshold}
+		if a := ClassifyWith(model.NewClassifier(&c), "hello", 2); a.Unknown != want || len(a.Intents) != 2 || a.Intents[0].Confidence < a.Intents[1].Confidence {
+			t.Errorf("a score of %v with a threshold of %v gives %+v", score, threshold, a)
+		}
+	}
 }
 
 func TestClassifyConcurrently(t *testing.T) {

@@ -27,11 +27,14 @@ func Example() {
 	}
 	go device.Run(ctx) // takes part in rounds until ctx ends
 
-	guesses, err := device.Classify("where is my parcel", 3)
+	answer, err := device.Classify("where is my parcel", 3)
 	if err != nil {
 		log.Print(err) // for one, before the first checkpoint has arrived
 	}
-	for _, g := range guesses {
+	if answer.Unknown {
+		fmt.Println("none of the intents; the nearest are")
+	}
+	for _, g := range answer.Intents {
 		fmt.Printf("%3.0f%% %s\n", 100*g.Confidence, g.Intent)
 	}
 	// Once a person has confirmed or corrected the intent:

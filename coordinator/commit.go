@@ -132,6 +132,7 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	if err != nil {
 		return outcome{err: err}
 	}
+	standing.Calibrate(moved, t.spec)
 	raw, record := moved.Encode(), s.record
 	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{

@@ -27,7 +27,14 @@ const (
 	// checkpoint.
 	smoothed = 3
 	// remembered is how many a task keeps at hand.
-	remembered = 10
+	remembered = 20
+	// mostUnknown is the largest share of chats in scope, in 10,000, that a task may have
+	// answered with unknown.
+	mostUnknown = 5000
+	// A checkpoint is calibrated by the latest evaluations that have calibratedBy chats
+	// together, or all at hand, and by none that have fewer than leastCalibrated.
+	calibratedBy    = 1000
+	leastCalibrated = 500
 )
 
 // checkEvaluation is what CheckSpec says of a task's evaluation.
@@ -38,12 +45,15 @@ func checkEvaluation(e *pb.TaskEvaluation) error {
 	if e.GetHeldBack() < 1 || e.GetHeldBack() > mostHeldBack {
 		return fmt.Errorf("%d chats in 10,000 held back, want 1 to %d; leave the evaluation out to hold none back", e.GetHeldBack(), mostHeldBack)
 	}
+	if e.GetUnknown() > mostUnknown {
+		return fmt.Errorf("%d chats in 10,000 answered with unknown, want at most %d", e.GetUnknown(), mostUnknown)
+	}
 	return nil
 }
 
 // evaluationOf is what a task's plans say of evaluation, nil where it has none. The
-// ranges hold the scores and margins of both model sizes as training leaves them;
-// docs/decisions.md has the figures.
+// ranges hold what thresholds and calibration depend on of the scores and margins of both
+// model sizes as training leaves them; docs/decisions.md has the figures.
 func evaluationOf(spec *pb.TaskSpec) *pb.Evaluation {
 	if spec.GetEvaluation() == nil {
 		return nil
@@ -98,8 +108,8 @@ func Evaluate(c *model.Checkpoint, plan *pb.Plan, total []int64) (*pb.RoundEvalu
 }
 
 // confidenceOf is a checkpoint's confidence in an answer by its margin.
-func confidenceOf(*model.Checkpoint) func(margin float64) float64 {
-	return func(m float64) float64 { return 1 / (1 + math.Exp(-m)) }
+func confidenceOf(c *model.Checkpoint) func(margin float64) float64 {
+	return func(m float64) float64 { return float64(c.Manifest.Calibration.Confidence(float32(m))) }
 }
 
 // unsigned copies counts, which are never negative.
@@ -139,6 +149,59 @@ func (s Standing) After(e *pb.RoundEvaluation) Standing {
 	}
 	next.best = &best
 	return next
+}
+
+// Calibrate gives a checkpoint what the latest evaluations say of how far its answers are
+// to be trusted, with a threshold below which as many of their chats are as the task may
+// answer with unknown. They are of the checkpoints before it, which in a task that has
+// settled differ little. Where they have too few chats, or say nothing, the checkpoint
+// keeps what it has.
+func (s Standing) Calibrate(next *model.Checkpoint, spec *pb.TaskSpec) {
+	var chats uint64
+	var scores, margins, right []int64
+	var bins *pb.Evaluation
+	for i := len(s.recent) - 1; i >= 0 && chats < calibratedBy; i-- {
+		e := s.recent[i]
+		if bins == nil {
+			bins = e.GetBins()
+			n := bins.GetBins()
+			scores, margins, right = make([]int64, n), make([]int64, n), make([]int64, n)
+		}
+		if !proto.Equal(bins, e.GetBins()) || !addCounts(scores, e.GetInScope()) || !addCounts(margins, e.GetMargins()) || !addCounts(right, e.GetRight()) {
+			break // from before the plans asked for these bins
+		}
+		chats += e.GetChats()
+	}
+	if chats < leastCalibrated {
+		return
+	}
+	slope, offset, ok := aggregation.FitPlatt(aggregation.Histogram{Low: float64(bins.MarginLow), High: float64(bins.MarginHigh)}, margins, right)
+	if !ok {
+		return
+	}
+	calibration := &model.Calibration{Slope: thousandths(slope), Offset: thousandths(offset)}
+	if share := spec.GetEvaluation().GetUnknown(); share > 0 {
+		threshold := thousandths(aggregation.Quantile(aggregation.Histogram{Low: float64(bins.ScoreLow), High: float64(bins.ScoreHigh)}, scores, float64(share)/10_000))
+		calibration.Threshold = &threshold
+	}
+	if calibration.Validate() == nil {
+		next.Manifest.Calibration = calibration
+	}
+}
+
+// thousandths rounds to a thousandth, so that the last bits, which differ between
+// platforms, do not make other checkpoints.
+func thousandths(x float64) float32 { return float32(math.Round(1000*x) / 1000) }
+
+// addCounts adds to counts, false where they are not as many.
+func addCounts(sum []int64, counts []uint64) bool {
+	if len(sum) != len(counts) {
+		return false
+	}
+	for i, n := range counts {
+		sum[i] += int64(n)
+	}
+	return true
 }
 
 // exhausted tells whether a task is to stop, since so many evaluations brought nothing

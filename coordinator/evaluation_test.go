@@ -2,10 +2,12 @@ package coordinator
 
 import (
 	"bytes"
+	"math"
 	"testing"
 	"testing/synctest"
 
 	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
@@ -106,4 +108,46 @@ func TestTaskStopsEarly(t *testing.T) {
 			w = newWorld(t, w.dir, Options{})
 		}
 	})
+}
+
+// TestCalibrationIsOfTheLatestEvaluations calibrates by hand-made counts.
+func TestCalibrationIsOfTheLatestEvaluations(t *testing.T) {
+	s := spec(3, 3)
+	s.Evaluation = &pb.TaskEvaluation{HeldBack: 1000, Unknown: 500}
+	layout := layoutFor(t, s)
+	calibrate := func(st Standing) *model.Calibration {
+		t.Helper()
+		c, err := model.NewCheckpoint("desk", "small", 1, s.Intents, make([]float32, layout.Parameters()))
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Manifest.Calibration = &model.Calibration{Slope: 7}
+		st.Calibrate(c, s)
+		return c.Manifest.Calibration
+	}
+	// A tenth of the chats in the lower of two bins is named rightly, nine tenths in the upper.
+	counted := func(chats uint64, high float32) *pb.RoundEvaluation {
+		return &pb.RoundEvaluation{CheckpointSha256: make([]byte, 32), Chats: 2 * chats, InScope: []uint64{chats, chats},
+			Margins: []uint64{chats, chats}, Right: []uint64{chats / 10, chats - chats/10}, Bins: &pb.Evaluation{Bins: 2, ScoreHigh: high, MarginLow: -2, MarginHigh: 2}}
+	}
+	few := Standing{}.After(counted(leastCalibrated/2-10, 10))
+	if c := calibrate(few); c.Slope != 7 {
+		t.Errorf("too few chats gave %+v", c)
+	}
+	enough := few.After(counted(10, 10))
+	c := calibrate(enough)
+	// The share in the middle of each bin, at a margin of ±1, is its own; a tenth of the lower half is a twentieth.
+	if math.Abs(float64(c.Slope)-math.Log(9)) > 0.05 || c.Offset != 0 || *c.Threshold != 0.5 {
+		t.Errorf("enough chats gave %+v with threshold %v", c, *c.Threshold)
+	}
+	if c := calibrate(enough.After(counted(calibratedBy/2, 20))); *c.Threshold != 1 {
+		t.Errorf("with enough chats the threshold is %v, want that of the latest evaluation alone", *c.Threshold)
+	}
+	if c := calibrate(enough.After(counted(10, 20))); c.Slope != 7 {
+		t.Errorf("counts of other bins gave %+v", c)
+	}
+	s.Evaluation.Unknown = 0
+	if c := calibrate(enough); c.Slope == 7 || c.Threshold != nil {
+		t.Errorf("a task that answers all got %+v", c)
+	}
 }

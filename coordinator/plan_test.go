@@ -41,6 +41,10 @@ func TestSpecsWithAnEvaluation(t *testing.T) {
 	if more := plan.SecureAggregation.Length - plain.SecureAggregation.Length; more != uint32(1+3*len(s.Intents)+4*bins) || plain.Evaluation != nil {
 		t.Errorf("%d words more, want one, three an intent and four a bin", more)
 	}
+	s.Evaluation = &pb.TaskEvaluation{HeldBack: 1000, Unknown: mostUnknown + 1}
+	if CheckSpec(s) == nil {
+		t.Error("a threshold above most chats was accepted")
+	}
 	for _, share := range []uint32{0, mostHeldBack + 1} {
 		s.Evaluation = &pb.TaskEvaluation{HeldBack: share}
 		if CheckSpec(s) == nil {

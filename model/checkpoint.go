@@ -38,6 +38,8 @@ type Manifest struct {
 	Labels           []string `json:"labels"`                    // in the order of the scores
 	IntentsVersion   uint64   `json:"intents_version,omitempty"` // changes to the labels since the task began
 	FormerIntents    []Former `json:"former_intents,omitempty"`  // old names, which devices' chats may still carry
+	// Calibration is how far the answers are to be trusted; nil where no chats were held back to tell.
+	Calibration *Calibration `json:"calibration,omitempty"`
 }
 
 // Checkpoint is a model at one moment: its manifest and its parameters.
@@ -104,7 +106,7 @@ func (c *Checkpoint) Encode() []byte {
 func (m *Manifest) encode() []byte {
 	b, err := json.Marshal(m)
 	if err != nil {
-		panic("model: manifest does not encode: " + err.Error()) // it holds only strings and integers
+		panic("model: manifest does not encode: " + err.Error()) // it holds only strings and finite numbers
 	}
 	return b
 }
@@ -186,6 +188,9 @@ func (m *Manifest) validate() error {
 			return fmt.Errorf("label %d repeats label %d: %q", i, first, label)
 		}
 		seen[label] = i
+	}
+	if err := m.Calibration.Validate(); err != nil {
+		return err
 	}
 	return m.validateFormer(seen)
 }

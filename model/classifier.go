@@ -13,13 +13,15 @@ type Classifier struct {
 	embedding, weights, bias []float32
 	mask                     uint32
 	hidden, scores, shares   []float32
+	calibration              *Calibration
 }
 
 // Intent is one answer of a Classifier.
 type Intent struct {
 	Label      string
 	Index      int     // in the manifest's labels
-	Confidence float32 // the model's probability, 0 to 1
+	Score      float32 // logit
+	Confidence float32 // 0 to 1: how sure the model is, by its calibration where it has one
 }
 
 // NewClassifier returns a classifier over the checkpoint's parameters, which must stay as they are while it is in use.
@@ -33,6 +35,8 @@ func NewClassifier(c *Checkpoint) *Classifier {
 		hidden: buffer[:l.Dim],
 		scores: buffer[l.Dim:][:l.Labels],
 		shares: buffer[l.Dim+l.Labels:],
+
+		calibration: c.Manifest.Calibration,
 	}
 }
 
@@ -51,7 +55,8 @@ func (c *Classifier) Probabilities(f Features) []float32 {
 }
 
 // Top returns the n most probable intents, the most probable first; of equal ones the lower index comes first.
-// It returns fewer when the model has fewer labels.
+// It returns fewer when the model has fewer labels. Whether the text is of any of them, Knows tells by the first one's
+// score.
 func (c *Classifier) Top(f Features, n int) []Intent {
 	n = min(n, len(c.labels))
 	if n <= 0 {
@@ -68,8 +73,11 @@ func (c *Classifier) Top(f Features, n int) []Intent {
 		}
 		top = append(top, Intent{})
 		copy(top[at+1:], top[at:])
-		top[at] = Intent{Label: c.labels[i], Index: i, Confidence: p}
+		top[at] = Intent{Label: c.labels[i], Index: i, Score: c.scores[i], Confidence: p}
 		top = top[:min(len(top), n)]
+	}
+	if c.calibration != nil {
+		c.calibration.apply(top, kernel.Margin(c.scores, top[0].Index))
 	}
 	return top
 }

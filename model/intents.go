@@ -323,10 +323,15 @@ func meanOf(values []float32, places []int) float32 {
 	return float32(sum / float64(len(places)))
 }
 
-// Next returns the checkpoint that comes after c, with these parameters and c's intents, one round on.
+// Next returns the checkpoint that comes after c, with these parameters and c's intents and calibration, one round on.
 func (c *Checkpoint) Next(params []float32) (*Checkpoint, error) {
 	m := &c.Manifest
-	return c.with(m.Intents(), m.Task, m.Round+1, params)
+	next, err := c.with(m.Intents(), m.Task, m.Round+1, params)
+	if err != nil {
+		return nil, err
+	}
+	next.Manifest.Calibration = m.Calibration
+	return next, nil
 }
 
 // WithIntents returns the checkpoint that comes after c with its parameters carried over to other intents, which

@@ -398,7 +398,11 @@ type TaskEvaluation struct {
 	// Chats in 10,000 that are held back, 1 to 5,000.
 	HeldBack uint32 `protobuf:"varint,1,opt,name=held_back,json=heldBack,proto3" json:"held_back,omitempty"`
 	// Rounds without a better smoothed accuracy after which the task stops; 0 is never.
-	EarlyStop     uint64 `protobuf:"varint,2,opt,name=early_stop,json=earlyStop,proto3" json:"early_stop,omitempty"`
+	EarlyStop uint64 `protobuf:"varint,2,opt,name=early_stop,json=earlyStop,proto3" json:"early_stop,omitempty"`
+	// Chats in 10,000 that devices may answer with unknown although they have one of the
+	// intents, up to 5,000: the threshold of checkpoints is where as many held-back chats
+	// are below it. With 0 every text gets an answer.
+	Unknown       uint32 `protobuf:"varint,3,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -443,6 +447,13 @@ func (x *TaskEvaluation) GetHeldBack() uint32 {
 func (x *TaskEvaluation) GetEarlyStop() uint64 {
 	if x != nil {
 		return x.EarlyStop
+	}
+	return 0
+}
+
+func (x *TaskEvaluation) GetUnknown() uint32 {
+	if x != nil {
+		return x.Unknown
 	}
 	return 0
 }
@@ -1997,11 +2008,12 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\anumbers\x18\x02 \x03(\v2\x1b.discreet.v1.StrategyNumberR\anumbers\":\n" +
 	"\x0eStrategyNumber\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x14\n" +
-	"\x05value\x18\x02 \x01(\x01R\x05value\"L\n" +
+	"\x05value\x18\x02 \x01(\x01R\x05value\"f\n" +
 	"\x0eTaskEvaluation\x12\x1b\n" +
 	"\theld_back\x18\x01 \x01(\rR\bheldBack\x12\x1d\n" +
 	"\n" +
-	"early_stop\x18\x02 \x01(\x04R\tearlyStop\"\xd3\x02\n" +
+	"early_stop\x18\x02 \x01(\x04R\tearlyStop\x12\x18\n" +
+	"\aunknown\x18\x03 \x01(\rR\aunknown\"\xd3\x02\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +

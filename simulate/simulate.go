@@ -41,7 +41,7 @@ import (
 )
 
 // Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
-// WarmStart, HeldBack and NoBaselines is set.
+// WarmStart, HeldBack, Unknown, Outside and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -71,6 +71,9 @@ type Config struct {
 	// HeldBack is the share of its chats, up to a half, that each device does not train
 	// on but evaluates every round's checkpoint with; 0 holds none back.
 	HeldBack float64
+	// Unknown is the share of chats in scope, up to a half, that the checkpoints' threshold
+	// gives up to answer fewer that are not; 0 makes no threshold.
+	Unknown float64
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -192,6 +195,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("drop is %v, want a probability from 0 to 1", c.Drop)
 	case !(c.HeldBack >= 0 && c.HeldBack <= 0.5):
 		return fmt.Errorf("a share of %v held back, want 0 to 0.5", c.HeldBack)
+	case !(c.Unknown >= 0 && c.Unknown <= 0.5):
+		return fmt.Errorf("a share of %v unknown, want 0 to 0.5", c.Unknown)
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
@@ -292,7 +297,7 @@ func newRun(c Config) (*run, error) {
 	}
 	r.state = make([]float32, coordinator.StateLength(r.spec, layout.Parameters()))
 	if c.HeldBack > 0 {
-		r.spec.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf))}
+		r.spec.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf)), Unknown: uint32(math.Round(c.Unknown * 10_000))}
 	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
 	if err != nil {
@@ -440,6 +445,7 @@ func (r *run) step(plan *pb.Plan, t *total) error {
 	if e != nil {
 		t.evaluation = &Evaluation{e.Devices, e.Chats, e.Accuracy, e.MacroF1, e.CalibrationError}
 		r.standing = r.standing.After(e)
+		r.standing.Calibrate(next, r.spec)
 	}
 	r.checkpoint, r.state, r.encoded = next, state, next.Encode()
 	return nil

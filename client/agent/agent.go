@@ -118,9 +118,6 @@ type (
 		Text string `json:"text"`
 		Top  int    `json:"top"` // 0 means 3
 	}
-	classifyReply struct {
-		Intents []client.Guess `json:"intents"`
-	}
 	explainRequest struct {
 		Text string `json:"text"`
 	}
@@ -150,15 +147,14 @@ type (
 
 const defaultTop = 3
 
-func (s *Server) classify(q classifyRequest) (classifyReply, error) {
+func (s *Server) classify(q classifyRequest) (client.Answer, error) {
 	if q.Top == 0 {
 		q.Top = defaultTop
 	}
 	if q.Top < 0 {
-		return classifyReply{}, &Error{http.StatusBadRequest, "request", fmt.Sprintf("top is %d, want 1 or more", q.Top)}
+		return client.Answer{}, &Error{http.StatusBadRequest, "request", fmt.Sprintf("top is %d, want 1 or more", q.Top)}
 	}
-	guesses, err := s.client.Classify(q.Text, q.Top)
-	return classifyReply{guesses}, err
+	return s.client.Classify(q.Text, q.Top)
 }
 
 func (s *Server) explain(q explainRequest) (client.Explanation, error) {

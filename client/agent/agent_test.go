@@ -89,8 +89,9 @@ func TestCaller(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer a.Close()
-	guesses, err := a.Classify(t.Context(), "where is my parcel", 1)
-	if err != nil || len(guesses) != 1 || guesses[0].Intent != "parcel" || guesses[0].Confidence < 0.9 {
+	answer, err := a.Classify(t.Context(), "where is my parcel", 1)
+	guesses := answer.Intents
+	if err != nil || answer.Unknown || len(guesses) != 1 || guesses[0].Intent != "parcel" || guesses[0].Confidence < 0.9 {
 		t.Errorf("guesses %v, %v", guesses, err)
 	}
 	e, err := a.Explain(t.Context(), "where is my parcel")

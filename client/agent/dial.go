@@ -56,10 +56,10 @@ func DialSocket(ctx context.Context, path string) (*Caller, error) {
 func (c *Caller) Close() { c.http.CloseIdleConnections() }
 
 // Classify is [client.Client.Classify].
-func (c *Caller) Classify(ctx context.Context, text string, n int) ([]client.Guess, error) {
-	var reply classifyReply
-	err := c.call(ctx, http.MethodPost, "/v1/classify", classifyRequest{text, n}, &reply)
-	return reply.Intents, err
+func (c *Caller) Classify(ctx context.Context, text string, n int) (client.Answer, error) {
+	var answer client.Answer
+	err := c.call(ctx, http.MethodPost, "/v1/classify", classifyRequest{text, n}, &answer)
+	return answer, err
 }
 
 // Explain is [client.Client.Explain].

@@ -89,7 +89,7 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 	}
 	return fleet.Run(ctx, config, func(r *fleet.Result) error {
 		show.end()
-		guesses, err := r.Classify(demoPhrase)
+		answer, err := r.Classify(demoPhrase)
 		if err != nil {
 			return err
 		}
@@ -101,7 +101,7 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 			return err
 		}
 		printDemo(out, r, before, after, central, alone)
-		fmt.Fprintf(out, "\na kiosk, asked %q, answers %s (%.0f%%)\n", demoPhrase, guesses[0].Intent, 100*guesses[0].Confidence)
+		fmt.Fprintf(out, "\na kiosk, asked %q, answers %s (%.0f%%)\n", demoPhrase, answer.Intents[0].Intent, 100*answer.Intents[0].Confidence)
 		return nil
 	})
 }

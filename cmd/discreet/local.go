@@ -19,7 +19,7 @@ import (
 // device is what the local commands need of a device: the agent that runs on its
 // folder, or the folder itself.
 type device interface {
-	Classify(ctx context.Context, text string, n int) ([]client.Guess, error)
+	Classify(ctx context.Context, text string, n int) (client.Answer, error)
 	Explain(ctx context.Context, text string) (client.Explanation, error)
 	Learn(ctx context.Context, chat client.Chat) error
 	Status(ctx context.Context) (client.Status, error)
@@ -31,7 +31,7 @@ type device interface {
 // folder is a device whose folder this process has open.
 type folder struct{ c *client.Client }
 
-func (f folder) Classify(_ context.Context, text string, n int) ([]client.Guess, error) {
+func (f folder) Classify(_ context.Context, text string, n int) (client.Answer, error) {
 	return f.c.Classify(text, n)
 }
 func (f folder) Explain(_ context.Context, text string) (client.Explanation, error) {
@@ -74,7 +74,9 @@ func newClassify() *cobra.Command {
 		Use: "classify TEXT", GroupID: "device",
 		Short: "Say what a text means",
 		Long: `Classify asks the agent that runs on the device's folder; where none runs it opens the
-folder, and with --checkpoint it needs neither. The text is not kept. With --explain it
+folder, and with --checkpoint it needs neither. The text is not kept. Of a text that is
+likely to have none of the task's intents it says "unknown" before the nearest ones, as
+soon as enough chats were held back to tell. With --explain it
 says instead which words, and which parts of words, made the answer come before the
 next-best one.`,
 		Example: `  discreet classify "where is my parcel"
@@ -87,14 +89,14 @@ next-best one.`,
 			if why {
 				return explain(c, dir, checkpoint, args[0], asJSON)
 			}
-			var guesses []client.Guess
+			var answer client.Answer
 			ask := func(d device) (err error) {
-				guesses, err = d.Classify(c.Context(), args[0], top)
+				answer, err = d.Classify(c.Context(), args[0], top)
 				return err
 			}
 			var err error
 			if checkpoint != "" {
-				guesses, err = classifyWith(checkpoint, args[0], top)
+				answer, err = classifyWith(checkpoint, args[0], top)
 			} else {
 				err = withDevice(c.Context(), dir, ask)
 			}
@@ -102,13 +104,9 @@ next-best one.`,
 				return err
 			}
 			if asJSON {
-				return writeJSON(c.OutOrStdout(), guesses)
+				return writeJSON(c.OutOrStdout(), answer)
 			}
-			var rows [][2]string
-			for _, g := range guesses {
-				rows = append(rows, [2]string{g.Intent, percent(float64(g.Confidence))})
-			}
-			table(c.OutOrStdout(), rows)
+			printAnswer(c.OutOrStdout(), answer)
 			return nil
 		},
 	}
@@ -121,19 +119,28 @@ next-best one.`,
 }
 
 // classifyWith classifies with a checkpoint file.
-func classifyWith(path, text string, top int) ([]client.Guess, error) {
+func classifyWith(path, text string, top int) (client.Answer, error) {
 	checkpoint, _, err := readCheckpoint(path)
 	if err != nil {
-		return nil, err
+		return client.Answer{}, err
 	}
 	if strings.TrimSpace(text) == "" {
-		return nil, errors.New("the text is empty")
+		return client.Answer{}, errors.New("the text is empty")
 	}
-	var guesses []client.Guess
-	for _, g := range model.NewClassifier(checkpoint).Top(model.Featurise(text), top) {
-		guesses = append(guesses, client.Guess{Intent: g.Label, Confidence: g.Confidence})
+	return client.ClassifyWith(model.NewClassifier(checkpoint), text, top), nil
+}
+
+// printAnswer lists the most probable intents; of a text that is likely to have none of
+// them it says so first.
+func printAnswer(w io.Writer, a client.Answer) {
+	var rows [][2]string
+	if a.Unknown {
+		fmt.Fprintln(w, "unknown; the nearest are")
 	}
-	return guesses, nil
+	for _, g := range a.Intents {
+		rows = append(rows, [2]string{g.Intent, percent(float64(g.Confidence))})
+	}
+	table(w, rows)
 }
 
 func newLearn() *cobra.Command {

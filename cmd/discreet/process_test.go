@@ -105,11 +105,11 @@ func (f *federation) right(dir string) int {
 	defer caller.Close()
 	right := 0
 	for _, p := range dataset.Shop().Test {
-		guesses, err := caller.Classify(f.t.Context(), p.Text, 1)
+		answer, err := caller.Classify(f.t.Context(), p.Text, 1)
 		if err != nil {
 			f.t.Fatal(err)
 		}
-		if guesses[0].Intent == p.Intent {
+		if answer.Intents[0].Intent == p.Intent {
 			right++
 		}
 	}

@@ -27,6 +27,9 @@ const minSurvivors = secagg.MinCohort
 // heldBack is the share of its chats that a device does not train on, unless told otherwise.
 const heldBack = 0.1
 
+// unknown is the share of chats with an intent that devices may answer with unknown.
+const unknown = 0.05
+
 // simulation are the flags of a simulation.
 type simulation struct {
 	data, test, split, compression string

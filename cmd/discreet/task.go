@@ -42,6 +42,7 @@ type taskSettings struct {
 	buffer          bufferSettings
 	beginning       beginning
 	heldBack        float64
+	unknown         float64
 	earlyStop       uint64
 	spec            pb.TaskSpec
 }
@@ -123,6 +124,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
 	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
+	f.Float64Var(&s.unknown, "unknown", unknown, "share of chats with an intent that devices may answer with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
 	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
 	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
 	s.beginning.flags(f)
@@ -146,7 +148,7 @@ func (s *taskSettings) fill(name string) (err error) {
 	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
 		return err
 	}
-	if spec.Evaluation, err = evaluationOf(s.heldBack, s.earlyStop); err != nil {
+	if spec.Evaluation, err = evaluationOf(s.heldBack, s.unknown, s.earlyStop); err != nil {
 		return err
 	}
 	if s.strategy.Name != "" {
@@ -186,8 +188,10 @@ func compressionFlag(f *pflag.FlagSet, into *string) {
 }
 
 // evaluationOf is how a task is evaluated, nil for not at all.
-func evaluationOf(heldBack float64, earlyStop uint64) (*pb.TaskEvaluation, error) {
+func evaluationOf(heldBack, unknown float64, earlyStop uint64) (*pb.TaskEvaluation, error) {
 	switch {
+	case !(unknown >= 0 && unknown <= 0.5):
+		return nil, usagef("--unknown %v, want 0 to 0.5", unknown)
 	case heldBack == 0 && earlyStop == 0:
 		return nil, nil
 	case heldBack == 0:
@@ -195,18 +199,22 @@ func evaluationOf(heldBack float64, earlyStop uint64) (*pb.TaskEvaluation, error
 	case !(heldBack >= 0.0001 && heldBack <= 0.5):
 		return nil, usagef("--held-back %v, want 0, or 0.0001 to 0.5", heldBack)
 	}
-	return &pb.TaskEvaluation{HeldBack: uint32(math.Round(heldBack * 10_000)), EarlyStop: earlyStop}, nil
+	return &pb.TaskEvaluation{HeldBack: uint32(math.Round(heldBack * 10_000)), EarlyStop: earlyStop, Unknown: uint32(math.Round(unknown * 10_000))}, nil
 }
 
 // evaluationText is how a task is evaluated.
 func evaluationText(e *pb.TaskEvaluation) string {
-	switch {
-	case e == nil:
+	if e == nil {
 		return "none: no chats are held back"
-	case e.EarlyStop == 0:
-		return fmt.Sprintf("on %.4g%% of each device's chats", float64(e.HeldBack)/100)
 	}
-	return fmt.Sprintf("on %.4g%% of each device's chats; stops after %d rounds without a better accuracy", float64(e.HeldBack)/100, e.EarlyStop)
+	text := fmt.Sprintf("on %.4g%% of each device's chats", float64(e.HeldBack)/100)
+	if e.Unknown > 0 {
+		text += fmt.Sprintf("; %.4g%% of them may be unknown", float64(e.Unknown)/100)
+	}
+	if e.EarlyStop > 0 {
+		text += fmt.Sprintf("; stops after %d rounds without a better accuracy", e.EarlyStop)
+	}
+	return text
 }
 
 // bestText is a task's best checkpoint so far.

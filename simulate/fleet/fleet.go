@@ -57,7 +57,7 @@ type Result struct {
 	// that one sent in a round that it completed.
 	Vanished, BytesUp int64
 	// Classify is what the first kiosk makes of a phrase, by its own checkpoint.
-	Classify func(text string) ([]client.Guess, error)
+	Classify func(text string) (client.Answer, error)
 	Seconds  float64 // from the first round's start to the last one's end
 }
 
@@ -190,7 +190,7 @@ func (d *driver) rounds(ctx context.Context) (*Result, error) {
 	if n := d.tally.completed.Load(); n > 0 {
 		result.BytesUp = d.tally.bytesUp.Load() / n
 	}
-	result.Classify = func(text string) ([]client.Guess, error) { return d.kiosks[0].Classify(text, 1) }
+	result.Classify = func(text string) (client.Answer, error) { return d.kiosks[0].Classify(text, 1) }
 	return result, nil
 }
 
