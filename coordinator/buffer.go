@@ -150,6 +150,7 @@ func (t *task) commitBuffer(number store.Attempt, from []*attempt, current check
 			return outcome{err: err}
 		}
 	}
+	standing.Calibrate(moved, t.spec)
 	c.Best = standing.best
 	c.Checkpoint, c.State, c.Attempt.Ended = moved.Encode(), state, time.Now()
 	sum, err := t.store.Commit(context.Background(), c)
