@@ -35,7 +35,7 @@ const (
 	// mostScaled bounds Clip·Scale: rounding works on numbers below 2^23.
 	mostScaled = 1 << 22
 	// roundingTries is how often an update is rounded. One try fails with a probability of
-	// at most 1 − e^−½, all of them with less than 2^−85.
+	// at most e^−½, all of them with less than 2^−46.
 	roundingTries = 64
 	// overflowSigmas is how many standard deviations of its noise a sum has room for. A
 	// coordinate goes beyond them with a probability below 2.3·10^−19, one of four million

@@ -56,6 +56,12 @@ func TestPerRoundKeepsTheBudget(t *testing.T) {
 		if got := cost.Times(participations).Epsilon(delta); got > epsilon {
 			t.Errorf("ε=%v, δ=%v, %d times: all cost ε=%v", epsilon, delta, participations, got)
 		}
+		if got := cost.Times(participations + 1).Epsilon(delta); got <= cost.Times(participations).Epsilon(delta) {
+			t.Errorf("ε=%v, δ=%v: one more than %d times costs no more, ε=%v", epsilon, delta, participations, got)
+		}
+		if less := DistributedRho(norm, honest, 1.01*sigma, 1<<20); less >= DistributedRho(norm, honest, sigma, 1<<20) {
+			t.Errorf("norm %v, %d honest, σ %v: more noise costs as much", norm, honest, sigma)
+		}
 		if got := charge.Times(participations).Epsilon(delta); got < 0.999*epsilon {
 			t.Errorf("ε=%v, δ=%v, %d times: only ε=%v is planned for", epsilon, delta, participations, got)
 		}
