@@ -153,6 +153,17 @@ func (s *Store) Count() (int, error) {
 	return n, err
 }
 
+// Added returns how many chats were ever added, those included that have left since. It
+// tells whether there are other chats than at an earlier time.
+func (s *Store) Added() (uint64, error) {
+	var n uint64
+	err := s.view(func(tx *bolt.Tx) error {
+		n = tx.Bucket(chatsBucket).Sequence()
+		return nil
+	})
+	return n, err
+}
+
 // handleOf returns the conversation in a chat's database key.
 func handleOf(name []byte) (handle, error) {
 	if len(name) != chatKeySize {

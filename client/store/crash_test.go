@@ -4,6 +4,7 @@ package store
 
 import (
 	"bufio"
+	"bytes"
 	"errors"
 	"fmt"
 	"os"
@@ -28,6 +29,8 @@ func TestMain(m *testing.M) {
 		os.Exit(m.Run())
 	case "add":
 		addForEver(os.Getenv(folderVariable))
+	case "derive":
+		deriveForEver(os.Getenv(folderVariable))
 	case "full":
 		fillDisk(os.Getenv(folderVariable))
 	}
@@ -99,6 +102,49 @@ func TestKilled(t *testing.T) {
 		onlyKey(t, dir)
 		if _, err := s.ForgetAll(); err != nil {
 			t.Error(err)
+		}
+	}
+}
+
+// deriveForEver replaces a derived record until it is killed, and prints what was
+// acknowledged.
+func deriveForEver(dir string) {
+	s, err := Open(dir, testOptions)
+	for i := 0; err == nil; i++ {
+		if err = s.PutDerived("personal", bytes.Repeat([]byte{byte(i)}, 40<<10)); err == nil {
+			fmt.Println(i)
+		}
+	}
+	fmt.Fprintln(os.Stderr, err)
+	os.Exit(1)
+}
+
+// TestKilledWhileDeriving kills a process at some moment while it replaces a derived
+// record: the last that it acknowledged is there, or the one after it, whole.
+func TestKilledWhileDeriving(t *testing.T) {
+	dir := t.TempDir()
+	cmd := child(t, "derive", dir)
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	last := -1
+	for lines := bufio.NewScanner(out); lines.Scan(); last++ {
+		if last == 20 {
+			cmd.Process.Kill()
+		}
+	}
+	cmd.Wait()
+	v, err := open(t, dir).Derived("personal")
+	if err != nil || len(v) != 40<<10 {
+		t.Fatalf("%d bytes, %v", len(v), err)
+	}
+	for _, b := range v {
+		if b != v[0] || b != byte(last) && b != byte(last+1) {
+			t.Fatalf("a record of %d and %d, want all of %d or the next", v[0], b, last)
 		}
 	}
 }

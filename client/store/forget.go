@@ -12,10 +12,10 @@ import (
 // there were. Chats that were added without a conversation are forgotten with
 // the name "".
 //
-// In one transaction the conversation's chats and its data key go, and every
-// other key is sealed anew under a fresh key-encryption key; then the old
-// key-encryption key is deleted and the database is rewritten without its free
-// pages. What a copy of the database's old pages still holds can no longer be
+// In one transaction the conversation's chats and its data key go, with everything
+// that was made from any chats ([Store.PutDerived]), and every other key is sealed anew
+// under a fresh key-encryption key; then the old key-encryption key is deleted and the
+// database is rewritten without its free pages. What a copy of the database's old pages still holds can no longer be
 // opened with anything in the folder. If the last part fails, the chats are gone
 // for every caller, the error says so, and the next Open finishes the work.
 func (s *Store) Forget(conversation string) (int, error) {
@@ -40,6 +40,9 @@ func (s *Store) forget(matches func(handle) bool) (int, error) {
 	n := 0
 	err := s.db.Update(func(tx *bolt.Tx) (err error) {
 		if n, err = dropChats(tx, matches); err != nil {
+			return err
+		}
+		if err = dropDerived(tx); err != nil {
 			return err
 		}
 		return s.rewrap(tx, &fresh)

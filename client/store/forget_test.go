@@ -25,6 +25,9 @@ func TestForgottenIsGone(t *testing.T) {
 	if err := s.PutSecret("identity", []byte("identity key")); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.PutDerived("personal", []byte("made from "+canary)); err != nil {
+		t.Fatal(err)
+	}
 	anna := s.keys.handle("anna")
 	traces := map[string][]byte{"key-encryption key": bytes.Clone(s.keys.kek[:]), "conversation": []byte("anna"), "handle": anna[:]}
 	err := s.db.View(func(tx *bolt.Tx) error {
@@ -33,6 +36,7 @@ func TestForgottenIsGone(t *testing.T) {
 			t.Fatalf("data key of %d chats, %v", count, err)
 		}
 		traces["data key"] = bytes.Clone(key[:])
+		traces["sealed derived record"] = bytes.Clone(tx.Bucket(derivedBucket).Get([]byte("personal")))
 		traces["sealed data key"] = bytes.Clone(tx.Bucket(keysBucket).Get(anna[:])[4:])
 		return tx.Bucket(chatsBucket).ForEach(func(name, sealed []byte) error {
 			if h, _ := handleOf(name); h == anna {
@@ -47,7 +51,7 @@ func TestForgottenIsGone(t *testing.T) {
 	for _, form := range []string{canary, strings.ToLower(canary), hex.EncodeToString([]byte(canary)), base64.StdEncoding.EncodeToString([]byte(canary))} {
 		traces["text "+form] = []byte(form)
 	}
-	for _, sealed := range []string{"sealed chat", "sealed data key", "key-encryption key", "handle"} {
+	for _, sealed := range []string{"sealed chat", "sealed derived record", "sealed data key", "key-encryption key", "handle"} {
 		if where := grep(t, dir, traces[sealed]); where == "" {
 			t.Fatalf("%s is not in the folder before it is forgotten: the search is blind", sealed)
 		}
@@ -71,6 +75,9 @@ func TestForgottenIsGone(t *testing.T) {
 	}
 	if v, err := s.Secret("identity"); err != nil || string(v) != "identity key" {
 		t.Errorf("sealed record is %q, %v", v, err)
+	}
+	if v, err := s.Derived("personal"); err != nil || v != nil {
+		t.Errorf("what was made from the chats is %q, %v", v, err)
 	}
 	if n, err := s.ForgetAll(); n != 50 || err != nil {
 		t.Errorf("forgot all %d, %v, want 50", n, err)

@@ -39,6 +39,42 @@ func (s *Store) PutSecret(name string, value []byte) error {
 	return s.update(func(tx *bolt.Tx) error { return putSecret(tx, &s.keys, name, value) })
 }
 
+// Derived returns the record of that name which was made from chats, nil where there is
+// none, or none any more.
+func (s *Store) Derived(name string) ([]byte, error) {
+	var value []byte
+	err := s.view(func(tx *bolt.Tx) (err error) {
+		if sealed := tx.Bucket(derivedBucket).Get([]byte(name)); sealed != nil {
+			value, err = unseal(&s.keys.kek, sealed, derivedContext(name))
+		}
+		return err
+	})
+	return value, err
+}
+
+// PutDerived stores a record that was made from chats, sealed like a secret; it is on
+// disk when PutDerived returns nil. It tells of the chats, and so Forget removes it with
+// whichever of them it forgets.
+func (s *Store) PutDerived(name string, value []byte) error {
+	return s.update(func(tx *bolt.Tx) error {
+		return tx.Bucket(derivedBucket).Put([]byte(name), seal(&s.keys.kek, value, derivedContext(name)))
+	})
+}
+
+// DropDerived removes every record that was made from chats. The chats stay.
+func (s *Store) DropDerived() error { return s.update(dropDerived) }
+
+func dropDerived(tx *bolt.Tx) error {
+	if err := tx.DeleteBucket(derivedBucket); err != nil {
+		return err
+	}
+	_, err := tx.CreateBucket(derivedBucket)
+	return err
+}
+
+// derivedContext is the additional data of the seal of a record made from chats.
+func derivedContext(name string) []byte { return []byte("discreet/derived/v1 " + name) }
+
 func getSecret(tx *bolt.Tx, k *keyring, name string) ([]byte, error) {
 	sealed := tx.Bucket(secretsBucket).Get([]byte(name))
 	if sealed == nil {

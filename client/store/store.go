@@ -81,6 +81,7 @@ var (
 	chatsBucket   = []byte("chats")   // time ‖ sequence ‖ conversation → sealed chat
 	recordsBucket = []byte("records") // name → plain record
 	secretsBucket = []byte("secrets") // name → record sealed under the key-encryption key
+	derivedBucket = []byte("derived") // the same, of records made from chats
 
 	kekField     = []byte("kek")
 	compactField = []byte("compact")
@@ -159,7 +160,7 @@ func (s *Store) open() error {
 	}
 	pending := false
 	err := s.db.Update(func(tx *bolt.Tx) error {
-		for _, name := range [][]byte{metaBucket, keysBucket, chatsBucket, recordsBucket, secretsBucket} {
+		for _, name := range [][]byte{metaBucket, keysBucket, chatsBucket, recordsBucket, secretsBucket, derivedBucket} {
 			if _, err := tx.CreateBucketIfNotExists(name); err != nil {
 				return err
 			}

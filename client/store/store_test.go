@@ -310,3 +310,45 @@ func onlyKey(t *testing.T, dir string) string {
 	}
 	return names[0]
 }
+
+// TestDerived holds that what was made from chats is sealed, kept, replaced and dropped.
+func TestDerived(t *testing.T) {
+	dir := t.TempDir()
+	s := open(t, dir)
+	before, err := s.Added()
+	if err != nil {
+		t.Fatal(err)
+	}
+	add(t, s, Chat{Text: "one", Intent: "a"}, Chat{Text: "two", Intent: "a"})
+	if n, err := s.Added(); err != nil || n != before+2 {
+		t.Errorf("%d chats added, %v, want two more than %d", n, err, before)
+	}
+	for _, value := range []string{"an old value", "the value"} {
+		if err := s.PutDerived("personal", []byte(value)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if where := grep(t, dir, []byte("value")); where != "" {
+		t.Errorf("it lies open in %s", where)
+	}
+	s.Close()
+	s = open(t, dir)
+	if v, err := s.Derived("personal"); err != nil || string(v) != "the value" {
+		t.Errorf("read %q, %v", v, err)
+	}
+	if v, err := s.Derived("other"); err != nil || v != nil {
+		t.Errorf("another name: %q, %v", v, err)
+	}
+	if n, err := s.Added(); err != nil || n != before+2 {
+		t.Errorf("%d chats added, %v, when opened again", n, err)
+	}
+	if err := s.DropDerived(); err != nil {
+		t.Fatal(err)
+	}
+	if v, err := s.Derived("personal"); err != nil || v != nil {
+		t.Errorf("dropped: %q, %v", v, err)
+	}
+	if got := texts(t, s); got != "one=a@ two=a@ " {
+		t.Errorf("the chats are %q", got)
+	}
+}
