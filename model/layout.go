@@ -63,6 +63,13 @@ func (l Layout) Split(params []float32) (embedding, weights, bias []float32) {
 	return params[:a:a], params[a:b:b], params[b:]
 }
 
+// Output returns the output layer of a flat vector, weights and then bias, as a view on it. It panics unless
+// len(params) is Parameters.
+func (l Layout) Output(params []float32) []float32 {
+	embedding, _, _ := l.Split(params)
+	return params[len(embedding):]
+}
+
 // Mask turns a feature hash into a row of the embedding: row = hash & Mask.
 func (l Layout) Mask() uint32 { return uint32(l.Rows - 1) }
 

@@ -52,11 +52,11 @@ func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training
 		if _, err := t.Train(trial, rest, s, seed); err != nil {
 			return w, fmt.Errorf("trying %d passes: %w", epochs, err)
 		}
-		loss, accuracy := crossEntropy(trial, l, held)
+		loss, right := crossEntropy(classifierOf(trial, l), held)
 		if loss >= best {
 			break
 		}
-		best, w.Epochs, w.Accuracy = loss, epochs, accuracy
+		best, w.Epochs, w.Accuracy = loss, epochs, float64(right)/float64(len(held))
 	}
 	if w.Epochs == 0 {
 		w.Epochs = untriedEpochs
@@ -87,9 +87,13 @@ func holdBack(ex []model.Example, seed uint64) (rest, held []model.Example) {
 	return rest, held
 }
 
-// crossEntropy is the mean cross-entropy in nats of a model's answers, and their accuracy.
-func crossEntropy(params []float32, l model.Layout, ex []model.Example) (loss, accuracy float64) {
-	c := model.NewClassifier(&model.Checkpoint{Manifest: model.Manifest{Layout: l, Labels: make([]string, l.Labels)}, Params: params})
+// classifierOf is a classifier over parameters whose labels have no names.
+func classifierOf(params []float32, l model.Layout) *model.Classifier {
+	return model.NewClassifier(&model.Checkpoint{Manifest: model.Manifest{Layout: l, Labels: make([]string, l.Labels)}, Params: params})
+}
+
+// crossEntropy is the mean cross-entropy in nats of a model's answers, and how many of them are right.
+func crossEntropy(c *model.Classifier, ex []model.Example) (loss float64, right int) {
 	for _, e := range ex {
 		scores := c.Scores(e.Features)
 		best := 0
@@ -104,9 +108,8 @@ func crossEntropy(params []float32, l model.Layout, ex []model.Example) (loss, a
 		}
 		loss += math.Log(sum) - float64(scores[e.Label]-scores[best])
 		if best == e.Label {
-			accuracy++
+			right++
 		}
 	}
-	n := float64(len(ex))
-	return loss / n, accuracy / n
+	return loss / float64(max(len(ex), 1)), right
 }

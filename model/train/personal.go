@@ -1,0 +1,57 @@
+package train
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/discreet-fl/discreet/model"
+)
+
+// MaxPersonal is how many examples a personal part is trained on at most, which bounds what it costs a device.
+const MaxPersonal = 2000
+
+// PersonalTraining is how a personal part is trained, per size: as in a round, at a lower rate, and held back towards
+// the checkpoint. docs/decisions.md has the figures.
+func PersonalTraining(size string) (model.Training, error) {
+	s, err := model.DefaultTraining(size)
+	s.LearningRate, s.Proximal = 0.1, 0.1
+	return s, err
+}
+
+// Personalise trains an output layer of a device's own, from that of a checkpoint, on the last [MaxPersonal] of its
+// examples, and judges both on examples that are held back from this and every other training of the checkpoint. The
+// embedding is the checkpoint's and, like the rest of it, stays as it is. With no examples that say what a text is,
+// or with fewer than [model.MinJudges] held back, nothing is trained.
+//
+// It is Ditto (Li et al. 2021, "Ditto: Fair and robust federated learning through personalization", equation 1), which
+// minimises the device's own loss and λ/2·‖v − w‖², w being the checkpoint, over an output layer v alone and from w
+// anew for each checkpoint, in place of a whole model that is carried on. The same call gives the same bits.
+func Personalise(c *model.Checkpoint, own, held []model.Example, seed uint64) (p model.Personal, err error) {
+	s, err := PersonalTraining(c.Manifest.Size)
+	if err != nil {
+		return p, err
+	}
+	p.Held = len(held)
+	labelled := false
+	for _, e := range own {
+		labelled = labelled || !e.Not
+	}
+	if !labelled || len(held) < model.MinJudges {
+		return p, nil
+	}
+	l := c.Manifest.Layout
+	t, err := New(l, s.Batch)
+	if err != nil {
+		return p, err
+	}
+	defer func() { err = errors.Join(err, t.Close()) }()
+	s.Rows = make([]bool, l.Rows) // none moves
+	params := append([]float32(nil), c.Params...)
+	if _, err := t.Train(params, own[max(len(own)-MaxPersonal, 0):], s, seed); err != nil {
+		return p, fmt.Errorf("training a personal output layer: %w", err)
+	}
+	p.Output = append([]float32(nil), l.Output(params)...)
+	p.SharedLoss, p.SharedRight = crossEntropy(classifierOf(c.Params, l), held)
+	p.OwnLoss, p.OwnRight = crossEntropy(classifierOf(params, l), held)
+	return p, nil
+}
