@@ -34,6 +34,7 @@ type Answer struct {
 	// let the person choose among Intents, the next-best.
 	Unknown bool    `json:"unknown"`
 	Intents []Guess `json:"intents"` // the most probable first
+	Model   string  `json:"model"`   // which answered: Shared or Personal
 }
 
 // Chat is a text and what is known of its intent.
@@ -47,8 +48,11 @@ type Chat struct {
 }
 
 // Classify returns the n most probable intents of a text, and whether it is likely to
-// have none of them, where the checkpoint has a threshold for that. It works without a
-// connection. A text longer than [model.MaxTextBytes] is cut.
+// have none of them, where the checkpoint has a threshold for that. Where the task wants
+// one, it is this device's own model that answers, if that names the device's held-back
+// chats better; whether a text has none of the intents, the shared model always tells,
+// since its threshold is. It works without a connection. A text longer than
+// [model.MaxTextBytes] is cut.
 func (c *Client) Classify(text string, n int) (Answer, error) {
 	if n < 1 {
 		return Answer{}, fmt.Errorf("client: the %d most probable intents, want at least 1", n)
@@ -60,16 +64,22 @@ func (c *Client) Classify(text string, n int) (Answer, error) {
 	if m == nil {
 		return Answer{}, fmt.Errorf("client: %w", ErrNoModel)
 	}
-	classifier := m.classifiers.Get().(*model.Classifier)
-	defer m.classifiers.Put(classifier)
-	return ClassifyWith(classifier, text, n), nil
+	classifier, which, done := m.answering()
+	defer done()
+	a := ClassifyWith(classifier, text, n)
+	if a.Model = which; which == Personal {
+		shared := m.classifiers.Get().(*model.Classifier)
+		defer m.classifiers.Put(shared)
+		a.Unknown = ClassifyWith(shared, text, 1).Unknown
+	}
+	return a, nil
 }
 
-// ClassifyWith is [Client.Classify] with a classifier, which needs no device; n is 1 or
-// more.
+// ClassifyWith is [Client.Classify] with the classifier of a checkpoint, which needs no
+// device; n is 1 or more.
 func ClassifyWith(classifier *model.Classifier, text string, n int) Answer {
 	top := classifier.Top(model.Featurise(text), n)
-	a := Answer{Unknown: !classifier.Knows(top[0].Score), Intents: make([]Guess, len(top))}
+	a := Answer{Model: Shared, Unknown: !classifier.Knows(top[0].Score), Intents: make([]Guess, len(top))}
 	for i, t := range top {
 		a.Intents[i] = Guess{Intent: t.Label, Confidence: t.Confidence}
 	}
@@ -133,18 +143,23 @@ func checkConversation(chat Chat) error {
 // Forget removes every chat of a conversation for good and returns how many there
 // were; chats without a conversation have the name "". See [store.Store.Forget] for
 // what "for good" means. An update that was already sent, masked, in an earlier round
-// is part of a sum over many devices and cannot be taken back.
+// is part of a sum over many devices and cannot be taken back. The device's personal
+// part, which was made from these chats among others, goes with them; it is made anew
+// from the others when the device next asks for tasks.
 func (c *Client) Forget(conversation string) (int, error) {
-	n, err := c.store.Forget(conversation)
-	if err != nil {
-		return n, fmt.Errorf("client: %w", err)
-	}
-	return n, nil
+	return c.forget(func() (int, error) { return c.store.Forget(conversation) })
 }
 
-// ForgetAll removes every chat for good. The device stays enrolled.
-func (c *Client) ForgetAll() (int, error) {
-	n, err := c.store.ForgetAll()
+// ForgetAll removes every chat for good, and the personal part. The device stays enrolled.
+func (c *Client) ForgetAll() (int, error) { return c.forget(c.store.ForgetAll) }
+
+func (c *Client) forget(chats func() (int, error)) (int, error) {
+	c.shaping.Lock() // or a personal part that is being made would come back
+	defer c.shaping.Unlock()
+	n, err := chats()
+	if m := c.model.Load(); m != nil {
+		m.personal.Store(nil)
+	}
 	if err != nil {
 		return n, fmt.Errorf("client: %w", err)
 	}

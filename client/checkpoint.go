@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/discreet-fl/discreet/client/store"
@@ -20,8 +21,9 @@ const chunkTime = time.Minute
 type loadedModel struct {
 	sum         [32]byte
 	checkpoint  *model.Checkpoint
-	index       map[string]int // label, or an old name of one → its place
-	classifiers sync.Pool      // of *model.Classifier
+	index       map[string]int               // label, or an old name of one → its place
+	classifiers sync.Pool                    // of *model.Classifier
+	personal    atomic.Pointer[personalPart] // nil without one
 }
 
 // newModel decodes a checkpoint file whose hash has been verified.

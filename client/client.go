@@ -73,6 +73,7 @@ type Client struct {
 	life    context.Context // ends with Close
 	end     context.CancelCauseFunc
 	users   sync.WaitGroup // calls that Close waits for
+	shaping sync.Mutex     // held while the personal part is made or dropped, and while chats are forgotten
 	taking  sync.Mutex     // held while taking part or fetching a checkpoint
 	joining chan struct{}  // has one in it while enrolling: a folder gets one key
 
@@ -136,7 +137,10 @@ func (c *Client) load() error {
 			return err
 		}
 	}
-	return c.loadModel()
+	if err := c.loadModel(); err != nil {
+		return err
+	}
+	return c.loadPersonal()
 }
 
 // Close ends what is running, waits for it, and releases the folder. An attempt in

@@ -167,7 +167,7 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 		if _, err := c.Classify("hello", 0); err == nil {
 			t.Error("no intents asked for: no error")
 		}
-		if answer, err := c.Classify(strings.Repeat("hello ", 10_000), 99); err != nil || len(answer.Intents) != 3 {
+		if answer, err := c.Classify(strings.Repeat("hello ", 10_000), 99); err != nil || len(answer.Intents) != 3 || answer.Model != Shared {
 			t.Errorf("a long text: %v, %v", answer, err)
 		}
 		if s, err := c.Status(); err != nil || s.Chats != 1 {

@@ -49,16 +49,15 @@ func checkEvaluation(plan *pb.Plan) error {
 }
 
 // holdBack parts a device's examples into those to train on and those to evaluate with,
-// by each one's own hash; see [model.HeldBack]. Of those that are held back, none whose
-// label is in doubt is evaluated with.
-func holdBack(examples []model.Example, plan *pb.Plan) (own, held []model.Example) {
-	share := int(plan.GetEvaluation().GetHeldBack())
+// a share in 10,000, by each one's own hash; see [model.HeldBack]. Of those that are held
+// back, none whose label is in doubt is evaluated with.
+func holdBack(examples []model.Example, share uint32) (own, held []model.Example) {
 	if share == 0 {
 		return examples, nil
 	}
 	for _, e := range examples {
 		switch {
-		case !model.HeldBack(e.Features, share):
+		case !model.HeldBack(e.Features, int(share)):
 			own = append(own, e)
 		case !e.Not && (e.Weight == 0 || e.Weight == 1):
 			held = append(held, e)

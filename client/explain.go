@@ -11,6 +11,7 @@ import (
 // or Bias and those of all Parts, sum to LogOdds, the logarithm of how many times as probable the answer is; a negative
 // share speaks for the next-best. See [model.Explanation].
 type Explanation struct {
+	Model   string      `json:"model"` // which answered: Shared or Personal
 	Answer  Guess       `json:"answer"`
 	Next    Guess       `json:"next"`
 	LogOdds float64     `json:"log_odds"`
@@ -45,15 +46,18 @@ func (c *Client) Explain(text string) (Explanation, error) {
 	if m == nil {
 		return Explanation{}, fmt.Errorf("client: %w", ErrNoModel)
 	}
-	classifier := m.classifiers.Get().(*model.Classifier)
-	defer m.classifiers.Put(classifier)
-	return ExplainWith(classifier, text), nil
+	classifier, which, done := m.answering()
+	defer done()
+	e := ExplainWith(classifier, text)
+	e.Model = which
+	return e, nil
 }
 
-// ExplainWith is [Client.Explain] with a classifier, which needs no device.
+// ExplainWith is [Client.Explain] with the classifier of a checkpoint, which needs no device.
 func ExplainWith(classifier *model.Classifier, text string) Explanation {
 	from := classifier.Explain(text)
 	e := Explanation{
+		Model:   Shared,
 		Answer:  Guess{Intent: from.Intent.Label, Confidence: from.Intent.Confidence},
 		Next:    Guess{Intent: from.Other.Label, Confidence: from.Other.Confidence},
 		LogOdds: from.LogOdds, Bias: from.Bias,

@@ -79,7 +79,9 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 	}
 	if err := c.takeUp(ctx, l, result.Task, result.Checkpoint, uint64(result.CheckpointBytes)); err != nil {
 		c.log.Info("the round's checkpoint comes with the next check-in", "error", err)
+		return result, nil
 	}
+	c.makePersonal(stateOf(tasks, result.Task))
 	return result, nil
 }
 
@@ -143,6 +145,7 @@ func (c *Client) update(ctx context.Context, t Transport) ([]*pb.TaskState, erro
 	if err := c.takeUp(ctx, t, state.GetTask(), [32]byte(state.GetCheckpointSha256()), state.GetCheckpointBytes()); err != nil {
 		return nil, fmt.Errorf("client: task %q: %w", state.GetTask(), err)
 	}
+	c.makePersonal(state)
 	return reply.GetTasks(), nil
 }
 
@@ -163,15 +166,23 @@ func (c *Client) choose(tasks []*pb.TaskState) *pb.TaskState {
 	if m := c.model.Load(); want == "" && m != nil {
 		want = m.checkpoint.Manifest.Task
 	}
-	for _, state := range tasks {
-		if state.GetTask() == want {
-			return state
-		}
+	if state := stateOf(tasks, want); state != nil {
+		return state
 	}
 	if c.options.Task != "" || len(tasks) == 0 {
 		return nil
 	}
 	return tasks[0]
+}
+
+// stateOf returns the task of that name, nil where it is not among them.
+func stateOf(tasks []*pb.TaskState, name string) *pb.TaskState {
+	for _, state := range tasks {
+		if state.GetTask() == name {
+			return state
+		}
+	}
+	return nil
 }
 
 // eligible returns the name to check in with: empty where the coordinator may choose.

@@ -19,6 +19,7 @@ type Status struct {
 	Round          uint64 `json:"round"`                 // rounds the checkpoint has been through
 	Checkpoint     string `json:"checkpoint,omitempty"`  // its SHA-256, hexadecimal
 	Intents        int    `json:"intents,omitempty"`     // that the checkpoint tells apart
+	Personal       string `json:"personal,omitempty"`    // how the personal part stands, where the task wants one
 	Chats          int    `json:"chats"`                 // held in the folder
 	RoundsCounted  uint64 `json:"rounds_counted"`        // of the task, in whose sum this device was
 	Waiting        string `json:"waiting,omitempty"`     // until when and why, where the coordinator told it to come back later
@@ -42,7 +43,7 @@ func (c *Client) Status() (Status, error) {
 	}
 	if m := c.model.Load(); m != nil {
 		s.Task, s.Round, s.Intents = m.checkpoint.Manifest.Task, m.checkpoint.Manifest.Round, len(m.checkpoint.Manifest.Labels)
-		s.Checkpoint = hex.EncodeToString(m.sum[:])
+		s.Checkpoint, s.Personal = hex.EncodeToString(m.sum[:]), m.personalText()
 	}
 	c.mu.Lock()
 	s.Waiting = c.later
@@ -67,7 +68,8 @@ func (c *Client) Status() (Status, error) {
 
 // SetParticipation switches taking part on or off; it is on at first. The choice
 // is on disk when SetParticipation returns nil. Switching off leaves an attempt in
-// progress at once, and the device goes on classifying with newer checkpoints.
+// progress at once, and the device goes on classifying with newer checkpoints, as they
+// are: its personal part is removed.
 func (c *Client) SetParticipation(on bool) error {
 	c.mu.Lock()
 	err := c.writeRecord(participationRecord, on)
@@ -75,11 +77,21 @@ func (c *Client) SetParticipation(on bool) error {
 		leave(ErrDeclined)
 	}
 	c.mu.Unlock()
+	if err == nil && !on {
+		err = c.withdraw()
+	}
 	if err != nil {
 		return fmt.Errorf("client: %w", err)
 	}
 	c.wake()
 	return nil
+}
+
+// withdraw removes the personal part, after one that is being made.
+func (c *Client) withdraw() error {
+	c.shaping.Lock()
+	defer c.shaping.Unlock()
+	return c.dropPersonal()
 }
 
 // participation returns the choice that SetParticipation stored.

@@ -64,6 +64,15 @@ func evaluationOf(spec *pb.TaskSpec) *pb.Evaluation {
 	}
 }
 
+// personalOf is the share of a device's chats that judges its personal part: those that
+// the task's evaluation keeps from training; 0 where the task wants no such part.
+func personalOf(spec *pb.TaskSpec) uint32 {
+	if !spec.GetPersonal() {
+		return 0
+	}
+	return spec.GetEvaluation().GetHeldBack()
+}
+
 // specLayout is where each block of the vectors of a task's rounds lies.
 func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
 	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), m)

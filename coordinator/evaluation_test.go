@@ -151,3 +151,23 @@ func TestCalibrationIsOfTheLatestEvaluations(t *testing.T) {
 		t.Errorf("a task that answers all got %+v", c)
 	}
 }
+
+// TestDevicesHearOfPersonalParts: a task that wants them tells the share of its
+// evaluation, another none.
+func TestDevicesHearOfPersonalParts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		for _, personal := range []bool{false, true} {
+			s, want := spec(3, 3), uint32(0)
+			s.Evaluation, s.Personal = &pb.TaskEvaluation{HeldBack: 1500}, personal
+			if personal {
+				want = 1500
+			}
+			w, devices := fleet(t, 1, s, Options{})
+			reply, err := devices[0].rounds.Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
+			if err != nil || len(reply.GetTasks()) != 1 || reply.GetTasks()[0].GetPersonalHeldBack() != want {
+				t.Errorf("personal %v: %v, %v, want a share of %d", personal, reply, err, want)
+			}
+			w.shut()
+		}
+	})
+}

@@ -70,6 +70,8 @@ func TestCheckSpec(t *testing.T) {
 		{"keys", "key exchange 3 is not known", func(s *pb.TaskSpec) { s.Keys = 3 }},
 		{"minimum of two", "minimum of 2 survivors, want 3 to 5", func(s *pb.TaskSpec) { s.MinSurvivors = 2 }},
 		{"minimum above", "minimum of 6 survivors", func(s *pb.TaskSpec) { s.MinSurvivors = 6 }},
+		{"personal models", "", func(s *pb.TaskSpec) { s.Personal, s.Evaluation = true, &pb.TaskEvaluation{HeldBack: 1000} }},
+		{"personal models without judges", "hold some back", func(s *pb.TaskSpec) { s.Personal = true }},
 		{"no deadline", "deadline of 0 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 0 }},
 		{"short deadline", "deadline of 99 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 99 }},
 		{"long deadline", "deadline of 3600001 ms", func(s *pb.TaskSpec) { s.DeadlineMs = 3_600_001 }},

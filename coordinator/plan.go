@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"fmt"
 	"regexp"
 	"time"
@@ -140,6 +141,9 @@ func checkRounds(spec *pb.TaskSpec) error {
 	}
 	if err := checkEvaluation(spec.GetEvaluation()); err != nil {
 		return err
+	}
+	if spec.GetPersonal() && spec.GetEvaluation() == nil {
+		return errors.New("personal parts without chats that are held back to judge them by: hold some back, or leave the personal parts out")
 	}
 	l := specLayout(spec, model.Layout{Labels: len(spec.GetIntents())})
 	return l.Fits(int(cohort), l.RingBits(int(cohort)))

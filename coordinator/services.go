@@ -88,6 +88,7 @@ func (s roundService) Tasks(ctx context.Context, request *pb.TasksRequest) (*pb.
 		v := t.view.Load()
 		reply.Tasks = append(reply.Tasks, &pb.TaskState{
 			Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size, SecureAggregation: v.aggregation,
+			PersonalHeldBack: personalOf(t.spec),
 		})
 	}
 	return reply, nil

@@ -53,6 +53,9 @@ type TaskSpec struct {
 	Dropout uint32 `protobuf:"varint,12,opt,name=dropout,proto3" json:"dropout,omitempty"`
 	// Unspecified is hybrid.
 	Keys KeyExchange `protobuf:"varint,13,opt,name=keys,proto3,enum=discreet.v1.KeyExchange" json:"keys,omitempty"`
+	// Whether each device also trains an output layer of its own, which it keeps, and
+	// answers by it where it is better; needs an evaluation.
+	Personal bool `protobuf:"varint,16,opt,name=personal,proto3" json:"personal,omitempty"`
 	// Absent holds no chats back, as before version 1.2.
 	Evaluation *TaskEvaluation `protobuf:"bytes,17,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	// What the coordinator does with a round's mean update; unset is FedAdam with its
@@ -189,6 +192,13 @@ func (x *TaskSpec) GetKeys() KeyExchange {
 		return x.Keys
 	}
 	return KeyExchange_KEY_EXCHANGE_UNSPECIFIED
+}
+
+func (x *TaskSpec) GetPersonal() bool {
+	if x != nil {
+		return x.Personal
+	}
+	return false
 }
 
 func (x *TaskSpec) GetEvaluation() *TaskEvaluation {
@@ -1975,7 +1985,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xea\x04\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\x86\x05\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -1991,7 +2001,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	" \x01(\rR\x06cohort\x12\x18\n" +
 	"\acorrupt\x18\v \x01(\rR\acorrupt\x12\x18\n" +
 	"\adropout\x18\f \x01(\rR\adropout\x12,\n" +
-	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x12;\n" +
+	"\x04keys\x18\r \x01(\x0e2\x18.discreet.v1.KeyExchangeR\x04keys\x12\x1a\n" +
+	"\bpersonal\x18\x10 \x01(\bR\bpersonal\x12;\n" +
 	"\n" +
 	"evaluation\x18\x11 \x01(\v2\x1b.discreet.v1.TaskEvaluationR\n" +
 	"evaluation\x121\n" +

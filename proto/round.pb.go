@@ -308,8 +308,11 @@ type TaskState struct {
 	// What a round of the task asks of its devices, so that one whose own bounds are
 	// stricter does not check in.
 	SecureAggregation *SecureAggregation `protobuf:"bytes,5,opt,name=secure_aggregation,json=secureAggregation,proto3" json:"secure_aggregation,omitempty"`
-	unknownFields     protoimpl.UnknownFields
-	sizeCache         protoimpl.SizeCache
+	// Chats in 10,000 that judge a device's personal part, those that Evaluation holds
+	// back, 1 to 5,000; 0 where the task wants none.
+	PersonalHeldBack uint32 `protobuf:"varint,6,opt,name=personal_held_back,json=personalHeldBack,proto3" json:"personal_held_back,omitempty"`
+	unknownFields    protoimpl.UnknownFields
+	sizeCache        protoimpl.SizeCache
 }
 
 func (x *TaskState) Reset() {
@@ -375,6 +378,13 @@ func (x *TaskState) GetSecureAggregation() *SecureAggregation {
 		return x.SecureAggregation
 	}
 	return nil
+}
+
+func (x *TaskState) GetPersonalHeldBack() uint32 {
+	if x != nil {
+		return x.PersonalHeldBack
+	}
+	return 0
 }
 
 // CheckInRequest is sent by an enrolled device that is ready to take part in a
@@ -1854,14 +1864,15 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\"m\n" +
 	"\rTasksResponse\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12,\n" +
-	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\xe7\x01\n" +
+	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\x95\x02\n" +
 	"\tTaskState\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x1f\n" +
 	"\vrounds_done\x18\x02 \x01(\x04R\n" +
 	"roundsDone\x12+\n" +
 	"\x11checkpoint_sha256\x18\x03 \x01(\fR\x10checkpointSha256\x12)\n" +
 	"\x10checkpoint_bytes\x18\x04 \x01(\x04R\x0fcheckpointBytes\x12M\n" +
-	"\x12secure_aggregation\x18\x05 \x01(\v2\x1e.discreet.v1.SecureAggregationR\x11secureAggregation\"\x7f\n" +
+	"\x12secure_aggregation\x18\x05 \x01(\v2\x1e.discreet.v1.SecureAggregationR\x11secureAggregation\x12,\n" +
+	"\x12personal_held_back\x18\x06 \x01(\rR\x10personalHeldBack\"\x7f\n" +
 	"\x0eCheckInRequest\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12)\n" +

@@ -91,11 +91,11 @@ func TestCaller(t *testing.T) {
 	defer a.Close()
 	answer, err := a.Classify(t.Context(), "where is my parcel", 1)
 	guesses := answer.Intents
-	if err != nil || answer.Unknown || len(guesses) != 1 || guesses[0].Intent != "parcel" || guesses[0].Confidence < 0.9 {
+	if err != nil || answer.Unknown || answer.Model != client.Shared || len(guesses) != 1 || guesses[0].Intent != "parcel" || guesses[0].Confidence < 0.9 {
 		t.Errorf("guesses %v, %v", guesses, err)
 	}
 	e, err := a.Explain(t.Context(), "where is my parcel")
-	if err != nil || e.Answer != guesses[0] || len(e.Words) != 4 || len(e.Parts) == 0 {
+	if err != nil || e.Answer != guesses[0] || e.Model != client.Shared || len(e.Words) != 4 || len(e.Parts) == 0 {
 		t.Errorf("explanation %+v, %v, want one of %v", e, err, guesses[0])
 	}
 	sum := e.Bias

@@ -52,8 +52,12 @@ func explainWith(path, text string) (client.Explanation, error) {
 const shownParts = 8
 
 func printExplanation(w io.Writer, e client.Explanation) {
-	fmt.Fprintf(w, "%s %s, rather than %s %s\n\n", e.Answer.Intent, percent(float64(e.Answer.Confidence)),
-		e.Next.Intent, percent(float64(e.Next.Confidence)))
+	by := ""
+	if e.Model == client.Personal {
+		by = " (by this device's personal model)"
+	}
+	fmt.Fprintf(w, "%s %s, rather than %s %s%s\n\n", e.Answer.Intent, percent(float64(e.Answer.Confidence)),
+		e.Next.Intent, percent(float64(e.Next.Confidence)), by)
 	most, width := math.Abs(e.Bias), len("(any text)")
 	for _, word := range e.Words {
 		most = max(most, math.Abs(word.Share))

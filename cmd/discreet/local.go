@@ -141,6 +141,9 @@ func printAnswer(w io.Writer, a client.Answer) {
 		rows = append(rows, [2]string{g.Intent, percent(float64(g.Confidence))})
 	}
 	table(w, rows)
+	if a.Model == client.Personal {
+		fmt.Fprintln(w, "(by this device's personal model)")
+	}
 }
 
 func newLearn() *cobra.Command {

@@ -125,6 +125,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
 	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
 	f.Float64Var(&s.unknown, "unknown", unknown, "share of chats with an intent that devices may answer with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
+	f.BoolVar(&s.spec.Personal, "personal", false, "let each device train an output layer of its own, which it keeps, and answer by it where that is better on the chats held back")
 	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
 	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
 	s.beginning.flags(f)
@@ -150,6 +151,9 @@ func (s *taskSettings) fill(name string) (err error) {
 	}
 	if spec.Evaluation, err = evaluationOf(s.heldBack, s.unknown, s.earlyStop); err != nil {
 		return err
+	}
+	if spec.Personal && spec.Evaluation == nil {
+		return usagef("--personal needs chats that are held back, by which a device judges its own model: raise --held-back")
 	}
 	if s.strategy.Name != "" {
 		spec.Strategy = coordinator.StrategyFor(s.strategy)
@@ -215,6 +219,14 @@ func evaluationText(e *pb.TaskEvaluation) string {
 		text += fmt.Sprintf("; stops after %d rounds without a better accuracy", e.EarlyStop)
 	}
 	return text
+}
+
+// personalText is whether devices have models of their own.
+func personalText(spec *pb.TaskSpec) string {
+	if !spec.Personal {
+		return "none"
+	}
+	return "each device's own output layer, where it is better on the chats held back"
 }
 
 // bestText is a task's best checkpoint so far.
@@ -336,6 +348,7 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"deadline of a step", (time.Duration(t.Spec.DeadlineMs) * time.Millisecond).String()},
 		{"rounds to run", rounds},
 		{"evaluated", evaluationText(t.Spec.Evaluation)},
+		{"personal models", personalText(t.Spec)},
 		{"rounds committed", fmt.Sprint(t.RoundsDone)},
 		{"checkpoint", hex.EncodeToString(t.CheckpointSha256)},
 		{"best checkpoint", bestText(t.Best)},
