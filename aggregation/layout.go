@@ -10,8 +10,9 @@ import (
 // evaluation's counts, if there are any.
 type Layout struct {
 	Codec      Codec
-	Parameters int        // of the model, or what a Reduction leaves of them: words of the update
-	Evaluation Evaluation // zero where nothing is counted
+	Noise      DiscreteGaussian // takes the codec's place; zero where sums are exact
+	Parameters int              // of the model, or what a Reduction leaves of them: words of the update
+	Evaluation Evaluation       // zero where nothing is counted
 }
 
 // Length is the number of ring words of a vector.
@@ -21,17 +22,24 @@ func (l Layout) Length() int { return l.Codec.Length(l.Parameters) + l.Evaluatio
 // others are 0 or more.
 func (l Layout) Signed() int { return l.Codec.Length(l.Parameters) - 1 }
 
+// Noised tells whether devices add noise to their updates.
+func (l Layout) Noised() bool { return l.Noise != DiscreteGaussian{} }
+
 // RingBits returns the width of the smallest ring in which the vectors of so many
 // devices can be summed.
 func (l Layout) RingBits(devices int) int {
-	return max(l.Codec.RingBits(devices), bits.Len64(uint64(max(devices, 1))*uint64(max(l.Evaluation.Chats, 0))))
+	update := l.Codec.RingBits(devices)
+	if l.Noised() {
+		update = l.Noise.RingBits(devices, l.Parameters)
+	}
+	return max(update, bits.Len64(uint64(max(devices, 1))*uint64(max(l.Evaluation.Chats, 0))))
 }
 
 // Fits proves that no word of the sum of so many devices' vectors overflows a ring of
-// ringBits bits: [Codec.Fits] for the update and the weight, and n·Chats < 2^ringBits
-// for a count, of which no device's is above Chats.
+// ringBits bits: [Codec.Fits] or [DiscreteGaussian.Fits] for the update and the weight,
+// and n·Chats < 2^ringBits for a count, of which no device's is above Chats.
 func (l Layout) Fits(devices, ringBits int) error {
-	if err := l.Codec.Fits(devices, ringBits); err != nil {
+	if err := l.updateFits(devices, ringBits); err != nil {
 		return err
 	}
 	if err := l.Evaluation.check(); err != nil {
@@ -42,6 +50,22 @@ func (l Layout) Fits(devices, ringBits int) error {
 			devices, l.Evaluation.Chats, ringBits, l.RingBits(devices))
 	}
 	return nil
+}
+
+func (l Layout) updateFits(devices, ringBits int) error {
+	if l.Noised() {
+		return l.Noise.Fits(devices, l.Parameters, ringBits)
+	}
+	return l.Codec.Fits(devices, ringBits)
+}
+
+// decode turns the update's part of a total into the mean update and returns the sum of
+// the weights.
+func (l Layout) decode(mean []float32, total []int64) (weight int, err error) {
+	if l.Noised() {
+		return l.Noise.Decode(mean, l.Update(total))
+	}
+	return l.Codec.Decode(mean, l.Update(total))
 }
 
 // Update is the part of a vector, or of a total of them, that the codec reads: the

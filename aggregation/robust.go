@@ -71,13 +71,13 @@ func (c Choice) Mean(mean []float32, l Layout, s *Sums) error {
 		if len(s.Totals) != 1 {
 			return fmt.Errorf("aggregation: %d totals, want 1", len(s.Totals))
 		}
-		_, err := l.Codec.Decode(mean, l.Update(s.Totals[0]))
+		_, err := l.decode(mean, s.Totals[0])
 		return err
 	}
 	var cohorts [][]float32
 	for _, total := range s.Totals {
 		own := make([]float32, len(mean))
-		weight, err := l.Codec.Decode(own, l.Update(total))
+		weight, err := l.decode(own, total)
 		if err != nil {
 			return err
 		}

@@ -99,6 +99,9 @@ func (a *attempt) walk(ctx context.Context, began time.Time, place *Place, vecto
 	mask(masking, vector)
 	masked := masking.Done()
 	defer masked.Wipe()
+	if err := a.record(pb.Step_STEP_SUBMIT); err != nil {
+		return err
+	}
 	survivors, err := a.submit(ctx, vector, ends)
 	if err != nil {
 		return err

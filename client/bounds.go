@@ -2,6 +2,7 @@ package client
 
 import (
 	"fmt"
+	"math"
 
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
@@ -26,11 +27,18 @@ type Bounds struct {
 	// AllowClassical lets it take part with keys of X25519 alone. What it sends then
 	// may be read by whoever records it and one day has a quantum computer.
 	AllowClassical bool
+	// MaxEpsilon is the most that a task's promise of differential privacy may let this
+	// device give away, as ε; with it, sums without noise are refused, too. 0 takes part in
+	// any.
+	MaxEpsilon float64
 }
 
 // filled returns the bounds with their defaults, or an error for bounds that protect
 // nobody or that no plan can meet.
 func (b Bounds) filled() (Bounds, error) {
+	if !(b.MaxEpsilon >= 0) || math.IsInf(b.MaxEpsilon, 0) {
+		return b, fmt.Errorf("a bound of ε %v, want a positive number, or 0 for none", b.MaxEpsilon)
+	}
 	for _, field := range []struct {
 		value          *int
 		preset         int

@@ -102,11 +102,11 @@ func TestEligible(t *testing.T) {
 		{"not its own", "a", []*pb.TaskState{state("a", weak), state("b", good)}, "", false},
 		{"no task says what it asks", "", []*pb.TaskState{state("a", nil)}, "", false},
 	} {
-		bounds, err := Bounds{MinSurvivors: 5}.filled()
+		device, err := Open(t.TempDir(), Options{Task: c.own, Bounds: Bounds{MinSurvivors: 5}})
 		if err != nil {
 			t.Fatal(err)
 		}
-		device := &Client{options: Options{Task: c.own, Bounds: bounds}}
+		defer device.Close()
 		got, err := device.eligible(c.tasks)
 		if got != c.want || (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("%s: %q, %v; want %q, ok: %v", c.name, got, err, c.want, c.ok)

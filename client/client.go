@@ -24,6 +24,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/discreet-fl/discreet/client/store"
+	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -88,6 +89,7 @@ type Client struct {
 	enrolment *enrolment              // nil before Enrol
 	link      *link                   // nil before it is first used
 	leave     context.CancelCauseFunc // ends the attempt in progress, nil between attempts
+	task      *pb.TaskState           // in use, as the coordinator last told of it; nil before
 	later     string                  // why the coordinator told it to come back later; empty while it does not wait
 	changed   chan struct{}           // closed and replaced when Run should look again
 }

@@ -32,7 +32,7 @@ func FuzzPlan(f *testing.F) {
 	f.Add([]byte{}, 0, 0, 0, true)
 	f.Add([]byte("\x0a\x04shop\x10\x01\x18\x01"), 3, 20, 1, true)
 	f.Fuzz(func(t *testing.T, b []byte, minCohort, minSurvivors, minCorrupt int, allowClassical bool) {
-		own, err := Bounds{minCohort, minSurvivors, minCorrupt, allowClassical}.filled()
+		own, err := Bounds{MinCohort: minCohort, MinSurvivors: minSurvivors, MinCorrupt: minCorrupt, AllowClassical: allowClassical}.filled()
 		if err != nil {
 			return
 		}

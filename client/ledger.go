@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -31,6 +32,12 @@ type ledger struct {
 	Rounds      uint64 `json:"rounds,omitempty"`
 	// Counted is the number of rounds it was counted in.
 	Counted uint64 `json:"counted"`
+	// Promise is what the task promised of the noise in its sums, nil before a vector was
+	// sent to one; Vectors are those, in order, and Exact is how many were sent to sums
+	// without noise.
+	Promise *promise `json:"promise,omitempty"`
+	Vectors []Vector `json:"vectors,omitempty"`
+	Exact   uint64   `json:"exact,omitempty"`
 }
 
 // readLedger returns what a device has done in a task.
@@ -67,7 +74,7 @@ func (l *ledger) mayJoin(plan *pb.Plan) error {
 	if round < l.Round || round == l.Round && attempt <= l.Attempt {
 		return fmt.Errorf("this device has already joined round %d, attempt %d; the coordinator must go on with a later attempt", l.Round, l.Attempt)
 	}
-	return nil
+	return l.mayCharge(plan)
 }
 
 // mayTrain refuses a checkpoint that is no later than the one that this device last
@@ -98,6 +105,14 @@ func (c *Client) record(plan *pb.Plan, m *model.Manifest, step pb.Step) error {
 			return err
 		}
 		l.Round, l.Attempt, l.Confirmed = plan.GetRound(), plan.GetAttempt(), false
+	case pb.Step_STEP_SUBMIT:
+		if !joined || l.sent(plan) {
+			return fmt.Errorf("client: task %q, round %d, attempt %d: %w: it sends one vector in an attempt, the last of which is round %d, attempt %d",
+				plan.GetTask(), plan.GetRound(), plan.GetAttempt(), errAnswered, l.Round, l.Attempt)
+		}
+		if err := l.charge(plan, time.Now()); err != nil {
+			return fmt.Errorf("client: task %q, round %d, attempt %d: %w: %w", plan.GetTask(), plan.GetRound(), plan.GetAttempt(), ErrPlanRefused, err)
+		}
 	case pb.Step_STEP_CONFIRM:
 		if !joined || l.Confirmed {
 			return fmt.Errorf("client: task %q, round %d, attempt %d: %w: it confirms one set of survivors in an attempt, the last of which is round %d, attempt %d",

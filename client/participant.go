@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
@@ -43,9 +44,10 @@ type Participant struct {
 	Train func(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error
 	// Rand is the source of keys; nil means crypto/rand.
 	Rand io.Reader
-	// Seed returns the seed for a purpose, "training" or "rounding"; nil draws from Rand.
+	// Seed returns the seed for a purpose, "training", "rounding" or "noise"; nil draws
+	// from Rand.
 	Seed func(plan *pb.Plan, purpose string) [32]byte
-	// Record, where set, is called before Advertise, Confirm and Reveal are sent. An
+	// Record, where set, is called before Advertise, Submit, Confirm and Reveal are sent. An
 	// error ends the attempt. It is where a device notes durably what it must not do
 	// twice.
 	Record func(step pb.Step) error
@@ -113,20 +115,33 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	for i, before := range c.Params {
 		params[i] -= before
 	}
-	seed, err := p.seed(plan, "rounding")
-	if err != nil {
-		return nil, err
-	}
 	update := short.Reduce(params)
 	defer clear(update)
 	l := layout(plan, c.Manifest.Layout)
 	words := make([]uint32, l.Length())
-	if err := l.Codec.Encode(words[:l.Codec.Length(len(update))], update, labelled, seed); err != nil {
+	if err := p.encode(words[:l.Codec.Length(len(update))], update, labelled, plan, l); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}
 	evaluate(words, l, plan, c, held)
 	return words, nil
+}
+
+// encode writes an update of some weight to words, with noise where the plan asks for it.
+func (p *Participant) encode(words []uint32, update []float32, weight int, plan *pb.Plan, l aggregation.Layout) error {
+	rounding, err := p.seed(plan, "rounding")
+	if err != nil {
+		return err
+	}
+	if !l.Noised() {
+		return l.Codec.Encode(words, update, weight, rounding)
+	}
+	noise, err := p.seed(plan, "noise")
+	defer clear(noise[:])
+	if err != nil {
+		return err
+	}
+	return l.Noise.Encode(words, update, rounding, noise)
 }
 
 // TakePart walks through one attempt, from the plan to the receipt of Reveal, and

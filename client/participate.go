@@ -26,7 +26,7 @@ const (
 // attempt. It does not retry a failed one; [Client.Run] does.
 //
 // Errors, besides the connection's: [ErrNotEnrolled], [ErrDeclined], [ErrBusy],
-// [ErrPlanRefused], [ErrBroken] and [ErrAttemptEnded]. The last error stands in Status.
+// [ErrPlanRefused], [ErrSpent], [ErrBroken] and [ErrAttemptEnded]. The last error stands in Status.
 func (c *Client) Participate(ctx context.Context) (*Result, error) {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
@@ -98,6 +98,13 @@ func (c *Client) takeUp(ctx context.Context, t Transport, task string, sum [32]b
 	return err
 }
 
+// promises keeps, for Status, what the task in use promises.
+func (c *Client) promises(state *pb.TaskState) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.task = state
+}
+
 // declined puts ErrDeclined in the place of what switching participation off caused.
 func declined(ctx context.Context, err error) error {
 	if cause := context.Cause(ctx); errors.Is(cause, ErrDeclined) {
@@ -136,6 +143,7 @@ func (c *Client) update(ctx context.Context, t Transport) ([]*pb.TaskState, erro
 		return nil, fmt.Errorf("client: asking for tasks: %w", err)
 	}
 	state := c.choose(reply.GetTasks())
+	c.promises(state)
 	if state == nil {
 		return reply.GetTasks(), nil // no task yet, or not this device's
 	}
@@ -186,7 +194,7 @@ func stateOf(tasks []*pb.TaskState, name string) *pb.TaskState {
 }
 
 // eligible returns the name to check in with: empty where the coordinator may choose.
-// A task that asks less of its rounds than this device does is not checked in to, so
+// A task that mayAsk refuses is not checked in to, so
 // that the device takes nobody's place; where there is no other, the error says why.
 func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
 	var open []*pb.TaskState
@@ -195,10 +203,10 @@ func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
 		if c.options.Task != "" && state.GetTask() != c.options.Task {
 			continue
 		}
-		if err := c.options.Bounds.check(state.GetSecureAggregation()); err == nil {
+		if err := c.mayAsk(state); err == nil {
 			open = append(open, state)
 		} else if refused == nil {
-			refused = fmt.Errorf("client: task %q: %w: %w", state.GetTask(), ErrPlanRefused, err)
+			refused = fmt.Errorf("client: task %q: %w", state.GetTask(), err)
 		}
 	}
 	switch {
@@ -208,6 +216,22 @@ func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
 		return "", refused
 	}
 	return c.choose(open).GetTask(), nil
+}
+
+// mayAsk refuses a task that asks less of its rounds than this device does, or that it has
+// nothing left to give to.
+func (c *Client) mayAsk(state *pb.TaskState) error {
+	if err := c.options.Bounds.check(state.GetSecureAggregation()); err != nil {
+		return fmt.Errorf("%w: %w", ErrPlanRefused, err)
+	}
+	if err := c.options.Bounds.checkPrivacy(state.GetPrivacy()); err != nil {
+		return fmt.Errorf("%w: %w", ErrPlanRefused, err)
+	}
+	l, err := c.readLedger(state.GetTask())
+	if err != nil {
+		return err
+	}
+	return l.mayGive(state.GetPrivacy())
 }
 
 // checkIn waits for a place in a cohort. A device that is told to come back later,

@@ -47,6 +47,7 @@ func readPlan(b []byte, bounds Bounds) (*pb.Plan, error) {
 	for _, check := range []func() error{
 		func() error { return checkNames(plan) },
 		func() error { return bounds.check(plan.GetSecureAggregation()) },
+		func() error { return bounds.checkPrivacy(plan.GetNoise().GetPrivacy()) },
 		func() error { return checkTraining(plan) },
 		func() error { return checkEvaluation(plan) },
 		func() error { return checkCodec(plan) },
@@ -83,6 +84,9 @@ func checkTraining(plan *pb.Plan) error {
 
 func checkCodec(plan *pb.Plan) error {
 	const largest = 1 << 16 // above every bound of the codec, and an int everywhere
+	if plan.GetNoise() != nil {
+		return checkNoise(plan)
+	}
 	c := plan.GetCodec()
 	if c.GetBits() > largest || c.GetRingBits() > largest || c.GetMaxWeight() > largest {
 		return fmt.Errorf("a codec of %d bits, ring of %d bits and weight %d", c.GetBits(), c.GetRingBits(), c.GetMaxWeight())

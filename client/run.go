@@ -21,8 +21,8 @@ const (
 // closed, and returns the reason. Every other trouble is waited out: after a failure
 // it waits with exponential back-off and full jitter, at most five minutes; after an
 // attempt that ended without this device, at most a second. While the device is not
-// enrolled, or participation is switched off, it waits for that to change; in the
-// second case it still fetches newer checkpoints.
+// enrolled, participation is switched off, or its privacy budget is spent, it waits for
+// that to change; in the latter cases it still fetches newer checkpoints.
 func (c *Client) Run(ctx context.Context) error {
 	ctx, leave, err := c.enter(ctx)
 	if err != nil {
@@ -41,7 +41,7 @@ func (c *Client) Run(ctx context.Context) error {
 		case err == nil:
 			wait.reset()
 			c.log.Info("round counted", "task", result.Task, "round", result.Round, "attempt", result.Attempt)
-		case errors.Is(err, ErrDeclined), errors.Is(err, ErrNotEnrolled):
+		case errors.Is(err, ErrDeclined), errors.Is(err, ErrNotEnrolled), errors.Is(err, ErrSpent):
 			wait.reset()
 			pause = refreshTime
 		case errors.Is(err, ErrAttemptEnded):

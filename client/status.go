@@ -22,6 +22,7 @@ type Status struct {
 	Personal       string `json:"personal,omitempty"`    // how the personal part stands, where the task wants one
 	Chats          int    `json:"chats"`                 // held in the folder
 	RoundsCounted  uint64 `json:"rounds_counted"`        // of the task, in whose sum this device was
+	Sums           string `json:"sums,omitempty"`        // what noise in the task's sums promises, or that there is none; empty before the coordinator told
 	Waiting        string `json:"waiting,omitempty"`     // until when and why, where the coordinator told it to come back later
 	LastError      string `json:"last_error,omitempty"`  // of the last attempt to take part; empty after a good one
 	Warning        string `json:"warning,omitempty"`     // about how the folder is protected
@@ -47,6 +48,7 @@ func (c *Client) Status() (Status, error) {
 	}
 	c.mu.Lock()
 	s.Waiting = c.later
+	state := c.task
 	c.mu.Unlock()
 	var err error
 	if s.Chats, err = c.store.Count(); err != nil {
@@ -60,6 +62,9 @@ func (c *Client) Status() (Status, error) {
 		return s, err
 	}
 	s.RoundsCounted = l.Counted
+	if state != nil && (s.Task == "" || state.GetTask() == s.Task) {
+		s.Sums = l.sumsText(state.GetPrivacy())
+	}
 	if _, err = c.readRecord(errorRecord, &s.LastError); err != nil {
 		return s, fmt.Errorf("client: %w", err)
 	}

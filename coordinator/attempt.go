@@ -38,6 +38,7 @@ type attempt struct {
 	told     map[secagg.ID]bool // members that were told to reveal, where the task has a buffer
 	summed   time.Time          // when its sum came into the task's buffer
 	done     bool               // every cohort has ended, and the total is being committed
+	charged  map[secagg.ID]bool // those that may have sent a vector, where sums have noise in them
 	revealed bool               // members were told to reveal: the checkpoint is spent
 	aborted  string             // why, once it is
 }
@@ -134,7 +135,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
 		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
 		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, t.current.Manifest.Layout, cohorts),
-		outbox: newOutbox(room, config.Step), base: t.done, told: make(map[secagg.ID]bool),
+		outbox: newOutbox(room, config.Step), base: t.done, told: make(map[secagg.ID]bool), charged: make(map[secagg.ID]bool),
 	}, nil
 }
 
@@ -268,6 +269,9 @@ func (t *task) refuse(step round.Step, err error) error {
 
 // apply carries out the effects of an attempt's round.
 func (t *task) apply(now time.Time, r *attempt, effects []round.Effect) {
+	if len(effects) > 0 && !t.mayUpload(now, r, effects) {
+		return // the attempt is aborted, whatever else came of the event
+	}
 	for _, e := range effects {
 		switch e := e.(type) {
 		case round.Reply:
@@ -409,6 +413,6 @@ func (r *attempt) record(now time.Time) store.Attempt {
 	return store.Attempt{
 		Round: r.plan.GetRound(), Attempt: r.plan.GetAttempt(),
 		Cohort: len(r.checkIns), Roster: r.round.Roster(), Cohorts: all, CohortsLost: lost,
-		Started: r.started, Ended: now,
+		Started: r.started, Ended: now, ChargedDevices: len(r.charged), Charge: r.plan.GetNoise().GetCharge(),
 	}
 }

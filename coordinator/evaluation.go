@@ -73,7 +73,8 @@ func personalOf(spec *pb.TaskSpec) uint32 {
 	return spec.GetEvaluation().GetHeldBack()
 }
 
-// specLayout is where each block of the vectors of a task's rounds lies.
+// specLayout is where each block of the vectors of a task's rounds lies, but for how
+// their words are noised.
 func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
 	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), m)
 }
@@ -81,7 +82,9 @@ func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
 // LayoutOf is where each block of a plan's vectors lies, for its model.
 func LayoutOf(plan *pb.Plan, m model.Layout) aggregation.Layout {
 	p := plan.GetCodec()
-	return layoutWith(aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}, plan.GetCompression(), plan.GetEvaluation(), m)
+	l := layoutWith(aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}, plan.GetCompression(), plan.GetEvaluation(), m)
+	l.Noise = mechanism(plan.GetNoise())
+	return l
 }
 
 func layoutWith(c aggregation.Codec, short *pb.Compression, e *pb.Evaluation, m model.Layout) aggregation.Layout {

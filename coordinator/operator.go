@@ -38,7 +38,7 @@ func (t *task) message() *pb.Task {
 	return &pb.Task{
 		Spec: t.spec, CreatedMs: t.created.UnixMilli(), RoundsDone: v.done,
 		CheckpointSha256: v.sum[:], CheckpointBytes: v.size, State: v.state,
-		IntentsVersion: v.version, Intents: uint32(v.intents), Best: v.best,
+		IntentsVersion: v.version, Intents: uint32(v.intents), Best: v.best, Privacy: privacyMessage(t.spec, v),
 	}
 }
 
@@ -105,7 +105,10 @@ func (c *Coordinator) newTask(ctx context.Context, spec *pb.TaskSpec) (*task, er
 // hasMemoryFor refuses a task of which one device's vector, for a model of this layout,
 // is more than the memory that there is for all.
 func (c *Coordinator) hasMemoryFor(spec *pb.TaskSpec, l model.Layout) error {
-	layout := specLayout(spec, l)
+	layout, err := noisedLayout(spec, l)
+	if err != nil {
+		return status.Error(codes.InvalidArgument, err.Error())
+	}
 	need := aggregation.PackedSize(layout.Length(), layout.RingBits(int(cohortOf(spec))))
 	if int64(need) > c.memory.limit {
 		return status.Errorf(codes.InvalidArgument,
@@ -162,6 +165,9 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
 			Cohorts: uint32(a.Cohorts), CohortsLost: uint32(a.CohortsLost),
 			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion, Staleness: uint32(a.Staleness),
+		}
+		if a.Charge > 0 {
+			record.Privacy = &pb.RoundPrivacy{Devices: uint32(a.ChargedDevices), Charge: a.Charge}
 		}
 		if record.Evaluation, err = evaluationIn(a); err != nil {
 			return nil, err

@@ -145,7 +145,17 @@ func checkRounds(spec *pb.TaskSpec) error {
 	if spec.GetPersonal() && spec.GetEvaluation() == nil {
 		return errors.New("personal parts without chats that are held back to judge them by: hold some back, or leave the personal parts out")
 	}
-	l := specLayout(spec, model.Layout{Labels: len(spec.GetIntents())})
+	if err := checkPrivacy(spec); err != nil {
+		return err
+	}
+	m, err := model.NewLayout(spec.GetModel(), len(spec.GetIntents()))
+	if err != nil {
+		return err
+	}
+	l, err := noisedLayout(spec, m)
+	if err != nil {
+		return err
+	}
 	return l.Fits(int(cohort), l.RingBits(int(cohort)))
 }
 
@@ -213,6 +223,13 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	training.Proximal = ChoiceOf(spec).Proximal()
 	layout := specLayout(spec, from.Layout)
 	codec := layout.Codec
+	noise, err := NoiseOf(spec, from.Layout)
+	if err != nil {
+		return nil, nil, err
+	}
+	if noise != nil {
+		layout.Noise, codec = mechanism(noise), aggregation.Codec{}
+	}
 	plan := &pb.Plan{
 		Task: spec.GetName(), Round: round, Attempt: attempt,
 		CheckpointSha256: from.Checkpoint[:], CheckpointBytes: from.Bytes,
@@ -223,7 +240,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		SecureAggregation: aggregationOf(spec, from.Layout),
 		AdvertiseMs:       uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
 		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
-		Evaluation: evaluationOf(spec),
+		Evaluation: evaluationOf(spec), Noise: noise,
 	}
 	if c := spec.GetCompression(); c.GetMethod() != pb.Compression_METHOD_UNSPECIFIED {
 		plan.Compression = &pb.Compression{Method: c.GetMethod(), Ratio: c.GetRatio()}

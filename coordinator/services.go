@@ -88,7 +88,7 @@ func (s roundService) Tasks(ctx context.Context, request *pb.TasksRequest) (*pb.
 		v := t.view.Load()
 		reply.Tasks = append(reply.Tasks, &pb.TaskState{
 			Task: t.name, RoundsDone: v.done, CheckpointSha256: v.sum[:], CheckpointBytes: v.size, SecureAggregation: v.aggregation,
-			PersonalHeldBack: personalOf(t.spec),
+			PersonalHeldBack: personalOf(t.spec), Privacy: t.spec.GetPrivacy(),
 		})
 	}
 	return reply, nil
@@ -114,6 +114,11 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 	if err := t.speaks(request.GetVersion()); err != nil {
 		return nil, err
+	}
+	if t.spec.GetPrivacy() != nil {
+		if err := pb.Check(request.GetVersion(), noisedSince); err != nil {
+			return nil, status.Errorf(codes.FailedPrecondition, "devices of task %s add noise: %v", t.name, err)
+		}
 	}
 	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {

@@ -47,6 +47,7 @@ type task struct {
 	began     time.Time // when the latest round's first attempt started
 	gathering gathering
 	kept      map[secagg.ID]*conduct // of devices that broke the protocol
+	accounts  accounts               // of what devices have given away, where sums have noise in them
 	open      []*attempt             // as they began; one at most, but where the task has a buffer
 	buffer    []*attempt             // those of them whose sums wait for a checkpoint, as they came
 	flushing  bool                   // a checkpoint is being made from the buffer
@@ -82,6 +83,9 @@ type view struct {
 	aggregation *pb.SecureAggregation // what it asks of its devices
 	version     uint64                // of its list of intents
 	intents     int                   // how many there are
+	layout      model.Layout          // of its model
+	devices     int                   // that may have given something away, where sums have noise in them
+	worst       store.Account         // what one of them may have, at the most
 }
 
 // loadTask reads a task and its current checkpoint from the store.
@@ -124,6 +128,9 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		if _, _, err := c.store.Committed(ctx, row.Name, row.Round, row.Attempt); errors.Is(err, store.ErrNotFound) {
 			t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
 		}
+	}
+	if t.accounts, err = c.loadAccounts(ctx, row.Name); err != nil {
+		return nil, err
 	}
 	if err := t.loadIntents(ctx); err != nil {
 		return nil, err
@@ -266,6 +273,7 @@ func (t *task) publish() {
 		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
+		layout: t.current.Manifest.Layout, devices: len(t.accounts.of), worst: t.accounts.worst,
 	})
 }
 
@@ -285,6 +293,9 @@ func (t *task) checkIn(now time.Time, c *checkIn) {
 	}
 	t.gone(now, c.id) // where it was at work it has started anew and lost its secrets: no need to wait for it
 	wait, reason := t.keptOut(now, c.id)
+	if wait == 0 {
+		wait, reason = t.spentOut(c.id)
+	}
 	if far := t.notBefore.Sub(now); wait == 0 && t.roomy() && far > holdTime {
 		wait, reason = far, t.state()
 	}

@@ -108,6 +108,12 @@ func (k *walk) encode() []uint32 {
 	for i := range update {
 		update[i] = k.value
 	}
+	if n := k.plan.GetNoise(); n != nil {
+		if err := mechanism(n).Encode(vector, update, [32]byte{}, [32]byte{1}); err != nil {
+			panic(err)
+		}
+		return vector
+	}
 	if err := Codec().Encode(vector[:len(update)+1], update, k.weight, [32]byte{}); err != nil {
 		panic(err)
 	}

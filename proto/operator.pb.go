@@ -66,6 +66,8 @@ type TaskSpec struct {
 	// SHA-256, 32 bytes, of a first checkpoint that was uploaded (UploadCheckpoint): of
 	// round 0, with the task's name, model and intents. Empty draws one from the seed.
 	WarmStart []byte `protobuf:"bytes,19,opt,name=warm_start,json=warmStart,proto3" json:"warm_start,omitempty"`
+	// What devices are promised; absent leaves sums exact.
+	Privacy *Privacy `protobuf:"bytes,20,opt,name=privacy,proto3" json:"privacy,omitempty"`
 	// Attempts run side by side and their sums meet in a buffer; absent where rounds come
 	// one after another. Each is then of one cohort: per_round is at most cohort.
 	Buffer        *Buffer `protobuf:"bytes,21,opt,name=buffer,proto3" json:"buffer,omitempty"`
@@ -225,6 +227,13 @@ func (x *TaskSpec) GetCompression() *Compression {
 func (x *TaskSpec) GetWarmStart() []byte {
 	if x != nil {
 		return x.WarmStart
+	}
+	return nil
+}
+
+func (x *TaskSpec) GetPrivacy() *Privacy {
+	if x != nil {
+		return x.Privacy
 	}
 	return nil
 }
@@ -488,7 +497,9 @@ type Task struct {
 	// Changes to the list of intents so far; see IntentList.
 	IntentsVersion uint64 `protobuf:"varint,8,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
 	// How many intents there are now.
-	Intents       uint32 `protobuf:"varint,9,opt,name=intents,proto3" json:"intents,omitempty"`
+	Intents uint32 `protobuf:"varint,9,opt,name=intents,proto3" json:"intents,omitempty"`
+	// What its devices have given away; absent where sums are exact.
+	Privacy       *TaskPrivacy `protobuf:"bytes,22,opt,name=privacy,proto3" json:"privacy,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -586,6 +597,142 @@ func (x *Task) GetIntents() uint32 {
 	return 0
 }
 
+func (x *Task) GetPrivacy() *TaskPrivacy {
+	if x != nil {
+		return x.Privacy
+	}
+	return nil
+}
+
+// TaskPrivacy is what the devices of a task have given away at the most, as far as the
+// coordinator can tell: it counts a device before it lets it send a vector.
+type TaskPrivacy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// As the next round's plan tells it.
+	Noise *Noise `protobuf:"bytes,1,opt,name=noise,proto3" json:"noise,omitempty"`
+	// Devices that may have sent a vector.
+	Devices uint32 `protobuf:"varint,2,opt,name=devices,proto3" json:"devices,omitempty"`
+	// Vectors that one of them may have sent, at the most.
+	Participations uint32 `protobuf:"varint,3,opt,name=participations,proto3" json:"participations,omitempty"`
+	// What one of them may have been charged, at the most, in trillionths of ρ.
+	Charged       uint64 `protobuf:"varint,4,opt,name=charged,proto3" json:"charged,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *TaskPrivacy) Reset() {
+	*x = TaskPrivacy{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *TaskPrivacy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*TaskPrivacy) ProtoMessage() {}
+
+func (x *TaskPrivacy) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use TaskPrivacy.ProtoReflect.Descriptor instead.
+func (*TaskPrivacy) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
+}
+
+func (x *TaskPrivacy) GetNoise() *Noise {
+	if x != nil {
+		return x.Noise
+	}
+	return nil
+}
+
+func (x *TaskPrivacy) GetDevices() uint32 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *TaskPrivacy) GetParticipations() uint32 {
+	if x != nil {
+		return x.Participations
+	}
+	return 0
+}
+
+func (x *TaskPrivacy) GetCharged() uint64 {
+	if x != nil {
+		return x.Charged
+	}
+	return 0
+}
+
+// RoundPrivacy is what an attempt at a round has cost its devices.
+type RoundPrivacy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Devices that may have sent a vector.
+	Devices uint32 `protobuf:"varint,1,opt,name=devices,proto3" json:"devices,omitempty"`
+	// What each of them is charged, in trillionths of ρ.
+	Charge        uint64 `protobuf:"varint,2,opt,name=charge,proto3" json:"charge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *RoundPrivacy) Reset() {
+	*x = RoundPrivacy{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *RoundPrivacy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*RoundPrivacy) ProtoMessage() {}
+
+func (x *RoundPrivacy) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use RoundPrivacy.ProtoReflect.Descriptor instead.
+func (*RoundPrivacy) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+}
+
+func (x *RoundPrivacy) GetDevices() uint32 {
+	if x != nil {
+		return x.Devices
+	}
+	return 0
+}
+
+func (x *RoundPrivacy) GetCharge() uint64 {
+	if x != nil {
+		return x.Charge
+	}
+	return 0
+}
+
 // BestCheckpoint is the checkpoint of the best smoothed accuracy on held-back chats.
 type BestCheckpoint struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -601,7 +748,7 @@ type BestCheckpoint struct {
 
 func (x *BestCheckpoint) Reset() {
 	*x = BestCheckpoint{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -613,7 +760,7 @@ func (x *BestCheckpoint) String() string {
 func (*BestCheckpoint) ProtoMessage() {}
 
 func (x *BestCheckpoint) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[6]
+	mi := &file_discreet_v1_operator_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -626,7 +773,7 @@ func (x *BestCheckpoint) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use BestCheckpoint.ProtoReflect.Descriptor instead.
 func (*BestCheckpoint) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{6}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *BestCheckpoint) GetSha256() []byte {
@@ -680,6 +827,8 @@ type RoundRecord struct {
 	// Not 0 where no devices took part, and the checkpoint is the one before with the list
 	// of intents of this version.
 	IntentsVersion uint64 `protobuf:"varint,14,opt,name=intents_version,json=intentsVersion,proto3" json:"intents_version,omitempty"`
+	// What it cost its devices; absent where sums are exact.
+	Privacy *RoundPrivacy `protobuf:"bytes,15,opt,name=privacy,proto3" json:"privacy,omitempty"`
 	// Checkpoints that came after the one that the attempt trained and before its sum
 	// counted, where the task has a buffer.
 	Staleness     uint32 `protobuf:"varint,22,opt,name=staleness,proto3" json:"staleness,omitempty"`
@@ -689,7 +838,7 @@ type RoundRecord struct {
 
 func (x *RoundRecord) Reset() {
 	*x = RoundRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -701,7 +850,7 @@ func (x *RoundRecord) String() string {
 func (*RoundRecord) ProtoMessage() {}
 
 func (x *RoundRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[7]
+	mi := &file_discreet_v1_operator_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -714,7 +863,7 @@ func (x *RoundRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundRecord.ProtoReflect.Descriptor instead.
 func (*RoundRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{7}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *RoundRecord) GetRound() uint64 {
@@ -808,6 +957,13 @@ func (x *RoundRecord) GetIntentsVersion() uint64 {
 	return 0
 }
 
+func (x *RoundRecord) GetPrivacy() *RoundPrivacy {
+	if x != nil {
+		return x.Privacy
+	}
+	return nil
+}
+
 func (x *RoundRecord) GetStaleness() uint32 {
 	if x != nil {
 		return x.Staleness
@@ -860,7 +1016,7 @@ type RoundEvaluation struct {
 
 func (x *RoundEvaluation) Reset() {
 	*x = RoundEvaluation{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -872,7 +1028,7 @@ func (x *RoundEvaluation) String() string {
 func (*RoundEvaluation) ProtoMessage() {}
 
 func (x *RoundEvaluation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[8]
+	mi := &file_discreet_v1_operator_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -885,7 +1041,7 @@ func (x *RoundEvaluation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundEvaluation.ProtoReflect.Descriptor instead.
 func (*RoundEvaluation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *RoundEvaluation) GetCheckpointSha256() []byte {
@@ -1018,7 +1174,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1030,7 +1186,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[9]
+	mi := &file_discreet_v1_operator_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1043,7 +1199,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *CreateTaskRequest) GetSpec() *TaskSpec {
@@ -1064,7 +1220,7 @@ type CreateTaskResponse struct {
 
 func (x *CreateTaskResponse) Reset() {
 	*x = CreateTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1076,7 +1232,7 @@ func (x *CreateTaskResponse) String() string {
 func (*CreateTaskResponse) ProtoMessage() {}
 
 func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[10]
+	mi := &file_discreet_v1_operator_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1089,7 +1245,7 @@ func (x *CreateTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskResponse.ProtoReflect.Descriptor instead.
 func (*CreateTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *CreateTaskResponse) GetTask() *Task {
@@ -1108,7 +1264,7 @@ type ListTasksRequest struct {
 
 func (x *ListTasksRequest) Reset() {
 	*x = ListTasksRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1276,7 @@ func (x *ListTasksRequest) String() string {
 func (*ListTasksRequest) ProtoMessage() {}
 
 func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[11]
+	mi := &file_discreet_v1_operator_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1289,7 @@ func (x *ListTasksRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksRequest.ProtoReflect.Descriptor instead.
 func (*ListTasksRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
 }
 
 // ListTasksResponse lists them by name.
@@ -1147,7 +1303,7 @@ type ListTasksResponse struct {
 
 func (x *ListTasksResponse) Reset() {
 	*x = ListTasksResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1159,7 +1315,7 @@ func (x *ListTasksResponse) String() string {
 func (*ListTasksResponse) ProtoMessage() {}
 
 func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[12]
+	mi := &file_discreet_v1_operator_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1172,7 +1328,7 @@ func (x *ListTasksResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListTasksResponse.ProtoReflect.Descriptor instead.
 func (*ListTasksResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ListTasksResponse) GetTasks() []*Task {
@@ -1193,7 +1349,7 @@ type GetTaskRequest struct {
 
 func (x *GetTaskRequest) Reset() {
 	*x = GetTaskRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1205,7 +1361,7 @@ func (x *GetTaskRequest) String() string {
 func (*GetTaskRequest) ProtoMessage() {}
 
 func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[13]
+	mi := &file_discreet_v1_operator_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1218,7 +1374,7 @@ func (x *GetTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskRequest.ProtoReflect.Descriptor instead.
 func (*GetTaskRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *GetTaskRequest) GetName() string {
@@ -1241,7 +1397,7 @@ type GetTaskResponse struct {
 
 func (x *GetTaskResponse) Reset() {
 	*x = GetTaskResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1253,7 +1409,7 @@ func (x *GetTaskResponse) String() string {
 func (*GetTaskResponse) ProtoMessage() {}
 
 func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[14]
+	mi := &file_discreet_v1_operator_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1266,7 +1422,7 @@ func (x *GetTaskResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use GetTaskResponse.ProtoReflect.Descriptor instead.
 func (*GetTaskResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *GetTaskResponse) GetTask() *Task {
@@ -1302,7 +1458,7 @@ type Device struct {
 
 func (x *Device) Reset() {
 	*x = Device{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1314,7 +1470,7 @@ func (x *Device) String() string {
 func (*Device) ProtoMessage() {}
 
 func (x *Device) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[15]
+	mi := &file_discreet_v1_operator_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1327,7 +1483,7 @@ func (x *Device) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Device.ProtoReflect.Descriptor instead.
 func (*Device) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *Device) GetId() []byte {
@@ -1378,7 +1534,7 @@ type ListDevicesRequest struct {
 
 func (x *ListDevicesRequest) Reset() {
 	*x = ListDevicesRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1390,7 +1546,7 @@ func (x *ListDevicesRequest) String() string {
 func (*ListDevicesRequest) ProtoMessage() {}
 
 func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[16]
+	mi := &file_discreet_v1_operator_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1403,7 +1559,7 @@ func (x *ListDevicesRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesRequest.ProtoReflect.Descriptor instead.
 func (*ListDevicesRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ListDevicesRequest) GetAfter() []byte {
@@ -1431,7 +1587,7 @@ type ListDevicesResponse struct {
 
 func (x *ListDevicesResponse) Reset() {
 	*x = ListDevicesResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1443,7 +1599,7 @@ func (x *ListDevicesResponse) String() string {
 func (*ListDevicesResponse) ProtoMessage() {}
 
 func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[17]
+	mi := &file_discreet_v1_operator_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1456,7 +1612,7 @@ func (x *ListDevicesResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListDevicesResponse.ProtoReflect.Descriptor instead.
 func (*ListDevicesResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ListDevicesResponse) GetDevices() []*Device {
@@ -1481,7 +1637,7 @@ type CreateTokenRequest struct {
 
 func (x *CreateTokenRequest) Reset() {
 	*x = CreateTokenRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1493,7 +1649,7 @@ func (x *CreateTokenRequest) String() string {
 func (*CreateTokenRequest) ProtoMessage() {}
 
 func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[18]
+	mi := &file_discreet_v1_operator_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1506,7 +1662,7 @@ func (x *CreateTokenRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenRequest.ProtoReflect.Descriptor instead.
 func (*CreateTokenRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *CreateTokenRequest) GetUses() uint32 {
@@ -1542,7 +1698,7 @@ type CreateTokenResponse struct {
 
 func (x *CreateTokenResponse) Reset() {
 	*x = CreateTokenResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1554,7 +1710,7 @@ func (x *CreateTokenResponse) String() string {
 func (*CreateTokenResponse) ProtoMessage() {}
 
 func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[19]
+	mi := &file_discreet_v1_operator_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1567,7 +1723,7 @@ func (x *CreateTokenResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTokenResponse.ProtoReflect.Descriptor instead.
 func (*CreateTokenResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *CreateTokenResponse) GetToken() string {
@@ -1588,7 +1744,7 @@ type ListCheckpointsRequest struct {
 
 func (x *ListCheckpointsRequest) Reset() {
 	*x = ListCheckpointsRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1600,7 +1756,7 @@ func (x *ListCheckpointsRequest) String() string {
 func (*ListCheckpointsRequest) ProtoMessage() {}
 
 func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[20]
+	mi := &file_discreet_v1_operator_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1613,7 +1769,7 @@ func (x *ListCheckpointsRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsRequest.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ListCheckpointsRequest) GetTask() string {
@@ -1640,7 +1796,7 @@ type CheckpointRecord struct {
 
 func (x *CheckpointRecord) Reset() {
 	*x = CheckpointRecord{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1652,7 +1808,7 @@ func (x *CheckpointRecord) String() string {
 func (*CheckpointRecord) ProtoMessage() {}
 
 func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[21]
+	mi := &file_discreet_v1_operator_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1665,7 +1821,7 @@ func (x *CheckpointRecord) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointRecord.ProtoReflect.Descriptor instead.
 func (*CheckpointRecord) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *CheckpointRecord) GetRound() uint64 {
@@ -1707,7 +1863,7 @@ type ListCheckpointsResponse struct {
 
 func (x *ListCheckpointsResponse) Reset() {
 	*x = ListCheckpointsResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1875,7 @@ func (x *ListCheckpointsResponse) String() string {
 func (*ListCheckpointsResponse) ProtoMessage() {}
 
 func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[22]
+	mi := &file_discreet_v1_operator_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1888,7 @@ func (x *ListCheckpointsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListCheckpointsResponse.ProtoReflect.Descriptor instead.
 func (*ListCheckpointsResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ListCheckpointsResponse) GetCheckpoints() []*CheckpointRecord {
@@ -1751,7 +1907,7 @@ type ListWaitingRequest struct {
 
 func (x *ListWaitingRequest) Reset() {
 	*x = ListWaitingRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1763,7 +1919,7 @@ func (x *ListWaitingRequest) String() string {
 func (*ListWaitingRequest) ProtoMessage() {}
 
 func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[23]
+	mi := &file_discreet_v1_operator_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1776,7 +1932,7 @@ func (x *ListWaitingRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingRequest.ProtoReflect.Descriptor instead.
 func (*ListWaitingRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{25}
 }
 
 // ListWaitingResponse lists them.
@@ -1790,7 +1946,7 @@ type ListWaitingResponse struct {
 
 func (x *ListWaitingResponse) Reset() {
 	*x = ListWaitingResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[24]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1802,7 +1958,7 @@ func (x *ListWaitingResponse) String() string {
 func (*ListWaitingResponse) ProtoMessage() {}
 
 func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[24]
+	mi := &file_discreet_v1_operator_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1815,7 +1971,7 @@ func (x *ListWaitingResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ListWaitingResponse.ProtoReflect.Descriptor instead.
 func (*ListWaitingResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{24}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ListWaitingResponse) GetPublicKeys() [][]byte {
@@ -1840,7 +1996,7 @@ type Issued struct {
 
 func (x *Issued) Reset() {
 	*x = Issued{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[25]
+	mi := &file_discreet_v1_operator_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1852,7 +2008,7 @@ func (x *Issued) String() string {
 func (*Issued) ProtoMessage() {}
 
 func (x *Issued) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[25]
+	mi := &file_discreet_v1_operator_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1865,7 +2021,7 @@ func (x *Issued) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Issued.ProtoReflect.Descriptor instead.
 func (*Issued) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{25}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *Issued) GetPublicKey() []byte {
@@ -1900,7 +2056,7 @@ type AdmitRequest struct {
 
 func (x *AdmitRequest) Reset() {
 	*x = AdmitRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[26]
+	mi := &file_discreet_v1_operator_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1912,7 +2068,7 @@ func (x *AdmitRequest) String() string {
 func (*AdmitRequest) ProtoMessage() {}
 
 func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[26]
+	mi := &file_discreet_v1_operator_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1925,7 +2081,7 @@ func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
 func (*AdmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{26}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *AdmitRequest) GetIssued() []*Issued {
@@ -1946,7 +2102,7 @@ type AdmitResponse struct {
 
 func (x *AdmitResponse) Reset() {
 	*x = AdmitResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[27]
+	mi := &file_discreet_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1958,7 +2114,7 @@ func (x *AdmitResponse) String() string {
 func (*AdmitResponse) ProtoMessage() {}
 
 func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[27]
+	mi := &file_discreet_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1971,7 +2127,7 @@ func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
 func (*AdmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{27}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AdmitResponse) GetAdmitted() uint32 {
@@ -1985,7 +2141,7 @@ var File_discreet_v1_operator_proto protoreflect.FileDescriptor
 
 const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
-	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\x86\x05\n" +
+	"\x1adiscreet/v1/operator.proto\x12\vdiscreet.v1\x1a\x17discreet/v1/round.proto\"\xb6\x05\n" +
 	"\bTaskSpec\x12\x12\n" +
 	"\x04name\x18\x01 \x01(\tR\x04name\x12\x18\n" +
 	"\aintents\x18\x02 \x03(\tR\aintents\x12\x14\n" +
@@ -2009,7 +2165,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\bstrategy\x18\x0e \x01(\v2\x15.discreet.v1.StrategyR\bstrategy\x12:\n" +
 	"\vcompression\x18\x0f \x01(\v2\x18.discreet.v1.CompressionR\vcompression\x12\x1d\n" +
 	"\n" +
-	"warm_start\x18\x13 \x01(\fR\twarmStart\x12+\n" +
+	"warm_start\x18\x13 \x01(\fR\twarmStart\x12.\n" +
+	"\aprivacy\x18\x14 \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\x12+\n" +
 	"\x06buffer\x18\x15 \x01(\v2\x13.discreet.v1.BufferR\x06buffer\"@\n" +
 	"\x06Buffer\x12\x18\n" +
 	"\acohorts\x18\x01 \x01(\rR\acohorts\x12\x1c\n" +
@@ -2024,7 +2181,7 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\theld_back\x18\x01 \x01(\rR\bheldBack\x12\x1d\n" +
 	"\n" +
 	"early_stop\x18\x02 \x01(\x04R\tearlyStop\x12\x18\n" +
-	"\aunknown\x18\x03 \x01(\rR\aunknown\"\xd3\x02\n" +
+	"\aunknown\x18\x03 \x01(\rR\aunknown\"\x87\x03\n" +
 	"\x04Task\x12)\n" +
 	"\x04spec\x18\x01 \x01(\v2\x15.discreet.v1.TaskSpecR\x04spec\x12\x1d\n" +
 	"\n" +
@@ -2036,11 +2193,20 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x05state\x18\x06 \x01(\tR\x05state\x12/\n" +
 	"\x04best\x18\a \x01(\v2\x1b.discreet.v1.BestCheckpointR\x04best\x12'\n" +
 	"\x0fintents_version\x18\b \x01(\x04R\x0eintentsVersion\x12\x18\n" +
-	"\aintents\x18\t \x01(\rR\aintents\"Z\n" +
+	"\aintents\x18\t \x01(\rR\aintents\x122\n" +
+	"\aprivacy\x18\x16 \x01(\v2\x18.discreet.v1.TaskPrivacyR\aprivacy\"\x93\x01\n" +
+	"\vTaskPrivacy\x12(\n" +
+	"\x05noise\x18\x01 \x01(\v2\x12.discreet.v1.NoiseR\x05noise\x12\x18\n" +
+	"\adevices\x18\x02 \x01(\rR\adevices\x12&\n" +
+	"\x0eparticipations\x18\x03 \x01(\rR\x0eparticipations\x12\x18\n" +
+	"\acharged\x18\x04 \x01(\x04R\acharged\"@\n" +
+	"\fRoundPrivacy\x12\x18\n" +
+	"\adevices\x18\x01 \x01(\rR\adevices\x12\x16\n" +
+	"\x06charge\x18\x02 \x01(\x04R\x06charge\"Z\n" +
 	"\x0eBestCheckpoint\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1a\n" +
 	"\baccuracy\x18\x02 \x01(\x01R\baccuracy\x12\x14\n" +
-	"\x05since\x18\x03 \x01(\x04R\x05since\"\xce\x03\n" +
+	"\x05since\x18\x03 \x01(\x04R\x05since\"\x83\x04\n" +
 	"\vRoundRecord\x12\x14\n" +
 	"\x05round\x18\x01 \x01(\x04R\x05round\x12\x18\n" +
 	"\aattempt\x18\x02 \x01(\rR\aattempt\x12\x16\n" +
@@ -2058,7 +2224,8 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\n" +
 	"evaluation\x18\f \x01(\v2\x1c.discreet.v1.RoundEvaluationR\n" +
 	"evaluation\x12'\n" +
-	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\x12\x1c\n" +
+	"\x0fintents_version\x18\x0e \x01(\x04R\x0eintentsVersion\x123\n" +
+	"\aprivacy\x18\x0f \x01(\v2\x19.discreet.v1.RoundPrivacyR\aprivacy\x12\x1c\n" +
 	"\tstaleness\x18\x16 \x01(\rR\tstaleness\"\xca\x04\n" +
 	"\x0fRoundEvaluation\x12+\n" +
 	"\x11checkpoint_sha256\x18\x01 \x01(\fR\x10checkpointSha256\x12\x18\n" +
@@ -2147,7 +2314,7 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
 	(*Buffer)(nil),                  // 1: discreet.v1.Buffer
@@ -2155,56 +2322,64 @@ var file_discreet_v1_operator_proto_goTypes = []any{
 	(*StrategyNumber)(nil),          // 3: discreet.v1.StrategyNumber
 	(*TaskEvaluation)(nil),          // 4: discreet.v1.TaskEvaluation
 	(*Task)(nil),                    // 5: discreet.v1.Task
-	(*BestCheckpoint)(nil),          // 6: discreet.v1.BestCheckpoint
-	(*RoundRecord)(nil),             // 7: discreet.v1.RoundRecord
-	(*RoundEvaluation)(nil),         // 8: discreet.v1.RoundEvaluation
-	(*CreateTaskRequest)(nil),       // 9: discreet.v1.CreateTaskRequest
-	(*CreateTaskResponse)(nil),      // 10: discreet.v1.CreateTaskResponse
-	(*ListTasksRequest)(nil),        // 11: discreet.v1.ListTasksRequest
-	(*ListTasksResponse)(nil),       // 12: discreet.v1.ListTasksResponse
-	(*GetTaskRequest)(nil),          // 13: discreet.v1.GetTaskRequest
-	(*GetTaskResponse)(nil),         // 14: discreet.v1.GetTaskResponse
-	(*Device)(nil),                  // 15: discreet.v1.Device
-	(*ListDevicesRequest)(nil),      // 16: discreet.v1.ListDevicesRequest
-	(*ListDevicesResponse)(nil),     // 17: discreet.v1.ListDevicesResponse
-	(*CreateTokenRequest)(nil),      // 18: discreet.v1.CreateTokenRequest
-	(*CreateTokenResponse)(nil),     // 19: discreet.v1.CreateTokenResponse
-	(*ListCheckpointsRequest)(nil),  // 20: discreet.v1.ListCheckpointsRequest
-	(*CheckpointRecord)(nil),        // 21: discreet.v1.CheckpointRecord
-	(*ListCheckpointsResponse)(nil), // 22: discreet.v1.ListCheckpointsResponse
-	(*ListWaitingRequest)(nil),      // 23: discreet.v1.ListWaitingRequest
-	(*ListWaitingResponse)(nil),     // 24: discreet.v1.ListWaitingResponse
-	(*Issued)(nil),                  // 25: discreet.v1.Issued
-	(*AdmitRequest)(nil),            // 26: discreet.v1.AdmitRequest
-	(*AdmitResponse)(nil),           // 27: discreet.v1.AdmitResponse
-	(KeyExchange)(0),                // 28: discreet.v1.KeyExchange
-	(*Compression)(nil),             // 29: discreet.v1.Compression
-	(*Evaluation)(nil),              // 30: discreet.v1.Evaluation
+	(*TaskPrivacy)(nil),             // 6: discreet.v1.TaskPrivacy
+	(*RoundPrivacy)(nil),            // 7: discreet.v1.RoundPrivacy
+	(*BestCheckpoint)(nil),          // 8: discreet.v1.BestCheckpoint
+	(*RoundRecord)(nil),             // 9: discreet.v1.RoundRecord
+	(*RoundEvaluation)(nil),         // 10: discreet.v1.RoundEvaluation
+	(*CreateTaskRequest)(nil),       // 11: discreet.v1.CreateTaskRequest
+	(*CreateTaskResponse)(nil),      // 12: discreet.v1.CreateTaskResponse
+	(*ListTasksRequest)(nil),        // 13: discreet.v1.ListTasksRequest
+	(*ListTasksResponse)(nil),       // 14: discreet.v1.ListTasksResponse
+	(*GetTaskRequest)(nil),          // 15: discreet.v1.GetTaskRequest
+	(*GetTaskResponse)(nil),         // 16: discreet.v1.GetTaskResponse
+	(*Device)(nil),                  // 17: discreet.v1.Device
+	(*ListDevicesRequest)(nil),      // 18: discreet.v1.ListDevicesRequest
+	(*ListDevicesResponse)(nil),     // 19: discreet.v1.ListDevicesResponse
+	(*CreateTokenRequest)(nil),      // 20: discreet.v1.CreateTokenRequest
+	(*CreateTokenResponse)(nil),     // 21: discreet.v1.CreateTokenResponse
+	(*ListCheckpointsRequest)(nil),  // 22: discreet.v1.ListCheckpointsRequest
+	(*CheckpointRecord)(nil),        // 23: discreet.v1.CheckpointRecord
+	(*ListCheckpointsResponse)(nil), // 24: discreet.v1.ListCheckpointsResponse
+	(*ListWaitingRequest)(nil),      // 25: discreet.v1.ListWaitingRequest
+	(*ListWaitingResponse)(nil),     // 26: discreet.v1.ListWaitingResponse
+	(*Issued)(nil),                  // 27: discreet.v1.Issued
+	(*AdmitRequest)(nil),            // 28: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 29: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 30: discreet.v1.KeyExchange
+	(*Compression)(nil),             // 31: discreet.v1.Compression
+	(*Privacy)(nil),                 // 32: discreet.v1.Privacy
+	(*Noise)(nil),                   // 33: discreet.v1.Noise
+	(*Evaluation)(nil),              // 34: discreet.v1.Evaluation
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	28, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	30, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
 	4,  // 1: discreet.v1.TaskSpec.evaluation:type_name -> discreet.v1.TaskEvaluation
 	2,  // 2: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
-	29, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
-	1,  // 4: discreet.v1.TaskSpec.buffer:type_name -> discreet.v1.Buffer
-	3,  // 5: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
-	0,  // 6: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
-	6,  // 7: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
-	8,  // 8: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
-	30, // 9: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
-	0,  // 10: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
-	5,  // 11: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
-	5,  // 12: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
-	5,  // 13: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
-	7,  // 14: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	15, // 15: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	21, // 16: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	25, // 17: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	18, // [18:18] is the sub-list for method output_type
-	18, // [18:18] is the sub-list for method input_type
-	18, // [18:18] is the sub-list for extension type_name
-	18, // [18:18] is the sub-list for extension extendee
-	0,  // [0:18] is the sub-list for field type_name
+	31, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
+	32, // 4: discreet.v1.TaskSpec.privacy:type_name -> discreet.v1.Privacy
+	1,  // 5: discreet.v1.TaskSpec.buffer:type_name -> discreet.v1.Buffer
+	3,  // 6: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
+	0,  // 7: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
+	8,  // 8: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
+	6,  // 9: discreet.v1.Task.privacy:type_name -> discreet.v1.TaskPrivacy
+	33, // 10: discreet.v1.TaskPrivacy.noise:type_name -> discreet.v1.Noise
+	10, // 11: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
+	7,  // 12: discreet.v1.RoundRecord.privacy:type_name -> discreet.v1.RoundPrivacy
+	34, // 13: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
+	0,  // 14: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
+	5,  // 15: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
+	5,  // 16: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
+	5,  // 17: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
+	9,  // 18: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
+	17, // 19: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	23, // 20: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	27, // 21: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -2219,7 +2394,7 @@ func file_discreet_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   28,
+			NumMessages:   30,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

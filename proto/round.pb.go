@@ -190,7 +190,7 @@ func (x Compression_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression_Method.Descriptor instead.
 func (Compression_Method) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8, 0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10, 0}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -311,8 +311,10 @@ type TaskState struct {
 	// Chats in 10,000 that judge a device's personal part, those that Evaluation holds
 	// back, 1 to 5,000; 0 where the task wants none.
 	PersonalHeldBack uint32 `protobuf:"varint,6,opt,name=personal_held_back,json=personalHeldBack,proto3" json:"personal_held_back,omitempty"`
-	unknownFields    protoimpl.UnknownFields
-	sizeCache        protoimpl.SizeCache
+	// What the task promises; absent where its sums are exact.
+	Privacy       *Privacy `protobuf:"bytes,7,opt,name=privacy,proto3" json:"privacy,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
 }
 
 func (x *TaskState) Reset() {
@@ -385,6 +387,13 @@ func (x *TaskState) GetPersonalHeldBack() uint32 {
 		return x.PersonalHeldBack
 	}
 	return 0
+}
+
+func (x *TaskState) GetPrivacy() *Privacy {
+	if x != nil {
+		return x.Privacy
+	}
+	return nil
 }
 
 // CheckInRequest is sent by an enrolled device that is ready to take part in a
@@ -576,7 +585,9 @@ type Plan struct {
 	// back.
 	Evaluation *Evaluation `protobuf:"bytes,13,opt,name=evaluation,proto3" json:"evaluation,omitempty"`
 	// How the update is shortened before it becomes integers; absent where it is not.
-	Compression   *Compression `protobuf:"bytes,14,opt,name=compression,proto3" json:"compression,omitempty"`
+	Compression *Compression `protobuf:"bytes,14,opt,name=compression,proto3" json:"compression,omitempty"`
+	// The noise that each device adds to its integers; absent where sums are exact.
+	Noise         *Noise `protobuf:"bytes,17,opt,name=noise,proto3" json:"noise,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -705,6 +716,13 @@ func (x *Plan) GetEvaluation() *Evaluation {
 func (x *Plan) GetCompression() *Compression {
 	if x != nil {
 		return x.Compression
+	}
+	return nil
+}
+
+func (x *Plan) GetNoise() *Noise {
+	if x != nil {
+		return x.Noise
 	}
 	return nil
 }
@@ -904,6 +922,176 @@ func (x *Training) GetProximal() float32 {
 	return 0
 }
 
+// Privacy is what a task promises every device: all that the device gives away in the
+// task, over all its rounds, is (epsilon, delta)-differentially private, where two data sets
+// are neighbours if one has zeros in place of the device's update.
+type Privacy struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Above 0.
+	Epsilon float64 `protobuf:"fixed64,1,opt,name=epsilon,proto3" json:"epsilon,omitempty"`
+	// Above 0, at most 0.001.
+	Delta float64 `protobuf:"fixed64,2,opt,name=delta,proto3" json:"delta,omitempty"`
+	// How many vectors a device sends at most, each attempt at a round counted, 1 to 10,000.
+	Participations uint32 `protobuf:"varint,3,opt,name=participations,proto3" json:"participations,omitempty"`
+	// How many rounds after one that it sent a vector in a device may send the next, 1 to
+	// 1,000,000.
+	Separation uint32 `protobuf:"varint,4,opt,name=separation,proto3" json:"separation,omitempty"`
+	// Bound on the L2 norm of a device's update.
+	Clip          float32 `protobuf:"fixed32,5,opt,name=clip,proto3" json:"clip,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Privacy) Reset() {
+	*x = Privacy{}
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Privacy) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Privacy) ProtoMessage() {}
+
+func (x *Privacy) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Privacy.ProtoReflect.Descriptor instead.
+func (*Privacy) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Privacy) GetEpsilon() float64 {
+	if x != nil {
+		return x.Epsilon
+	}
+	return 0
+}
+
+func (x *Privacy) GetDelta() float64 {
+	if x != nil {
+		return x.Delta
+	}
+	return 0
+}
+
+func (x *Privacy) GetParticipations() uint32 {
+	if x != nil {
+		return x.Participations
+	}
+	return 0
+}
+
+func (x *Privacy) GetSeparation() uint32 {
+	if x != nil {
+		return x.Separation
+	}
+	return 0
+}
+
+func (x *Privacy) GetClip() float32 {
+	if x != nil {
+		return x.Clip
+	}
+	return 0
+}
+
+// Noise says how a device's update becomes integers with noise in them
+// (docs/protocol.md, "Noise"), in place of the codec's clip, bits and largest weight.
+type Noise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// What it adds up to over the task.
+	Privacy *Privacy `protobuf:"bytes,1,opt,name=privacy,proto3" json:"privacy,omitempty"`
+	// Integers a unit of update.
+	Scale float64 `protobuf:"fixed64,2,opt,name=scale,proto3" json:"scale,omitempty"`
+	// Standard deviation of a device's noise in integers, 4 to 16,384.
+	Sigma float64 `protobuf:"fixed64,3,opt,name=sigma,proto3" json:"sigma,omitempty"`
+	// Survivors of a cohort at the least that keep their noise to themselves: the minimum of
+	// survivors without those that may be corrupt.
+	Honest uint32 `protobuf:"varint,4,opt,name=honest,proto3" json:"honest,omitempty"`
+	// What a device is charged for a vector, in trillionths of ρ (zero-concentrated
+	// differential privacy).
+	Charge        uint64 `protobuf:"varint,5,opt,name=charge,proto3" json:"charge,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Noise) Reset() {
+	*x = Noise{}
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Noise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Noise) ProtoMessage() {}
+
+func (x *Noise) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Noise.ProtoReflect.Descriptor instead.
+func (*Noise) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
+}
+
+func (x *Noise) GetPrivacy() *Privacy {
+	if x != nil {
+		return x.Privacy
+	}
+	return nil
+}
+
+func (x *Noise) GetScale() float64 {
+	if x != nil {
+		return x.Scale
+	}
+	return 0
+}
+
+func (x *Noise) GetSigma() float64 {
+	if x != nil {
+		return x.Sigma
+	}
+	return 0
+}
+
+func (x *Noise) GetHonest() uint32 {
+	if x != nil {
+		return x.Honest
+	}
+	return 0
+}
+
+func (x *Noise) GetCharge() uint64 {
+	if x != nil {
+		return x.Charge
+	}
+	return 0
+}
+
 // Compression says how devices shorten their updates (docs/protocol.md, "The update").
 type Compression struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
@@ -920,7 +1108,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -932,7 +1120,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -945,7 +1133,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Compression) GetMethod() Compression_Method {
@@ -986,7 +1174,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +1186,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1199,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -1066,7 +1254,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1078,7 +1266,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1091,7 +1279,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -1157,7 +1345,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1169,7 +1357,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1182,7 +1370,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -1222,7 +1410,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1234,7 +1422,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1247,7 +1435,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1275,7 +1463,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1287,7 +1475,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1300,7 +1488,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1324,7 +1512,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1336,7 +1524,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1349,7 +1537,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1377,7 +1565,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1389,7 +1577,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1402,7 +1590,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1435,7 +1623,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1447,7 +1635,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1460,7 +1648,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1514,7 +1702,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1526,7 +1714,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1539,7 +1727,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1565,7 +1753,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1765,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1778,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1606,7 +1794,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1618,7 +1806,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1631,7 +1819,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -1655,7 +1843,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1667,7 +1855,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1680,7 +1868,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -1708,7 +1896,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1720,7 +1908,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1733,7 +1921,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -1757,7 +1945,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1769,7 +1957,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1782,7 +1970,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -1813,7 +2001,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1825,7 +2013,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1838,7 +2026,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -1864,7 +2052,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\"m\n" +
 	"\rTasksResponse\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12,\n" +
-	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\x95\x02\n" +
+	"\x05tasks\x18\x02 \x03(\v2\x16.discreet.v1.TaskStateR\x05tasks\"\xc5\x02\n" +
 	"\tTaskState\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x1f\n" +
 	"\vrounds_done\x18\x02 \x01(\x04R\n" +
@@ -1872,7 +2060,8 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x11checkpoint_sha256\x18\x03 \x01(\fR\x10checkpointSha256\x12)\n" +
 	"\x10checkpoint_bytes\x18\x04 \x01(\x04R\x0fcheckpointBytes\x12M\n" +
 	"\x12secure_aggregation\x18\x05 \x01(\v2\x1e.discreet.v1.SecureAggregationR\x11secureAggregation\x12,\n" +
-	"\x12personal_held_back\x18\x06 \x01(\rR\x10personalHeldBack\"\x7f\n" +
+	"\x12personal_held_back\x18\x06 \x01(\rR\x10personalHeldBack\x12.\n" +
+	"\aprivacy\x18\a \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\"\x7f\n" +
 	"\x0eCheckInRequest\x12.\n" +
 	"\aversion\x18\x01 \x01(\v2\x14.discreet.v1.VersionR\aversion\x12\x12\n" +
 	"\x04task\x18\x02 \x01(\tR\x04task\x12)\n" +
@@ -1882,7 +2071,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\x04plan\x18\x02 \x01(\fR\x04plan\x12$\n" +
 	"\x0eretry_after_ms\x18\x03 \x01(\rR\fretryAfterMs\x12\x16\n" +
 	"\x06reason\x18\x04 \x01(\tR\x06reason\x12\x1c\n" +
-	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\xc9\x04\n" +
+	"\tcommitted\x18\x05 \x01(\fR\tcommitted\"\xf3\x04\n" +
 	"\x04Plan\x12\x12\n" +
 	"\x04task\x18\x01 \x01(\tR\x04task\x12\x14\n" +
 	"\x05round\x18\x02 \x01(\x04R\x05round\x12\x18\n" +
@@ -1900,7 +2089,8 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\n" +
 	"evaluation\x18\r \x01(\v2\x17.discreet.v1.EvaluationR\n" +
 	"evaluation\x12:\n" +
-	"\vcompression\x18\x0e \x01(\v2\x18.discreet.v1.CompressionR\vcompression\"\xcf\x01\n" +
+	"\vcompression\x18\x0e \x01(\v2\x18.discreet.v1.CompressionR\vcompression\x12(\n" +
+	"\x05noise\x18\x11 \x01(\v2\x12.discreet.v1.NoiseR\x05noise\"\xcf\x01\n" +
 	"\n" +
 	"Evaluation\x12\x1b\n" +
 	"\theld_back\x18\x01 \x01(\rR\bheldBack\x12\x14\n" +
@@ -1919,7 +2109,21 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\rlearning_rate\x18\x03 \x01(\x02R\flearningRate\x12'\n" +
 	"\x0ffeature_dropout\x18\x04 \x01(\x02R\x0efeatureDropout\x12'\n" +
 	"\x0flabel_smoothing\x18\x05 \x01(\x02R\x0elabelSmoothing\x12\x1a\n" +
-	"\bproximal\x18\x06 \x01(\x02R\bproximal\"\xb6\x01\n" +
+	"\bproximal\x18\x06 \x01(\x02R\bproximal\"\x95\x01\n" +
+	"\aPrivacy\x12\x18\n" +
+	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
+	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12&\n" +
+	"\x0eparticipations\x18\x03 \x01(\rR\x0eparticipations\x12\x1e\n" +
+	"\n" +
+	"separation\x18\x04 \x01(\rR\n" +
+	"separation\x12\x12\n" +
+	"\x04clip\x18\x05 \x01(\x02R\x04clip\"\x93\x01\n" +
+	"\x05Noise\x12.\n" +
+	"\aprivacy\x18\x01 \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\x12\x14\n" +
+	"\x05scale\x18\x02 \x01(\x01R\x05scale\x12\x14\n" +
+	"\x05sigma\x18\x03 \x01(\x01R\x05sigma\x12\x16\n" +
+	"\x06honest\x18\x04 \x01(\rR\x06honest\x12\x16\n" +
+	"\x06charge\x18\x05 \x01(\x04R\x06charge\"\xb6\x01\n" +
 	"\vCompression\x127\n" +
 	"\x06method\x18\x01 \x01(\x0e2\x1f.discreet.v1.Compression.MethodR\x06method\x12\x14\n" +
 	"\x05ratio\x18\x02 \x01(\rR\x05ratio\x12\x12\n" +
@@ -2004,7 +2208,7 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 }
 
 var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 24)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
@@ -2017,49 +2221,54 @@ var file_discreet_v1_round_proto_goTypes = []any{
 	(*Plan)(nil),              // 8: discreet.v1.Plan
 	(*Evaluation)(nil),        // 9: discreet.v1.Evaluation
 	(*Training)(nil),          // 10: discreet.v1.Training
-	(*Compression)(nil),       // 11: discreet.v1.Compression
-	(*Codec)(nil),             // 12: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 13: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 14: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 15: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 16: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 17: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 18: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 19: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 20: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 21: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 22: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 23: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 24: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 25: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 26: discreet.v1.RevealResponse
-	(*Version)(nil),           // 27: discreet.v1.Version
+	(*Privacy)(nil),           // 11: discreet.v1.Privacy
+	(*Noise)(nil),             // 12: discreet.v1.Noise
+	(*Compression)(nil),       // 13: discreet.v1.Compression
+	(*Codec)(nil),             // 14: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 15: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 16: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 17: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 18: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 19: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 20: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 21: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 22: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 23: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 24: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 25: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 26: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 27: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 28: discreet.v1.RevealResponse
+	(*Version)(nil),           // 29: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	27, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	27, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	29, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	29, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
 	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	13, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	27, // 4: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	27, // 5: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
-	10, // 6: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	12, // 7: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	13, // 8: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	9,  // 9: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
-	11, // 10: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
-	2,  // 11: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
-	0,  // 12: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	14, // 13: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	14, // 14: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	14, // 15: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	14, // 16: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	14, // 17: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	14, // 18: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	19, // [19:19] is the sub-list for method output_type
-	19, // [19:19] is the sub-list for method input_type
-	19, // [19:19] is the sub-list for extension type_name
-	19, // [19:19] is the sub-list for extension extendee
-	0,  // [0:19] is the sub-list for field type_name
+	15, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	11, // 4: discreet.v1.TaskState.privacy:type_name -> discreet.v1.Privacy
+	29, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	29, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	10, // 7: discreet.v1.Plan.training:type_name -> discreet.v1.Training
+	14, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	15, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	9,  // 10: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
+	13, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	12, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
+	11, // 13: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
+	2,  // 14: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 15: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	16, // 16: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	16, // 17: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	16, // 18: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	16, // 19: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	16, // 20: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	16, // 21: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	22, // [22:22] is the sub-list for method output_type
+	22, // [22:22] is the sub-list for method input_type
+	22, // [22:22] is the sub-list for extension type_name
+	22, // [22:22] is the sub-list for extension extendee
+	0,  // [0:22] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -2074,7 +2283,7 @@ func file_discreet_v1_round_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   24,
+			NumMessages:   26,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

@@ -36,18 +36,28 @@ type schedule struct {
 	seed              uint64
 	devices, perRound int
 	drop              float64
+	// may tells whether a device may take part in a round; nil where all may.
+	may func(device int, round uint64) bool
 }
 
-// members returns those of one attempt: perRound devices drawn without repetition,
-// each of which vanishes with probability drop at a place drawn uniformly.
+// members returns those of one attempt: perRound devices drawn without repetition, fewer
+// where no more may take part, each of which vanishes with probability drop at a place
+// drawn uniformly.
 func (s schedule) members(round uint64, attempt uint32) []member {
 	draw := stream(s.seed, "cohort", round, uint64(attempt))
-	members := make([]member, s.perRound)
-	for i, device := range draw.Perm(s.devices)[:s.perRound] {
-		members[i].device = device
-		if draw.Float64() < s.drop {
-			members[i].vanish = BeforeAdvertise + Vanish(draw.IntN(places))
+	members := make([]member, 0, s.perRound)
+	for _, device := range draw.Perm(s.devices) {
+		if len(members) == s.perRound {
+			break
 		}
+		if s.may != nil && !s.may(device, round) {
+			continue
+		}
+		m := member{device: device}
+		if draw.Float64() < s.drop {
+			m.vanish = BeforeAdvertise + Vanish(draw.IntN(places))
+		}
+		members = append(members, m)
 	}
 	return members
 }

@@ -22,7 +22,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"math"
 	"runtime"
 	"slices"
 	"time"
@@ -41,7 +40,7 @@ import (
 )
 
 // Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
-// WarmStart, HeldBack, Unknown, Outside and NoBaselines is set.
+// WarmStart, HeldBack, Unknown, Outside, Privacy and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -74,6 +73,8 @@ type Config struct {
 	// Unknown is the share of chats in scope, up to a half, that the checkpoints' threshold
 	// gives up to answer fewer that are not; 0 makes no threshold.
 	Unknown float64
+	// Privacy is what each device is promised, with noise in the sums; nil leaves them exact.
+	Privacy *pb.Privacy
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -116,6 +117,8 @@ type Result struct {
 	UsesPerPhrase float64 `json:"uses_per_phrase"`
 	Model         string  `json:"model"`
 	Rounds        []Round `json:"rounds"`
+	// Privacy is what the devices were promised and gave away; nil where sums are exact.
+	Privacy *Privacy `json:"privacy,omitempty"`
 	// Checkpoint is the last checkpoint file.
 	Checkpoint []byte `json:"-"`
 	// BytesByStep is what all devices in the sums sent in each step, where sums are taken
@@ -200,7 +203,7 @@ func (c *Config) Check() error {
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
-	return c.Wrong.check()
+	return errors.Join(c.Wrong.check(), c.checkPrivacy())
 }
 
 // chats is how many chats the devices have, and how many times each is dealt in the mean.
@@ -218,6 +221,7 @@ func (c *Config) chats() (n int, uses float64) {
 type run struct {
 	Config
 	schedule schedule
+	accounts []account // of the devices, where they are promised privacy
 	spec     *pb.TaskSpec
 	layout   model.Layout
 	ca       ed25519.PrivateKey
@@ -263,6 +267,9 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	}
 	result.Digest, result.Checkpoint = r.digest(), r.encoded
 	result.Detail, result.BytesByStep = r.detail(r.alone), r.bytesBy
+	if result.Privacy, err = r.given(); err != nil {
+		return nil, err
+	}
 	if r.sent > 0 {
 		result.BytesUpPerDevice = r.bytesUp / r.sent
 	}
@@ -290,15 +297,11 @@ func newRun(c Config) (*run, error) {
 		pool: make(pool), devices: make(map[int]*device), bytesBy: make(map[round.Step]int64),
 	}
 	r.schedule = schedule{seed: c.Seed, devices: len(c.Train), perRound: c.PerRound, drop: c.Drop}
-	r.spec = &pb.TaskSpec{
-		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
-		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
-		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy),
+	if c.Privacy != nil {
+		r.accounts, r.schedule.may = make([]account, len(c.Train)), r.mayTakePart
 	}
+	r.spec = c.spec()
 	r.state = make([]float32, coordinator.StateLength(r.spec, layout.Parameters()))
-	if c.HeldBack > 0 {
-		r.spec.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf)), Unknown: uint32(math.Round(c.Unknown * 10_000))}
-	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, c.Model, 0, c.Intents, layout.Init(c.Seed))
 	if err != nil {
 		return nil, err
@@ -377,10 +380,16 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: secagg.Cohorts(r.PerRound, r.Cohort)}
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
 		members := r.schedule.members(number, attempt)
+		if len(members) < r.PerRound {
+			break // too few may take part: the checkpoint stays
+		}
 		result.Drops, result.Attempts = dropsOf(members), int(attempt)
 		plan, raw, err := r.plan(number, attempt)
 		if err != nil {
 			return nil, err
+		}
+		if r.Config.Privacy != nil {
+			r.charge(number, members)
 		}
 		sum := r.plain
 		if r.Secure {

@@ -97,8 +97,12 @@ func (s *Server) routes() http.Handler {
 		status, err := s.client.Status()
 		s.reply(w, status, err)
 	})
+	mux.HandleFunc("GET /v1/privacy", func(w http.ResponseWriter, _ *http.Request) {
+		tasks, err := s.client.Privacy()
+		s.reply(w, privacyReply{tasks}, err)
+	})
 	for path, method := range map[string]string{
-		"/healthz": "GET", "/v1/status": "GET",
+		"/healthz": "GET", "/v1/status": "GET", "/v1/privacy": "GET",
 		"/v1/classify": "POST", "/v1/explain": "POST", "/v1/learn": "POST", "/v1/forget": "POST", "/v1/participation": "POST",
 	} {
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
@@ -136,6 +140,9 @@ type (
 	}
 	forgetReply struct {
 		Forgotten int `json:"forgotten"`
+	}
+	privacyReply struct {
+		Tasks []client.Given `json:"tasks"`
 	}
 	participationRequest struct {
 		On *bool `json:"on"`

@@ -81,6 +81,13 @@ func (c *Caller) Status(ctx context.Context) (client.Status, error) {
 	return status, err
 }
 
+// Privacy is [client.Client.Privacy].
+func (c *Caller) Privacy(ctx context.Context) ([]client.Given, error) {
+	var reply privacyReply
+	err := c.call(ctx, http.MethodGet, "/v1/privacy", nil, &reply)
+	return reply.Tasks, err
+}
+
 // Forget is [client.Client.Forget].
 func (c *Caller) Forget(ctx context.Context, conversation string) (int, error) {
 	return c.forget(ctx, forgetRequest{Conversation: &conversation})

@@ -16,6 +16,18 @@ func (s *Store) Record(name string) ([]byte, error) {
 	return value, err
 }
 
+// Records returns the names of the plain records that begin with a prefix.
+func (s *Store) Records(prefix string) (names []string, err error) {
+	err = s.view(func(tx *bolt.Tx) error {
+		c := tx.Bucket(recordsBucket).Cursor()
+		for k, _ := c.Seek([]byte(prefix)); bytes.HasPrefix(k, []byte(prefix)); k, _ = c.Next() {
+			names = append(names, string(k))
+		}
+		return nil
+	})
+	return names, err
+}
+
 // PutRecord stores a plain record; it is on disk when PutRecord returns nil.
 func (s *Store) PutRecord(name string, value []byte) error {
 	return s.update(func(tx *bolt.Tx) error {

@@ -57,6 +57,8 @@ Chats stay in the folder.`,
 				return usagef("--min-survivors %d, want %d to %d", bounds.MinSurvivors, minSurvivors, secagg.MaxCohort)
 			case !(corrupt >= 0.0001 && corrupt <= 0.3333):
 				return usagef("--min-corrupt %v, want 0.0001 to 0.3333", corrupt)
+			case !(bounds.MaxEpsilon >= 0) || math.IsInf(bounds.MaxEpsilon, 0):
+				return usagef("--max-epsilon %v, want a positive number, or 0 for no bound", bounds.MaxEpsilon)
 			}
 			bounds.MinCorrupt = int(math.Round(corrupt * 10_000))
 			device, err := client.Open(dir, client.Options{Logger: logger, Bounds: bounds, Task: task})
@@ -75,9 +77,10 @@ Chats stay in the folder.`,
 	f.IntVar(&bounds.MinSurvivors, "min-survivors", minSurvivors, "fewest devices in a sum that this device joins")
 	f.Float64Var(&corrupt, "min-corrupt", 0.1, "share of its cohort that may work for the coordinator, at least; 0.0001 to 0.3333")
 	f.BoolVar(&bounds.AllowClassical, "allow-classical", false, "also take part with keys that are not post-quantum")
+	f.Float64Var(&bounds.MaxEpsilon, "max-epsilon", 0, "take part only where noise bounds what this device gives away in a task, ε at most this; 0 takes part in any")
 	f.StringVar(&task, "task", "", "the task to take part in, where the coordinator has several")
 	logFlag(c, &level)
-	c.AddCommand(newAgentJoin(), newAgentStatus(), newAgentForget(), newAgentParticipation())
+	c.AddCommand(newAgentJoin(), newAgentStatus(), newAgentPrivacy(), newAgentForget(), newAgentParticipation())
 	return c
 }
 
@@ -166,6 +169,37 @@ func newAgentStatus() *cobra.Command {
 		},
 	}
 	dirFlag(c, &dir)
+	return c
+}
+
+func newAgentPrivacy() *cobra.Command {
+	var (
+		dir    string
+		asJSON bool
+	)
+	c := &cobra.Command{
+		Use: "privacy", Short: "Show what this device has given away, by task",
+		Long: `Privacy shows this device's own ledger: for each task how many vectors it sent, what was
+promised of them, and what it has given away, as ρ of zero-concentrated differential
+privacy and as ε. A vector is noted before it leaves, also where its round then fails.
+With --json every vector is shown.`,
+		Args: arguments(),
+		RunE: func(c *cobra.Command, _ []string) error {
+			return withDevice(c.Context(), dir, func(d device) error {
+				tasks, err := d.Privacy(c.Context())
+				if err != nil {
+					return err
+				}
+				if asJSON {
+					return writeJSON(c.OutOrStdout(), tasks)
+				}
+				printGiven(c.OutOrStdout(), tasks)
+				return nil
+			})
+		},
+	}
+	dirFlag(c, &dir)
+	c.Flags().BoolVar(&asJSON, "json", false, "print JSON, with every vector")
 	return c
 }
 

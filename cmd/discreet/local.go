@@ -23,6 +23,7 @@ type device interface {
 	Explain(ctx context.Context, text string) (client.Explanation, error)
 	Learn(ctx context.Context, chat client.Chat) error
 	Status(ctx context.Context) (client.Status, error)
+	Privacy(ctx context.Context) ([]client.Given, error)
 	Forget(ctx context.Context, conversation string) (int, error)
 	ForgetAll(ctx context.Context) (int, error)
 	SetParticipation(ctx context.Context, on bool) error
@@ -39,6 +40,7 @@ func (f folder) Explain(_ context.Context, text string) (client.Explanation, err
 }
 func (f folder) Learn(_ context.Context, chat client.Chat) error   { return f.c.Learn(chat) }
 func (f folder) Status(context.Context) (client.Status, error)     { return f.c.Status() }
+func (f folder) Privacy(context.Context) ([]client.Given, error)   { return f.c.Privacy() }
 func (f folder) Forget(_ context.Context, who string) (int, error) { return f.c.Forget(who) }
 func (f folder) ForgetAll(context.Context) (int, error)            { return f.c.ForgetAll() }
 func (f folder) SetParticipation(_ context.Context, on bool) error { return f.c.SetParticipation(on) }

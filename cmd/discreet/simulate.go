@@ -36,6 +36,7 @@ type simulation struct {
 	devices, chats                 int
 	warm                           warmSource
 	to                             outputs
+	promise                        promise
 	config                         simulate.Config
 }
 
@@ -79,6 +80,8 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	keysFlag(f, &s.config.Keys)
 	strategyFlag(f, &s.config.Strategy)
 	compressionFlag(f, &s.compression)
+	s.promise.flags(f)
+	f.IntVar(&s.config.MinSurvivors, "min-survivors", minSurvivors, "devices below which a cohort is given up, at least 3; with --epsilon, unless given, four fifths of a cohort")
 	f.IntVar(&s.config.Rounds, "rounds", 50, "rounds to run")
 	f.StringVar(&s.split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
@@ -126,6 +129,15 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	}
 	if config.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
 		return usageError{err}
+	}
+	if config.Privacy, err = s.promise.asked(given); err != nil {
+		return err
+	}
+	if config.Privacy != nil && !given.Changed("held-back") {
+		config.HeldBack = 0 // counts would be summed without noise
+	}
+	if config.Privacy != nil && !given.Changed("min-survivors") {
+		config.MinSurvivors = int(survivorsFor(uint32(config.PerRound), uint32(config.Cohort)))
 	}
 	if err := config.Check(); err != nil {
 		return usageError{err}
@@ -288,7 +300,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 			survived++
 		}
 	}
-	table(w, [][2]string{
+	rows := [][2]string{
 		{"accuracy, trained together", percent(r.Accuracy)},
 		{"macro F1, trained together", percent(r.MacroF1)},
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
@@ -301,5 +313,6 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
 		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
 		{"digest of the last checkpoint", r.Digest},
-	})
+	}
+	table(w, append(rows, simulatedPrivacy(r.Privacy)...))
 }

@@ -44,6 +44,7 @@ type taskSettings struct {
 	heldBack        float64
 	unknown         float64
 	earlyStop       uint64
+	promise         promise
 	spec            pb.TaskSpec
 }
 
@@ -70,13 +71,19 @@ With --warm-start the first checkpoint is trained on phrases of your own, on thi
 and only the checkpoint is sent; with --from it goes on from a checkpoint file, of this
 task or another. Without --intents the intents are theirs.
 
+With --epsilon each device is promised that all it ever gives away in the task is
+(ε, δ)-differentially private: every device adds its share of noise before its update is
+masked, takes part --participations times at most, and checks all of that itself. Without
+it sums are exact.
+
 Creating a task again with the same settings changes nothing.`,
 		Example: `  discreet task create support --intents intents.txt --per-round 10 --every 1h
   discreet task create support --intents intents.txt --per-round 5000 --cohort 500 --dropout 0.2
+  discreet task create support --intents intents.txt --per-round 1000 --compression sketch:6 --epsilon 8 --delta 1e-6 --participations 5
   discreet task create support --warm-start nlu.yml`,
 		Args: arguments("NAME"),
 		RunE: func(c *cobra.Command, args []string) error {
-			if err := s.fill(args[0]); err != nil {
+			if err := s.fill(args[0], c.Flags()); err != nil {
 				return err
 			}
 			var first []byte
@@ -99,6 +106,7 @@ Creating a task again with the same settings changes nothing.`,
 					return err
 				}
 				printTask(c.OutOrStdout(), reply.Task)
+				warnOfExactSums(c.OutOrStdout(), reply.Task.Spec)
 				return nil
 			})
 		},
@@ -113,7 +121,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.spec.Model, "model", "small", "model size: small (1 MB) or base (4 MB)")
 	f.Uint32Var(&s.spec.PerRound, "per-round", 20, "devices in a round at most, 3 to 20,000")
 	f.Uint32Var(&s.spec.Cohort, "cohort", 0, "devices in a cohort at most, 3 to 2,000; 0 is all of a round, up to a thousand")
-	f.Uint32Var(&s.spec.MinSurvivors, "min-survivors", minSurvivors, "devices below which a cohort is given up, at least 3")
+	f.Uint32Var(&s.spec.MinSurvivors, "min-survivors", minSurvivors, "devices below which a cohort is given up, at least 3; with --epsilon, unless given, four fifths of a cohort")
 	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may be corrupt, 0.0001 to 0.3333")
 	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort of more than 100 that may vanish, 0.0001 to 0.3333")
 	keysFlag(f, &s.spec.Keys)
@@ -128,11 +136,12 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.BoolVar(&s.spec.Personal, "personal", false, "let each device train an output layer of its own, which it keeps, and answer by it where that is better on the chats held back")
 	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
 	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
+	s.promise.flags(f)
 	s.beginning.flags(f)
 }
 
 // fill reads the intents and completes the specification.
-func (s *taskSettings) fill(name string) (err error) {
+func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	spec := &s.spec
 	if spec.Intents, err = s.readIntents(); err != nil {
 		return err
@@ -149,6 +158,12 @@ func (s *taskSettings) fill(name string) (err error) {
 	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
 		return err
 	}
+	if spec.Privacy, err = s.promise.asked(given); err != nil {
+		return err
+	}
+	if spec.Privacy != nil && !given.Changed("held-back") {
+		s.heldBack = 0 // counts would be summed without noise
+	}
 	if spec.Evaluation, err = evaluationOf(s.heldBack, s.unknown, s.earlyStop); err != nil {
 		return err
 	}
@@ -164,8 +179,11 @@ func (s *taskSettings) fill(name string) (err error) {
 	if spec.Cohort == 0 {
 		spec.Cohort = min(spec.PerRound, largestCohort)
 	}
+	if spec.Privacy != nil && !given.Changed("min-survivors") {
+		spec.MinSurvivors = survivorsFor(spec.PerRound, spec.Cohort)
+	}
 	spec.Name, spec.EveryMs, spec.DeadlineMs = name, uint64(s.every.Milliseconds()), uint64(s.deadline.Milliseconds())
-	return nil
+	return checkPromise(spec)
 }
 
 // readIntents reads them from the file that lists them, or else from what the task
@@ -335,7 +353,7 @@ func printTask(w io.Writer, t *pb.Task) {
 	if t.Spec.Rounds > 0 {
 		rounds = fmt.Sprint(t.Spec.Rounds)
 	}
-	table(w, [][2]string{
+	rows := [][2]string{
 		{"task", t.Spec.Name},
 		{"model", fmt.Sprintf("%s, %d intents", t.Spec.Model, t.Intents)},
 		{"devices a round", fmt.Sprintf("%d at most, in cohorts of %d at most, of which %d must survive", t.Spec.PerRound, t.Spec.Cohort, t.Spec.MinSurvivors)},
@@ -353,7 +371,8 @@ func printTask(w io.Writer, t *pb.Task) {
 		{"checkpoint", hex.EncodeToString(t.CheckpointSha256)},
 		{"best checkpoint", bestText(t.Best)},
 		{"state", t.State},
-	})
+	}
+	table(w, slices.Insert(rows, 4, privacyRows(t)...))
 }
 
 // accuracyOf is a round's accuracy on held-back chats.

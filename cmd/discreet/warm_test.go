@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/spf13/pflag"
 )
 
 func TestWarmStartAndFrom(t *testing.T) {
@@ -25,7 +27,7 @@ func TestWarmStartAndFrom(t *testing.T) {
 	}
 	s := settings()
 	s.beginning.file = write("own.csv", "text,intent\nwhere is my parcel,track\nwhen does it arrive,track\nsend the money back,refund\nI want a refund,refund\nhello there,greet\n")
-	if err := s.fill("desk"); err != nil || strings.Join(s.spec.Intents, " ") != "track refund greet" {
+	if err := s.fill("desk", new(pflag.FlagSet)); err != nil || strings.Join(s.spec.Intents, " ") != "track refund greet" {
 		t.Fatalf("intents %v, %v", s.spec.Intents, err)
 	}
 	var said bytes.Buffer
@@ -41,7 +43,7 @@ func TestWarmStartAndFrom(t *testing.T) {
 	next := settings()
 	next.beginning.from = write("first.ckpt", string(first.Encode()))
 	next.beginning.file = write("more.csv", "text,intent\nsing a song,music\nplay some music,music\n")
-	if err := next.fill("other"); err != nil || strings.Join(next.spec.Intents, " ") != "track refund greet music" {
+	if err := next.fill("other", new(pflag.FlagSet)); err != nil || strings.Join(next.spec.Intents, " ") != "track refund greet music" {
 		t.Fatalf("intents %v, %v", next.spec.Intents, err)
 	}
 	said.Reset()
@@ -54,13 +56,13 @@ func TestWarmStartAndFrom(t *testing.T) {
 	}
 	strange := settings()
 	strange.intents, strange.beginning.file = write("intents.txt", "track\nrefund\n"), s.beginning.file
-	if err := strange.fill("desk"); err != nil {
+	if err := strange.fill("desk", new(pflag.FlagSet)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := strange.beginning.first(&said, &strange.spec); err == nil || !strings.Contains(err.Error(), `"greet"`) {
 		t.Errorf("a phrase of another intent: %v", err)
 	}
-	if err := settings().fill("desk"); err == nil {
+	if err := settings().fill("desk", new(pflag.FlagSet)); err == nil {
 		t.Error("a task without intents")
 	}
 }

@@ -164,6 +164,20 @@ ALTER TABLE tasks ADD COLUMN best_since BIGINT NOT NULL DEFAULT 0;
 `}, {sql: `
 -- Checkpoints that came after the one that an attempt trained and before its sum counted.
 ALTER TABLE rounds ADD COLUMN staleness BIGINT NOT NULL DEFAULT 0;
+`}, {sql: `
+-- What each device may have given away in a task whose sums have noise in them, in
+-- trillionths of ρ. A device that enrols anew is another; a revoked one's account stays.
+CREATE TABLE charges (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	device BLOB NOT NULL,
+	vectors BIGINT NOT NULL,
+	charged BIGINT NOT NULL,
+	round BIGINT NOT NULL, -- the last
+	PRIMARY KEY (task, device)
+) WITHOUT ROWID;
+-- How many devices an attempt charged, and what each.
+ALTER TABLE rounds ADD COLUMN charged_devices BIGINT NOT NULL DEFAULT 0;
+ALTER TABLE rounds ADD COLUMN charge BIGINT NOT NULL DEFAULT 0;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

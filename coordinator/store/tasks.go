@@ -55,6 +55,10 @@ type Attempt struct {
 	Staleness                 int      // checkpoints that came after the one it trained and before it was counted
 	IntentsVersion            uint64   // not 0 where no devices took part, and the list of intents became this one
 	Evaluation                []byte   // of the checkpoint it began with, as its coordinator serialised it; nil for none
+	// ChargedDevices may have sent a vector, for Charge trillionths of ρ each; 0 where
+	// sums are exact.
+	ChargedDevices int
+	Charge         uint64
 }
 
 // CreateTask adds a task with its first checkpoint, which begins its log, or returns
@@ -264,9 +268,11 @@ func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []b
 		return err
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
-		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
-		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation, a.Staleness); err != nil {
+		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation,
+		staleness, charged_devices, charge)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation,
+		a.Staleness, a.ChargedDevices, int64(a.Charge)); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
@@ -278,13 +284,13 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
 		var started, ended int64
 		var sum []byte
-		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation, &a.Staleness); err != nil {
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation, &a.Staleness, &a.ChargedDevices, &a.Charge); err != nil {
 			return err
 		}
 		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
 		copy(a.Checkpoint[:], sum)
 		return nil
-	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness
+	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness, charged_devices, charge
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 

@@ -59,6 +59,9 @@ type Result struct {
 	// Classify is what the first kiosk makes of a phrase, by its own checkpoint.
 	Classify func(text string) (client.Answer, error)
 	Seconds  float64 // from the first round's start to the last one's end
+
+	kiosks []*kiosk // for tests
+	task   *pb.Task // as it stood in the end, for tests
 }
 
 // Run starts a coordinator and its kiosks, runs the task's rounds, calls look with
@@ -176,7 +179,7 @@ func (d *driver) rounds(ctx context.Context) (*Result, error) {
 		group.Go(func() error { return k.Run(running) })
 	}
 	start := time.Now()
-	result := &Result{}
+	result := &Result{kiosks: d.kiosks}
 	err = d.watch(ctx, created.Task, result)
 	result.Seconds = time.Since(start).Seconds()
 	stop()
@@ -209,7 +212,7 @@ func (d *driver) watch(ctx context.Context, task *pb.Task, result *Result) error
 		if err != nil {
 			return err
 		}
-		result.Attempts = reply.Rounds
+		result.Attempts, result.task = reply.Rounds, reply.Task
 		for i := len(reply.Rounds) - 1; i >= 0; i-- {
 			if r := reply.Rounds[i]; r.Aborted == "" && r.Round > done {
 				done = r.Round

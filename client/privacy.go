@@ -1,0 +1,88 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// Bounds of a promise of privacy, whatever a device's own are.
+const (
+	mostDelta          = 1e-3
+	mostParticipations = 10_000
+	mostSeparation     = 1_000_000
+	mostWords          = 1 << 28 // of a vector, far above the largest model's
+)
+
+// checkPrivacy refuses tasks that promise less privacy than these bounds ask for; p is nil
+// where sums are exact. It is asked of a task before checking in, and of every plan.
+func (b Bounds) checkPrivacy(p *pb.Privacy) error {
+	switch {
+	case p == nil && b.MaxEpsilon == 0:
+		return nil
+	case p == nil:
+		return fmt.Errorf("the task's sums are exact, this device asks for noise, ε %v at most; create the task with --epsilon or lift the device's bound", b.MaxEpsilon)
+	case !(p.GetEpsilon() > 0) || p.GetEpsilon() > b.MaxEpsilon && b.MaxEpsilon > 0:
+		return fmt.Errorf("the task promises privacy of ε %v, want above 0 and at most this device's own bound (%v; 0 is none)", p.GetEpsilon(), b.MaxEpsilon)
+	case !(p.GetDelta() > 0 && p.GetDelta() <= mostDelta):
+		return fmt.Errorf("the task promises privacy with δ %v, want above 0 and at most %v", p.GetDelta(), mostDelta)
+	case p.GetParticipations() < 1 || p.GetParticipations() > mostParticipations:
+		return fmt.Errorf("the task lets a device take part %d times, want 1 to %d", p.GetParticipations(), mostParticipations)
+	case p.GetSeparation() < 1 || p.GetSeparation() > mostSeparation:
+		return fmt.Errorf("the task lets %d rounds pass between a device's participations, want 1 to %d", p.GetSeparation(), mostSeparation)
+	}
+	return nil
+}
+
+// checkNoise holds what a plan says of noise against what it promises: it recomputes what
+// one vector gives away, of the numbers that the device itself will use, and refuses noise
+// that is less than the promise needs.
+func checkNoise(plan *pb.Plan) error {
+	n, s, c := plan.GetNoise(), plan.GetSecureAggregation(), plan.GetCodec()
+	known := int64(uint64(s.GetCohort()) * uint64(s.GetCorrupt()) / 10_000)
+	switch honest := int64(s.GetMinSurvivors()) - known; {
+	case n.GetPrivacy() == nil:
+		return errors.New("noise without a promise of privacy")
+	case honest < 1 || int64(n.GetHonest()) != honest:
+		return fmt.Errorf("noise for %d honest survivors, want %d, at least 1: the minimum of %d without the %d that may be corrupt", n.GetHonest(), honest, s.GetMinSurvivors(), known)
+	case c.GetClip() != 0 || c.GetBits() != 0 || c.GetMaxWeight() != 0:
+		return errors.New("a codec's clip, bits or weight beside noise, want the noise alone")
+	case plan.GetEvaluation() != nil:
+		return errors.New("counts on chats held back, which would be summed without noise, beside noise")
+	case s.GetLength() < 2 || s.GetLength() > mostWords:
+		return fmt.Errorf("vectors of %d words, want 2 to %d", s.GetLength(), mostWords)
+	}
+	g, d := mechanism(n), int(s.GetLength())-1
+	if err := g.Fits(int(s.GetCohort()), d, int(min(c.GetRingBits(), 64))); err != nil {
+		return err
+	}
+	cost, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, d))
+	if err != nil {
+		return err
+	}
+	told, p := privacy.Charge(n.GetCharge()), n.GetPrivacy()
+	if told < cost {
+		return fmt.Errorf("noise of σ %v with %d honest survivors costs ρ %v a vector, more than the %v that the plan tells; there is too little noise", g.Sigma, n.GetHonest(), cost.Rho(), told.Rho())
+	}
+	budget, err := budgetOf(p.GetEpsilon(), p.GetDelta())
+	if err != nil {
+		return err
+	}
+	if told.Times(int(p.GetParticipations())) > budget {
+		return fmt.Errorf("%d vectors of ρ %v each, more than the ρ %v of the ε %v that the task promises", p.GetParticipations(), told.Rho(), budget.Rho(), p.GetEpsilon())
+	}
+	return nil
+}
+
+// budgetOf is what may be given away where (ε, δ) is promised.
+func budgetOf(epsilon, delta float64) (privacy.Charge, error) {
+	return privacy.NewBudget(privacy.Rho(epsilon, delta))
+}
+
+// mechanism is how an update is noised, zero where it is not.
+func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
+	return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale(), Sigma: n.GetSigma()}
+}

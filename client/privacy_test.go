@@ -1,0 +1,294 @@
+package client
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"math"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// noisedPlan is a plan with noise that a device accepts: of 20 in a cohort 15 must survive,
+// two of which may be corrupt.
+func noisedPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
+	t.Helper()
+	plan := testPlan(c, c.Encode(), 20)
+	plan.SecureAggregation.MinSurvivors = 15
+	d, p := c.Manifest.Layout.Parameters(), &pb.Privacy{Epsilon: 8, Delta: 1e-6, Participations: 2, Separation: 3, Clip: 1}
+	budget, err := budgetOf(p.Epsilon, p.Delta)
+	if err != nil {
+		t.Fatal(err)
+	}
+	charge := budget / 2
+	g, err := aggregation.NewDiscreteGaussian(p.Clip, 1/math.Sqrt(2*charge.Rho()*(1-1e-9)), 13, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	plan.Noise = &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: g.Sigma, Honest: 13, Charge: uint64(charge)}
+	plan.Codec = &pb.Codec{RingBits: uint32(g.RingBits(20, d))}
+	return plan
+}
+
+func rigModel(t testing.TB) *model.Checkpoint {
+	t.Helper()
+	l, err := model.NewLayout("small", len(rigLabels))
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := model.NewCheckpoint("shop", "small", 0, rigLabels, l.Init(1))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
+}
+
+func encoded(t testing.TB, plan *pb.Plan) []byte {
+	t.Helper()
+	b, err := proto.Marshal(plan)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+// TestPlansWithTooLittleNoiseAreRefused changes one number of a plan that keeps its promise.
+func TestPlansWithTooLittleNoiseAreRefused(t *testing.T) {
+	c := rigModel(t)
+	bounds, err := Bounds{MaxEpsilon: 8}.filled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPlan(encoded(t, noisedPlan(t, c)), bounds); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, want string
+		edit       func(*pb.Plan)
+	}{
+		{"exact sums", "sums are exact, this device asks for noise, ε 8 at most", func(p *pb.Plan) {
+			p.Noise, p.Codec = nil, &pb.Codec{Clip: 1, Bits: 16, RingBits: 22, MaxWeight: 64}
+		}},
+		{"no promise", "sums are exact", func(p *pb.Plan) { p.Noise.Privacy = nil }},
+		{"larger ε", "this device's own bound", func(p *pb.Plan) { p.Noise.Privacy.Epsilon = 8.1 }},
+		{"ε that is no number", "ε NaN", func(p *pb.Plan) { p.Noise.Privacy.Epsilon = math.NaN() }},
+		{"smaller ε than paid for", "more than the ρ", func(p *pb.Plan) { p.Noise.Privacy.Epsilon = 7.9 }},
+		{"δ of 1", "at most 0.001", func(p *pb.Plan) { p.Noise.Privacy.Delta = 1 }},
+		{"one participation more", "3 vectors of ρ", func(p *pb.Plan) { p.Noise.Privacy.Participations = 3 }},
+		{"no participation", "take part 0 times", func(p *pb.Plan) { p.Noise.Privacy.Participations = 0 }},
+		{"no separation", "lets 0 rounds pass", func(p *pb.Plan) { p.Noise.Privacy.Separation = 0 }},
+		{"less noise", "too little noise", func(p *pb.Plan) { p.Noise.Sigma *= 0.9999 }},
+		{"hardly any noise", "want 4 to", func(p *pb.Plan) { p.Noise.Sigma = 3 }},
+		{"noise that is no number", "σ NaN", func(p *pb.Plan) { p.Noise.Sigma = math.NaN() }},
+		{"larger scale", "too little noise", func(p *pb.Plan) { p.Noise.Scale *= 1.001 }},
+		{"larger clip", "too little noise", func(p *pb.Plan) { p.Noise.Privacy.Clip *= 1.001 }},
+		{"cheaper", "more than the", func(p *pb.Plan) { p.Noise.Charge -= 1_000_000 }},
+		{"for nothing", "more than the", func(p *pb.Plan) { p.Noise.Charge = 0 }},
+		{"dearer", "more than the ρ", func(p *pb.Plan) { p.Noise.Charge += 1_000_000 }},
+		{"more honest devices", "want 13", func(p *pb.Plan) { p.Noise.Honest = 15 }},
+		{"fewer survivors", "want 3, at least 1", func(p *pb.Plan) { p.SecureAggregation.MinSurvivors = 5 }},
+		{"nobody honest", "at least 1", func(p *pb.Plan) {
+			p.SecureAggregation.MinSurvivors, p.SecureAggregation.Corrupt, p.Noise.Honest = 3, 1500, 0
+		}},
+		{"a codec", "want the noise alone", func(p *pb.Plan) { p.Codec.Clip = 1 }},
+		{"counts", "without noise", func(p *pb.Plan) {
+			p.Evaluation = &pb.Evaluation{HeldBack: 1000, Chats: 100, Bins: 20, ScoreHigh: 12, MarginLow: -5, MarginHigh: 5}
+		}},
+		{"ring", "overflow", func(p *pb.Plan) { p.Codec.RingBits-- }},
+		{"wide ring", "33 bits", func(p *pb.Plan) { p.Codec.RingBits = 33 }},
+		{"no words", "vectors of 1 words", func(p *pb.Plan) { p.SecureAggregation.Length = 1 }},
+		{"endless words", "words", func(p *pb.Plan) { p.SecureAggregation.Length = math.MaxUint32 }},
+	} {
+		plan := noisedPlan(t, c)
+		tc.edit(plan)
+		if _, err := readPlan(encoded(t, plan), bounds); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want ErrPlanRefused with %q", tc.name, err, tc.want)
+		}
+	}
+}
+
+// TestLedgerRefusesBeyondTheBudget walks a device through a task whose promise allows two
+// vectors, three rounds apart, and reads its folder again after every step as it is on the
+// disk at that moment: what a kill in the next one leaves.
+func TestLedgerRefusesBeyondTheBudget(t *testing.T) {
+	dir, m := t.TempDir(), rigModel(t)
+	c, err := Open(dir, Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { c.Close() }()
+	const advertise, submit = pb.Step_STEP_ADVERTISE, pb.Step_STEP_SUBMIT
+	plan := func(round uint64, attempt uint32) *pb.Plan {
+		p := noisedPlan(t, m)
+		p.Round, p.Attempt = round, attempt
+		return p
+	}
+	another := plan(9, 1)
+	another.Noise.Privacy.Epsilon = 9
+	exact := plan(9, 1)
+	exact.Noise = nil
+	first := plan(5, 1)
+	charge := privacy.Charge(first.Noise.Charge)
+	for i, s := range []struct {
+		plan    *pb.Plan
+		step    pb.Step
+		err     error
+		words   string
+		vectors int // afterwards
+	}{
+		{first, submit, errAnswered, "", 0}, // never joined
+		{first, advertise, nil, "", 0},
+		{first, submit, nil, "", 1},
+		{first, submit, errAnswered, "one vector in an attempt", 1},
+		{plan(6, 1), advertise, ErrPlanRefused, "in round 5, and may send the next in round 8", 1},
+		{plan(7, 1), advertise, ErrPlanRefused, "may send the next in round 8", 1},
+		{another, advertise, errPromise, "", 1},
+		{exact, advertise, errPromise, "its sums are exact now", 1},
+		{plan(5, 2), advertise, nil, "", 1}, // another attempt, which is paid for as well
+		{plan(5, 2), submit, nil, "", 2},
+		{plan(9, 1), advertise, ErrSpent, "2 vectors of the 2", 2},
+	} {
+		err := c.record(s.plan, &model.Manifest{}, s.step)
+		if !errors.Is(err, s.err) || err != nil && !strings.Contains(err.Error(), s.words) {
+			t.Errorf("step %d, %v: %v, want %v with %q", i, s.step, err, s.err, s.words)
+		}
+		killed := asItIsOnDisk(t, dir)
+		if s.err == nil {
+			c.Close()
+			if c, err = Open(dir, Options{}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		for what, d := range map[string]string{"after a kill": killed, "after a restart": dir} {
+			if got := givenIn(t, c, dir, d); len(got.Vectors) != s.vectors || math.Abs(got.GivenRho-charge.Times(s.vectors).Rho()) > 1e-12 {
+				t.Fatalf("step %d, %s: %+v, want %d vectors of ρ %v", i, what, got, s.vectors, charge.Rho())
+			}
+		}
+	}
+	if got := givenIn(t, c, dir, dir); got.GivenEpsilon > 8 || got.GivenEpsilon < 7.99 || got.Epsilon != 8 || got.Vectors[1].Attempt != 2 || got.Vectors[1].At.IsZero() {
+		t.Errorf("in the end %+v, want an ε of 8 and little less", got)
+	}
+	for state, want := range map[*pb.TaskState]error{
+		{Task: "shop", SecureAggregation: first.SecureAggregation, Privacy: first.Noise.Privacy}:  ErrSpent,
+		{Task: "other", SecureAggregation: first.SecureAggregation, Privacy: first.Noise.Privacy}: nil,
+	} {
+		if err := c.mayAsk(state); !errors.Is(err, want) {
+			t.Errorf("checking in to task %s: %v, want %v", state.Task, err, want)
+		}
+	}
+}
+
+// asItIsOnDisk copies a folder that is open.
+func asItIsOnDisk(t *testing.T, dir string) string {
+	t.Helper()
+	to := t.TempDir()
+	err := filepath.WalkDir(dir, func(path string, e fs.DirEntry, err error) error {
+		if err != nil || e.IsDir() {
+			return err
+		}
+		b, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		return os.WriteFile(filepath.Join(to, filepath.Base(path)), b, 0o600)
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
+}
+
+// givenIn is what the device of a folder has given away in the task; open is that of dir.
+func givenIn(t *testing.T, open *Client, dir, folder string) Given {
+	t.Helper()
+	c := open
+	if folder != dir {
+		var err error
+		if c, err = Open(folder, Options{}); err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+	}
+	all, err := c.Privacy()
+	if err != nil || len(all) > 1 {
+		t.Fatalf("%+v, %v", all, err)
+	}
+	if len(all) == 0 {
+		return Given{}
+	}
+	return all[0]
+}
+
+func TestExactSumsAreCounted(t *testing.T) {
+	c, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for round := range uint64(3) {
+		for _, step := range []pb.Step{pb.Step_STEP_ADVERTISE, pb.Step_STEP_SUBMIT} {
+			if err := c.record(planAt(round+1, 1, byte(round)), &model.Manifest{}, step); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	got, err := c.Privacy()
+	if want := []Given{{Task: "shop", Exact: 3}}; err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%+v, %v; want %+v", got, err, want)
+	}
+	l, err := c.readLedger("shop")
+	if err != nil || !strings.HasPrefix(l.sumsText(nil), "EXACT") {
+		t.Errorf("status says %q, %v", l.sumsText(nil), err)
+	}
+}
+
+// TestNobodyWithoutDataStandsOut compares what a device without data sends with what
+// another does: the same words for the weight, the same noise in all others.
+func TestNobodyWithoutDataStandsOut(t *testing.T) {
+	c, seed := rigModel(t), [32]byte{7}
+	plan := noisedPlan(t, c)
+	for _, n := range []int{0, 5} {
+		p := &Participant{
+			Examples: func(*model.Manifest) ([]model.Example, error) { return make([]model.Example, n), nil },
+			Train: func(params []float32, _ model.Layout, _ []model.Example, _ model.Training, _ uint64) error {
+				for i := range params {
+					params[i] += 0.001 // a norm of 0.5
+				}
+				return nil
+			},
+			Seed: func(_ *pb.Plan, purpose string) [32]byte { seed[1] = byte(len(purpose)); return seed },
+		}
+		words, err := p.Update(plan, c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if words[len(words)-1] != 1 {
+			t.Errorf("%d examples: weight %d, want 1", n, words[len(words)-1])
+		}
+		var squares float64
+		for _, w := range words[:len(words)-1] {
+			squares += float64(int32(w)) * float64(int32(w))
+		}
+		if got := math.Sqrt(squares/float64(len(words)-1)) / plan.Noise.Sigma; math.Abs(got-1) > 0.01 {
+			t.Errorf("%d examples: words of %.4f standard deviations of the noise, want 1 within 1%%", n, got)
+		}
+	}
+}
+
+func TestBoundOfEpsilonIsANumber(t *testing.T) {
+	for _, e := range []float64{-1, math.NaN(), math.Inf(1)} {
+		if _, err := Open(t.TempDir(), Options{Bounds: Bounds{MaxEpsilon: e}}); err == nil || !strings.Contains(err.Error(), fmt.Sprint(e)) {
+			t.Errorf("a bound of ε %v: %v", e, err)
+		}
+	}
+}

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"math"
+
+	"github.com/spf13/pflag"
+
+	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/simulate"
+)
+
+// What a task promises unless it is told otherwise.
+const (
+	defaultDelta          = 1e-6
+	defaultParticipations = 5
+	defaultSeparation     = 1
+	defaultClip           = 0.5
+	// survivingShare is the minimum of survivors of a cohort whose sums have noise in them.
+	survivingShare = 0.8
+)
+
+// promise are the flags of what a task promises its devices.
+type promise struct {
+	epsilon, delta             float64
+	participations, separation uint32
+	clip                       float32
+}
+
+func (p *promise) flags(f *pflag.FlagSet) {
+	f.Float64Var(&p.epsilon, "epsilon", 0, "promise each device differential privacy of this ε over all rounds, with noise in every sum; 0 leaves sums exact")
+	f.Float64Var(&p.delta, "delta", defaultDelta, "δ of that promise, below one in the number of devices")
+	f.Uint32Var(&p.participations, "participations", defaultParticipations, "times that a device takes part at most, with --epsilon; fewer need less noise")
+	f.Uint32Var(&p.separation, "separation", defaultSeparation, "rounds from one that a device took part in to the next, with --epsilon")
+	f.Float32Var(&p.clip, "clip", defaultClip, "bound on the L2 norm of a device's update, with --epsilon")
+}
+
+// asked returns the promise, nil where none was asked for.
+func (p *promise) asked(given *pflag.FlagSet) (*pb.Privacy, error) {
+	if p.epsilon == 0 {
+		for _, name := range []string{"delta", "participations", "separation", "clip"} {
+			if given.Changed(name) {
+				return nil, usagef("--%s without --epsilon, which says how much privacy is promised", name)
+			}
+		}
+		return nil, nil
+	}
+	return &pb.Privacy{Epsilon: p.epsilon, Delta: p.delta, Participations: p.participations, Separation: p.separation, Clip: p.clip}, nil
+}
+
+// survivorsFor is the minimum of survivors where sums have noise in them and no other was
+// asked for: the more are sure to add theirs, the less has each to add.
+func survivorsFor(perRound, cohort uint32) uint32 {
+	return max(minSurvivors, uint32(math.Ceil(survivingShare*float64(min(perRound, cohort)))))
+}
+
+// exactWarning is said of every task without noise.
+const exactWarning = "NONE: sums are exact. Sums, and models made from them, may tell what single devices added; --epsilon adds noise with a guarantee"
+
+// privacyRows are what a task promises and what its devices have given away.
+func privacyRows(t *pb.Task) [][2]string {
+	p := t.Spec.Privacy
+	if p == nil {
+		return [][2]string{{"privacy", exactWarning}}
+	}
+	n, charged := t.Privacy.GetNoise(), privacy.Charge(t.Privacy.GetCharged())
+	rows := [][2]string{
+		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
+		{"a device takes part", takesPart(p)},
+		{"noise", noiseText(p.Clip, n.GetSigma(), n.GetScale(), n.GetHonest())},
+		{"a vector costs", fmt.Sprintf("ρ %v", privacy.Charge(n.GetCharge()).Rho())},
+	}
+	if t.Privacy.GetDevices() > 0 {
+		rows = append(rows, [2]string{"given away, at most", fmt.Sprintf("ε %.3g (ρ %v) by one device, in %d vectors; %d devices have sent some",
+			charged.Epsilon(p.Delta), charged.Rho(), t.Privacy.GetParticipations(), t.Privacy.GetDevices())})
+	}
+	return rows
+}
+
+func takesPart(p *pb.Privacy) string {
+	if p.Separation == 1 {
+		return fmt.Sprintf("%d times at most", p.Participations)
+	}
+	return fmt.Sprintf("%d times at most, %d rounds apart", p.Participations, p.Separation)
+}
+
+func noiseText(clip float32, sigma, scale float64, honest uint32) string {
+	return fmt.Sprintf("σ %.4g of whole numbers by each device, %.4g a unit, on updates of norm %v at most; at least %d honest devices' in a sum", sigma, scale, clip, honest)
+}
+
+// simulatedPrivacy is what the devices of a simulation were promised and gave away.
+func simulatedPrivacy(p *simulate.Privacy) [][2]string {
+	if p == nil {
+		return [][2]string{{"privacy", "none: sums are exact"}}
+	}
+	return [][2]string{
+		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
+		{"a device takes part", takesPart(&pb.Privacy{Participations: p.Participations, Separation: p.Separation})},
+		{"noise", noiseText(p.Clip, p.Sigma, p.Scale, p.Honest)},
+		{"noise multiplier", fmt.Sprintf("%.4g; a vector of %d numbers costs ρ %.6g, in a ring of %d bits", p.Multiplier, p.Parameters, p.RhoRound, p.RingBits)},
+		{"given away, at most", fmt.Sprintf("ε %.3g (ρ %.6g), in %d vectors of a device", p.GivenEpsilon, p.GivenRho, p.MostVectors)},
+	}
+}
+
+// warnOfExactSums says so where a new task has no noise.
+func warnOfExactSums(w io.Writer, spec *pb.TaskSpec) {
+	if spec.Privacy == nil {
+		fmt.Fprintf(w, "\nWARNING: %s has no privacy budget. No noise is added to its sums: they are exact, and what is learned from them\nmay tell what a single device added. Every device's status says so. Create the task with --epsilon for a guarantee.\n", spec.Name)
+	}
+}
+
+// checkPromise is what the coordinator will say of a specification, said before anything
+// is sent.
+func checkPromise(spec *pb.TaskSpec) error {
+	if spec.Privacy == nil {
+		return nil
+	}
+	if err := coordinator.CheckSpec(spec); err != nil {
+		return usageError{err}
+	}
+	return nil
+}
+
+// printGiven shows what a device has given away.
+func printGiven(w io.Writer, tasks []client.Given) {
+	if len(tasks) == 0 {
+		fmt.Fprintln(w, "this device has taken part in no task")
+	}
+	for i, g := range tasks {
+		if i > 0 {
+			fmt.Fprintln(w)
+		}
+		rows := [][2]string{{"task", g.Task}}
+		if g.Exact > 0 {
+			rows = append(rows, [2]string{"vectors without noise", fmt.Sprintf("%d, to exact sums: nothing is promised of them", g.Exact)})
+		}
+		if g.Epsilon > 0 {
+			rows = append(rows,
+				[2]string{"promised", fmt.Sprintf("ε at most %v at δ %v", g.Epsilon, g.Delta)},
+				[2]string{"vectors with noise", fmt.Sprintf("%d of %d at most, %d rounds apart", len(g.Vectors), g.Participations, g.Separation)},
+				[2]string{"given away", fmt.Sprintf("ε %.4g (ρ %v of %v)", g.GivenEpsilon, g.GivenRho, g.BudgetRho)})
+		}
+		table(w, rows)
+	}
+}

@@ -1,0 +1,71 @@
+package fleet
+
+import (
+	"errors"
+	"math"
+	"strings"
+	"testing"
+
+	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// TestDevicesAndCoordinatorCountTheSame runs kiosks to the end of what their task promises.
+// What the coordinator publishes is then what each of them has in its own ledger, to the
+// last digit; each stays away, says why, and goes on classifying.
+func TestDevicesAndCoordinatorCountTheSame(t *testing.T) {
+	const epsilon, delta, rounds = 6, 1e-6, 2
+	c := config(t, chatsOf(planted(3, 6)), rounds, 0)
+	c.Spec.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: 64}
+	c.Spec.Privacy = &pb.Privacy{Epsilon: epsilon, Delta: delta, Participations: rounds, Separation: 1, Clip: 1}
+	c.Spec.Rounds = rounds
+	charge, err := coordinator.ChargeOf(c.Spec.Privacy)
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), c, func(r *Result) error {
+		told := r.task.GetPrivacy()
+		if told.GetDevices() != uint32(len(r.kiosks)) || told.GetParticipations() != rounds || told.GetCharged() != uint64(charge.Times(rounds)) {
+			t.Errorf("the coordinator publishes %v, want %d devices of %d vectors at most, charged %d", told, len(r.kiosks), rounds, charge.Times(rounds))
+		}
+		for _, a := range r.Attempts {
+			if a.Privacy.GetDevices() != uint32(len(r.kiosks)) || a.Privacy.GetCharge() != uint64(charge) {
+				t.Errorf("round %d cost %v, want %d for each of %d devices", a.Round, a.Privacy, charge, len(r.kiosks))
+			}
+		}
+		for i, k := range r.kiosks {
+			tasks, err := k.Privacy()
+			if err != nil || len(tasks) != 1 || len(tasks[0].Vectors) != rounds {
+				t.Errorf("kiosk %d has %+v in its ledger, %v; want %d vectors", i, tasks, err, rounds)
+				continue
+			}
+			var own privacy.Charge
+			for _, v := range tasks[0].Vectors {
+				own = own.Plus(v.Charge)
+			}
+			if uint64(own) != told.GetCharged() || math.Abs(tasks[0].GivenEpsilon-privacy.Charge(told.GetCharged()).Epsilon(delta)) > 1e-12 {
+				t.Errorf("kiosk %d counts %d, ε %v; the coordinator %d at the most", i, own, tasks[0].GivenEpsilon, told.GetCharged())
+			}
+			if tasks[0].GivenEpsilon > epsilon {
+				t.Errorf("kiosk %d has given away ε %v, more than the %v that it was promised", i, tasks[0].GivenEpsilon, epsilon)
+			}
+		}
+		k := r.kiosks[0]
+		if _, err := k.Participate(t.Context()); !errors.Is(err, client.ErrSpent) {
+			t.Errorf("taking part once more: %v, want ErrSpent", err)
+		}
+		status, err := k.Status()
+		if err != nil || !strings.Contains(status.LastError, "2 vectors of the 2 that the task allows") || !strings.Contains(status.Sums, "ε at most 6") {
+			t.Errorf("status %+v, %v", status, err)
+		}
+		if answer, err := k.Classify("when do you open", 1); err != nil || len(answer.Intents) != 1 {
+			t.Errorf("classifying at the end of the budget: %v, %v", answer, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}

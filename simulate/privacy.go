@@ -1,0 +1,117 @@
+package simulate
+
+import (
+	"math"
+
+	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/model"
+	"github.com/discreet-fl/discreet/privacy"
+	pb "github.com/discreet-fl/discreet/proto"
+)
+
+// Privacy is what a simulation promised its devices, and what they gave away.
+type Privacy struct {
+	// Epsilon and Delta are the promise to each device, over all rounds.
+	Epsilon float64 `json:"epsilon"`
+	Delta   float64 `json:"delta"`
+	// Participations is how often a device takes part at most, and Separation how many
+	// rounds after one it may take part in the next.
+	Participations uint32 `json:"participations"`
+	Separation     uint32 `json:"separation"`
+	// Clip bounds the L2 norm of an update, of Parameters numbers once it is shortened.
+	Clip       float32 `json:"clip"`
+	Parameters int     `json:"parameters"`
+	// Honest is the fewest survivors of a cohort that keep their noise to themselves. With
+	// so many a sum has noise of Multiplier times what one device can change it by.
+	Honest     uint32  `json:"honest"`
+	Multiplier float64 `json:"multiplier"`
+	// Scale is the whole numbers a unit of update, and Sigma the standard deviation of a
+	// device's noise in whole numbers.
+	Scale    float64 `json:"scale"`
+	Sigma    float64 `json:"sigma"`
+	RingBits uint32  `json:"ring_bits"`
+	// RhoRound is what a vector costs its device.
+	RhoRound float64 `json:"rho_round"`
+	// MostVectors is the most that a device sent, and GivenRho and GivenEpsilon what it gave
+	// away with them.
+	MostVectors  uint32  `json:"most_vectors"`
+	GivenRho     float64 `json:"given_rho"`
+	GivenEpsilon float64 `json:"given_epsilon"`
+}
+
+// account is how often a device took part, and when it last did.
+type account struct {
+	vectors uint32
+	round   uint64
+}
+
+// mayTakePart tells whether a device's promise lets it take part in a round, as its own
+// ledger would.
+func (r *run) mayTakePart(device int, round uint64) bool {
+	a := r.accounts[device]
+	p := r.Config.Privacy
+	return a.vectors == 0 || a.vectors < p.GetParticipations() && (round == a.round || round >= a.round+uint64(p.GetSeparation()))
+}
+
+// charge notes the members of an attempt that may send their vectors.
+func (r *run) charge(round uint64, members []member) {
+	for _, m := range members {
+		if m.vanish == Stays || m.vanish >= AfterShare {
+			r.accounts[m.device] = account{r.accounts[m.device].vectors + 1, round}
+		}
+	}
+}
+
+// given is what the result says of privacy; nil where sums are exact.
+func (r *run) given() (*Privacy, error) {
+	p := r.Config.Privacy
+	if p == nil {
+		return nil, nil
+	}
+	plan, _, err := r.plan(1, 1)
+	if err != nil {
+		return nil, err
+	}
+	var most uint32
+	for _, a := range r.accounts {
+		most = max(most, a.vectors)
+	}
+	n := plan.GetNoise()
+	l, charge := coordinator.LayoutOf(plan, r.layout), privacy.Charge(n.GetCharge())
+	given := charge.Times(int(most))
+	return &Privacy{
+		Epsilon: p.GetEpsilon(), Delta: p.GetDelta(), Participations: p.GetParticipations(), Separation: p.GetSeparation(),
+		Clip: p.GetClip(), Parameters: l.Parameters, Honest: n.GetHonest(),
+		Multiplier: l.Noise.Sigma * math.Sqrt(float64(n.GetHonest())) / l.Noise.Norm(l.Parameters),
+		Scale:      n.GetScale(), Sigma: n.GetSigma(), RingBits: plan.GetCodec().GetRingBits(),
+		RhoRound: charge.Rho(), MostVectors: most, GivenRho: given.Rho(), GivenEpsilon: given.Epsilon(p.GetDelta()),
+	}, nil
+}
+
+// checkPrivacy returns an error where the devices cannot be promised what the
+// configuration asks for, or cannot take part as often as its rounds need.
+func (c *Config) checkPrivacy() error {
+	p := c.Privacy
+	if p == nil {
+		return nil
+	}
+	if err := coordinator.CheckSpec(c.spec()); err != nil {
+		return err
+	}
+	return privacy.Schedule{
+		Devices: len(c.Train), PerRound: c.PerRound, Rounds: c.Rounds, Participations: int(p.GetParticipations()), Separation: int(p.GetSeparation()),
+	}.Check()
+}
+
+// spec is the task that is simulated.
+func (c *Config) spec() *pb.TaskSpec {
+	s := &pb.TaskSpec{
+		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
+		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
+		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy), Privacy: c.Privacy,
+	}
+	if c.HeldBack > 0 {
+		s.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf)), Unknown: uint32(math.Round(c.Unknown * 10_000))}
+	}
+	return s
+}
