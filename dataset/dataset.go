@@ -17,8 +17,8 @@
 //     text, and of a retrieval intent such as faq/opening_hours the part before
 //     the slash is kept, because that is what Rasa's own classifier learns.
 //   - The JSON of CLINC150: an object with train and test, each a list of
-//     ["text", "intent"] pairs. Other keys (val, oos_train and so on) are passed
-//     over.
+//     ["text", "intent"] pairs, and oos_train, oos_val and oos_test, texts of no
+//     intent. Other keys (val and so on) are passed over.
 //
 // Files are UTF-8, with or without a byte order mark. What does not fit is an
 // error that names the file and the line.
@@ -65,6 +65,11 @@ type Set struct {
 	Intents []string // sorted and distinct: every intent of Train
 	Train   []Phrase // in the order of the file
 	Test    []Phrase // its intents all stand in Train
+	// Outside are texts of none of the intents, to test with and not to train on: of
+	// CLINC150 those under oos_test. Most sets have none.
+	Outside []string
+
+	outside []string // those that belong to the training part: oos_train and oos_val
 }
 
 // Index gives the place of an intent in s.Intents, which is its label in a

@@ -63,6 +63,7 @@ type part struct {
 	phrases []Phrase
 	lines   []int
 	signals []string          // of the phrases, in a format that can tell them
+	outside []string          // texts of no intent that come with the phrases
 	intents map[string]string // each name once, so that a phrase does not keep its line in memory
 }
 

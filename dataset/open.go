@@ -56,7 +56,7 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 			test = half
 		}
 	}
-	s := &Set{Intents: intentsOf(train.phrases)}
+	s := &Set{Intents: intentsOf(train.phrases), outside: train.outside}
 	if test == nil {
 		s.Train, s.Test = holdBack(train.phrases, seed)
 		if len(s.Test) == 0 {
@@ -64,7 +64,7 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 		}
 		return s, nil
 	}
-	s.Train, s.Test = train.phrases, test.phrases
+	s.Train, s.Test, s.Outside = train.phrases, test.phrases, test.outside
 	if len(s.Test) == 0 {
 		return nil, fmt.Errorf("%s: got an empty test part, want at least one phrase, or none at all so that a fifth of the training part is held back", test.name)
 	}
@@ -78,9 +78,10 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 
 // Validation is the training part alone, a seeded fifth of which is held back as its
 // test part by the rules of Open: what settings are chosen on, so that none is fitted to
-// the test part. A set too small to hold anything back is an error.
+// the test part. The texts of no intent are those that come with the training part. A set
+// too small to hold anything back is an error.
 func (s *Set) Validation(seed uint64) (*Set, error) {
-	v := &Set{Intents: s.Intents}
+	v := &Set{Intents: s.Intents, Outside: s.outside}
 	v.Train, v.Test = holdBack(s.Train, seed)
 	if len(v.Test) == 0 {
 		return nil, fmt.Errorf("got %d training phrases of %d intents, too few to hold a fifth back for validation; want a few phrases of each intent", len(s.Train), len(s.Intents))

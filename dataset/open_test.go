@@ -63,10 +63,31 @@ func TestOpenWithTestPart(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			if asked := c.test == "" || c.test == "b" && c.files["b"] == clinc; asked && strings.Contains(c.name, "clinc") != slices.Equal(got.Outside, []string{"y"}) {
+				t.Errorf("texts of no intent: %q", got.Outside)
+			}
+			got.Outside, got.outside = nil, nil
 			if !reflect.DeepEqual(got, want) {
 				t.Errorf("got  %q\nwant %q", got, want)
 			}
 		})
+	}
+}
+
+// TestOutsideGoesWithItsPart: what belongs to the training part is for validation alone.
+func TestOutsideGoesWithItsPart(t *testing.T) {
+	clinc := `{"oos_train":[["a","oos"]],"train":[["hi","greet"],["hello","greet"],["ho","greet"],["hey","greet"],["yo","greet"],["bye","leave"]],
+		"oos_test":[["c","oos"],["d","oos"]],"test":[["hey","greet"]],"oos_val":[["b","oos"]]}`
+	s, err := Open(filepath.Join(folder(t, map[string]string{"x": clinc}), "x"), "", 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v, err := s.Validation(1)
+	if err != nil || !slices.Equal(s.Outside, []string{"c", "d"}) || !slices.Equal(v.Outside, []string{"a", "b"}) {
+		t.Errorf("%v: to test with %q, to validate with %q", err, s.Outside, v.Outside)
+	}
+	if _, rest, err := s.Take(1, 1); err != nil || !slices.Equal(rest.Outside, s.Outside) {
+		t.Errorf("what is left of the set tests with %q, %v", rest.Outside, err)
 	}
 }
 

@@ -27,7 +27,7 @@ func (s *Set) Take(n int, seed uint64) (taken []Phrase, rest *Set, err error) {
 			chosen[i] = true
 		}
 	}
-	rest = &Set{Intents: s.Intents, Test: s.Test}
+	rest = &Set{Intents: s.Intents, Test: s.Test, Outside: s.Outside, outside: s.outside}
 	for i, p := range s.Train {
 		if chosen[i] {
 			taken = append(taken, p)

@@ -25,6 +25,10 @@ type IntentScore struct {
 	F1       float64
 	Confused string // the wrong intent that they are named most often; empty for none
 	Times    int    // how often
+	// HeldBack is the recall on the HeldBackChats of the intent that devices counted in the
+	// last pooled evaluated rounds.
+	HeldBack      float64
+	HeldBackChats uint64
 }
 
 // Bin is the guesses whose confidence is within one tenth.
@@ -53,7 +57,7 @@ type aloneScore struct {
 const bins = 10
 
 // detail looks closer at the current checkpoint.
-func (r *run) detail(alone []aloneScore) *Detail {
+func (r *run) detail(alone []aloneScore, rounds []Round) *Detail {
 	labels := len(r.Intents)
 	confusion := make([][]int, labels)
 	for i := range confusion {
@@ -62,17 +66,12 @@ func (r *run) detail(alone []aloneScore) *Detail {
 	d := &Detail{Bins: make([]Bin, bins)}
 	classifier := model.NewClassifier(r.checkpoint)
 	for _, e := range r.test {
-		shares := classifier.Probabilities(e.Features)
-		guess := 0
-		for i, p := range shares {
-			if p > shares[guess] {
-				guess = i
-			}
-		}
+		top := classifier.Top(e.Features, 1)[0]
+		guess := top.Index
 		confusion[e.Label][guess]++
-		bin := &d.Bins[min(int(shares[guess]*bins), bins-1)]
+		bin := &d.Bins[min(int(top.Confidence*bins), bins-1)]
 		bin.Guesses++
-		bin.Confidence += float64(shares[guess])
+		bin.Confidence += float64(top.Confidence)
 		if guess == e.Label {
 			bin.Accuracy++
 		}
@@ -84,16 +83,42 @@ func (r *run) detail(alone []aloneScore) *Detail {
 			b.Confidence, b.Accuracy = b.Confidence/n, b.Accuracy/n
 		}
 	}
-	recalls := make([]float64, labels)
+	recalls, held, counted := make([]float64, labels), make([]float64, labels), make([]uint64, labels)
+	heldBackRecall(rounds, held, counted)
 	for i, row := range confusion {
 		s := r.intentScore(confusion, i, row)
 		if recalls[i] = s.Recall; s.Phrases > 0 {
+			s.HeldBack, s.HeldBackChats = held[i], counted[i]
 			d.Intents = append(d.Intents, s)
 		}
 	}
 	slices.SortStableFunc(d.Intents, func(a, b IntentScore) int { return cmp.Compare(a.F1, b.F1) })
 	d.Sizes = r.sizes(recalls, alone)
 	return d
+}
+
+// pooled is how many evaluated rounds the recall of an intent is over: one has too few
+// chats of each.
+const pooled = 10
+
+// heldBackRecall writes each intent's recall over the last pooled evaluated rounds, and the
+// chats of it that were counted.
+func heldBackRecall(rounds []Round, recall []float64, counted []uint64) {
+	left := pooled
+	for i := len(rounds) - 1; i >= 0 && left > 0; i-- {
+		e := rounds[i].Evaluation
+		if e == nil || e.Chats == 0 {
+			continue
+		}
+		left--
+		for j, n := range e.Counted {
+			recall[j] += e.Recall[j] * float64(n)
+			counted[j] += n
+		}
+	}
+	for j, n := range counted {
+		recall[j] /= float64(max(n, 1))
+	}
 }
 
 // intentScore reads one intent's row and column of the confusions.

@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/model"
 )
 
@@ -49,5 +50,67 @@ func TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith(t *testing.T) {
 	none := shop(t, 8, 8, 1, 0, false)
 	if digest, _ := digestOf(t, none, nil); digest == digests[false] {
 		t.Errorf("seed %d: holding chats back changed nothing that was learned", seed)
+	}
+}
+
+// TestThresholdTurnsAwayAsManyAsItMay lets devices calibrate their checkpoint, and holds
+// what it does to texts of no intent, and of some, to a count over them.
+func TestThresholdTurnsAwayAsManyAsItMay(t *testing.T) {
+	c := shop(t, 6, 6, 6, 0, false)
+	c.HeldBack, c.Unknown, c.NoBaselines = 0.3, 0.1, true
+	c.Outside = []string{"who won the match last night", "sing me a lullaby", "is the moon made of cheese", "translate tree into french", "my cat is hungry"}
+	result, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := model.DecodeCheckpoint(result.Checkpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	calibration, o := last.Manifest.Calibration, result.OutOfScope
+	if calibration == nil || calibration.Threshold == nil {
+		t.Fatalf("seed %d: the last checkpoint has the calibration %+v", seed, calibration)
+	}
+	classifier := model.NewClassifier(last)
+	unknown := 0
+	for _, text := range c.Outside {
+		if !classifier.Knows(classifier.Top(model.Featurise(text), 1)[0].Score) {
+			unknown++
+		}
+	}
+	if o == nil || o.Texts != 5 || o.Recall != float64(unknown)/5 || unknown < 2 || o.AUROC < 0.8 {
+		t.Errorf("seed %d: %+v, want %d of 5 unknown", seed, o, unknown)
+	}
+	if o.TurnedAway < 0.02 || o.TurnedAway > 0.25 || o.Accuracy > result.Accuracy || o.Accuracy < result.Accuracy-o.TurnedAway {
+		t.Errorf("seed %d: accuracy %v, but %+v; want about a tenth turned away", seed, result.Accuracy, o)
+	}
+	plain := *last
+	plain.Manifest.Calibration = nil
+	if before := calibrationError(&plain, c.Test, c.Intents); result.CalibrationError >= before {
+		t.Errorf("seed %d: a calibration error of %v, and %v before calibrating", seed, result.CalibrationError, before)
+	}
+}
+
+// calibrationError is the error in ten bins of confidence.
+func calibrationError(c *model.Checkpoint, test []dataset.Phrase, intents []string) (sum float64) {
+	var off [bins]float64
+	classifier := model.NewClassifier(c)
+	for _, p := range test {
+		top := classifier.Top(model.Featurise(p.Text), 1)[0]
+		at := min(int(top.Confidence*bins), bins-1)
+		off[at] += float64(top.Confidence)
+		if intents[top.Index] == p.Intent {
+			off[at]--
+		}
+	}
+	for _, x := range off {
+		sum += math.Abs(x) / float64(len(test))
+	}
+	return sum
+}
+
+func TestAUROCByHand(t *testing.T) {
+	if got, want := auroc([]float64{3, 1, 2}, []float64{0, 2, 4}), (3+1.5+0)/9; got != want {
+		t.Errorf("got %v, want %v", got, want)
 	}
 }

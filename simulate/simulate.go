@@ -73,6 +73,8 @@ type Config struct {
 	// Unknown is the share of chats in scope, up to a half, that the checkpoints' threshold
 	// gives up to answer fewer that are not; 0 makes no threshold.
 	Unknown float64
+	// Outside are texts of none of the intents, to test with.
+	Outside []string
 	// Privacy is what each device is promised, with noise in the sums; nil leaves them exact.
 	Privacy *pb.Privacy
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
@@ -101,7 +103,11 @@ type Result struct {
 	// one device's chats alone, over all devices or a drawn fifty.
 	CentralisedAccuracy float64 `json:"centralised_accuracy"`
 	LocalOnlyAccuracy   float64 `json:"local_only_accuracy"`
-	Parameters          int     `json:"parameters"`
+	// CalibrationError is the last checkpoint's expected calibration error on the test
+	// phrases, and OutOfScope how it does on texts outside; nil where there are none.
+	CalibrationError float64     `json:"calibration_error"`
+	OutOfScope       *OutOfScope `json:"out_of_scope,omitempty"`
+	Parameters       int         `json:"parameters"`
 	// BytesUpPerDevice is the mean that a device in a round's sum sent in it, all
 	// messages counted.
 	BytesUpPerDevice int64   `json:"bytes_up_per_device"`
@@ -156,6 +162,24 @@ type Evaluation struct {
 	Accuracy         float64 `json:"accuracy"`
 	MacroF1          float64 `json:"macro_f1"`
 	CalibrationError float64 `json:"calibration_error"`
+	// Recall is the share of each intent's chats that were named rightly, in the order of
+	// Config.Intents, and Counted how many of its chats there were.
+	Recall  []float64 `json:"-"`
+	Counted []uint64  `json:"-"`
+}
+
+// evaluationOf is what the coordinator made of the counts.
+func evaluationOf(e *pb.RoundEvaluation) *Evaluation {
+	out := &Evaluation{
+		Devices: e.Devices, Chats: e.Chats, Accuracy: e.Accuracy, MacroF1: e.MacroF1, CalibrationError: e.CalibrationError,
+		Recall: make([]float64, len(e.IntentChats)), Counted: e.IntentChats,
+	}
+	for i, n := range e.IntentChats {
+		if n > 0 {
+			out.Recall[i] = float64(e.IntentCorrect[i]) / float64(n)
+		}
+	}
+	return out
 }
 
 // Drops counts the devices that vanished in the last attempt of a round, by place.
@@ -266,7 +290,8 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 		return nil, err
 	}
 	result.Digest, result.Checkpoint = r.digest(), r.encoded
-	result.Detail, result.BytesByStep = r.detail(r.alone), r.bytesBy
+	result.Detail, result.BytesByStep = r.detail(r.alone, result.Rounds), r.bytesBy
+	result.CalibrationError, result.OutOfScope = result.Detail.CalibrationError, r.outOfScope()
 	if result.Privacy, err = r.given(); err != nil {
 		return nil, err
 	}
@@ -452,7 +477,7 @@ func (r *run) step(plan *pb.Plan, t *total) error {
 		return err
 	}
 	if e != nil {
-		t.evaluation = &Evaluation{e.Devices, e.Chats, e.Accuracy, e.MacroF1, e.CalibrationError}
+		t.evaluation = evaluationOf(e)
 		r.standing = r.standing.After(e)
 		r.standing.Calibrate(next, r.spec)
 	}

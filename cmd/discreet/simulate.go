@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -120,7 +121,10 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	if err != nil {
 		return err
 	}
-	config.Test, config.Intents = set.Test, set.Intents
+	config.Test, config.Intents, config.Outside = set.Test, set.Intents, set.Outside
+	if config.HeldBack > 0 {
+		config.Unknown = unknown
+	}
 	if !given.Changed("per-round") {
 		config.PerRound = min(config.PerRound, s.devices)
 	}
@@ -306,6 +310,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
 		{"accuracy, mean device alone", percent(r.LocalOnlyAccuracy)},
 		{"accuracy, on chats held back", heldBackAccuracy(r)},
+		{"calibration error", percent(r.CalibrationError)},
 		{"chats of the devices", fmt.Sprintf("%d, a phrase on %.3g devices", r.Chats, r.UsesPerPhrase)},
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
 		{"devices lost in rounds", fmt.Sprint(lost)},
@@ -313,6 +318,12 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
 		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
 		{"digest of the last checkpoint", r.Digest},
+	}
+	if o := r.OutOfScope; o != nil {
+		rows = slices.Insert(rows, 6, [][2]string{
+			{"texts of no intent", fmt.Sprintf("%d, told from test phrases with AUROC %.3f", o.Texts, o.AUROC)},
+			{"answered unknown", fmt.Sprintf("%s of them, and %s of the test phrases, of which %s are answered rightly", percent(o.Recall), percent(o.TurnedAway), percent(o.Accuracy))},
+		}...)
 	}
 	table(w, append(rows, simulatedPrivacy(r.Privacy)...))
 }

@@ -60,6 +60,7 @@ type content struct {
 	Ticks                   []tick
 	Central, Alone          float64
 	Curve, Reliability      string
+	HeldBack                string // curve of the accuracy on chats held back
 	Dots, Points            []point
 	Bars                    []bar
 	MostBytes               int64
@@ -91,13 +92,18 @@ func (c *content) rounds() {
 		c.MostBytes = max(c.MostBytes, r.BytesUp)
 	}
 	width := (right - left) / float64(n)
+	across := func(i int) float64 { return left + (right-left)*float64(i)/float64(max(n-1, 1)) }
+	var held []point
 	for i, r := range c.R.Rounds {
-		x := left + (right-left)*float64(i)/float64(max(n-1, 1))
+		x := across(i)
+		if e := r.Evaluation; i > 0 && e != nil && e.Chats > 0 {
+			held = append(held, point{across(i - 1), height(e.Accuracy)}) // it is of the round before
+		}
 		c.Dots = append(c.Dots, point{x, height(r.Accuracy)})
 		h := 100 * float64(r.BytesUp) / float64(max(c.MostBytes, 1))
 		c.Bars = append(c.Bars, bar{left + width*float64(i), 120 - h, 0.8 * width, h})
 	}
-	c.Curve = polyline(c.Dots)
+	c.Curve, c.HeldBack = polyline(c.Dots), polyline(held)
 	if n > 100 {
 		c.Dots = nil // they would hide the line
 	}
