@@ -36,7 +36,12 @@ type accuracySettings struct {
 	Known       client.Signal `json:"wrong_known,omitempty"`
 	Machine     string        `json:"machine"`
 	Compression string        `json:"compression"`
+	HeldBack    float64       `json:"held_back,omitempty"`
 }
+
+// unknown is the share of chats with an intent that may be answered unknown, where chats
+// are held back to tell.
+const unknown = 0.05
 
 // accuracyFigures is what the accuracy benchmark measured, a seed after the other.
 type accuracyFigures struct {
@@ -52,7 +57,10 @@ type seedAccuracy struct {
 	Centralised float64            `json:"centralised,omitempty"`
 	After       map[string]float64 `json:"after_rounds,omitempty"`
 	MacroF1     float64            `json:"macro_f1"`
-	Seconds     float64            `json:"seconds"`
+	// CalibrationError and OutOfScope are of the last checkpoint.
+	CalibrationError float64              `json:"calibration_error"`
+	OutOfScope       *simulate.OutOfScope `json:"out_of_scope,omitempty"`
+	Seconds          float64              `json:"seconds"`
 }
 
 // milestones are the rounds after which accuracy is reported, beside the last.
@@ -76,6 +84,7 @@ func runAccuracy(args []string) error {
 	set.Float64Var(&s.Wrong, "wrong-labels", 0, "share of the devices' chats whose intent is wrong")
 	known := set.String("wrong-known", "confirmed", "how devices know that: confirmed (not at all), rephrased or rejected")
 	set.StringVar(&s.Compression, "compression", "none", "as for discreet simulate")
+	set.Float64Var(&s.HeldBack, "held-back", 0, "share of the devices' chats that they evaluate with instead of training on them; a twentieth of them may be answered unknown")
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -151,7 +160,7 @@ func (s *accuracySettings) measure(seed uint64, central bool) (*seedAccuracy, er
 				one.After[strconv.Itoa(r.Round)] = r.Accuracy
 			}
 		}
-		one.MacroF1 = result.MacroF1
+		one.MacroF1, one.CalibrationError, one.OutOfScope = result.MacroF1, result.CalibrationError, result.OutOfScope
 	}
 	one.Seconds = time.Since(start).Seconds()
 	return one, nil
@@ -188,7 +197,7 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 		Train:       dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: min(s.PerRound, 1000), MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
-		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known},
+		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
 	}, nil
 }
 
@@ -213,5 +222,11 @@ func (f *accuracyFigures) print() {
 			fmt.Printf(" %.2f%% |", 100*s.After[strconv.Itoa(n)])
 		}
 		fmt.Printf(" %.0f |\n", s.Seconds)
+	}
+	for _, s := range f.Seeds {
+		if o := s.OutOfScope; o != nil && f.HeldBack > 0 {
+			fmt.Printf("\nseed %d: calibration error %.2f%%; %d texts of no intent: AUROC %.3f, %.1f%% of them and %.1f%% of the test phrases answered unknown, %.2f%% of the phrases answered rightly\n",
+				s.Seed, 100*s.CalibrationError, o.Texts, o.AUROC, 100*o.Recall, 100*o.TurnedAway, 100*o.Accuracy)
+		}
 	}
 }

@@ -56,6 +56,9 @@ func TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith(t *testing.T) {
 // TestThresholdTurnsAwayAsManyAsItMay lets devices calibrate their checkpoint, and holds
 // what it does to texts of no intent, and of some, to a count over them.
 func TestThresholdTurnsAwayAsManyAsItMay(t *testing.T) {
+	if slow {
+		t.Skip("left out with the race detector: much arithmetic, on one round after another")
+	}
 	c := shop(t, 6, 6, 6, 0, false)
 	c.HeldBack, c.Unknown, c.NoBaselines = 0.3, 0.1, true
 	c.Outside = []string{"who won the match last night", "sing me a lullaby", "is the moon made of cheese", "translate tree into french", "my cat is hungry"}

@@ -71,7 +71,7 @@ type Config struct {
 	// on but evaluates every round's checkpoint with; 0 holds none back.
 	HeldBack float64
 	// Unknown is the share of chats in scope, up to a half, that the checkpoints' threshold
-	// gives up to answer fewer that are not; 0 makes no threshold.
+	// gives up to answer fewer that are not; with 0, or none held back, there is no threshold.
 	Unknown float64
 	// Outside are texts of none of the intents, to test with.
 	Outside []string

@@ -122,9 +122,7 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 		return err
 	}
 	config.Test, config.Intents, config.Outside = set.Test, set.Intents, set.Outside
-	if config.HeldBack > 0 {
-		config.Unknown = unknown
-	}
+	config.Unknown = unknown
 	if !given.Changed("per-round") {
 		config.PerRound = min(config.PerRound, s.devices)
 	}
