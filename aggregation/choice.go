@@ -37,7 +37,7 @@ type kind struct {
 
 var adaptive = []Number{{"rate", 0.03}, {"beta1", 0.5}, {"beta2", 0.99}, {"epsilon", 1.3e-3}, {"mu", 0}}
 
-// kinds are all of them; mu is the last number of each. What only a few devices of a cohort have seen is diluted in the
+// kinds are all of them. What only a few devices of a cohort have seen is diluted in the
 // mean, the more so the larger the cohort, so FedAvgM's rate and the means above which
 // the adaptive strategies take whole steps go with the root of the survivors.
 var kinds = []kind{
@@ -62,6 +62,13 @@ var kinds = []kind{
 	}, nil},
 	{"fedadagrad", []Number{{"rate", 0.1}, {"beta1", 0}, {"epsilon", 1.3e-3}, {"mu", 0}}, func(n map[string]float64, survivors int) Strategy {
 		return FedAdagrad{Rate: float32(n["rate"]), Beta1: float32(n["beta1"]), Epsilon: epsilon(n, survivors)}
+	}, nil},
+	// What the devices do for these two is in Normalised and Fair.
+	{"fednova", []Number{{"rate", 1}}, func(n map[string]float64, _ int) Strategy {
+		return FedAvg{Rate: float32(n["rate"])}
+	}, nil},
+	{"qfedavg", []Number{{"rate", 1}, {"q", 1}, {"lipschitz", 0.01}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
+		return FedAvg{Rate: float32(n["rate"])}
 	}, nil},
 	{"median", []Number{{"rate", 1}, {"mu", 0}}, func(n map[string]float64, _ int) Strategy {
 		return FedAvg{Rate: float32(n["rate"])}
@@ -90,13 +97,15 @@ var bounds = map[string]struct {
 	ok   func(float64) bool
 	want string
 }{
-	"rate":     {func(x float64) bool { return x > 0 && x <= 1000 }, "above 0 and up to 1000"},
-	"momentum": {share, "0 up to but not 1"},
-	"beta1":    {share, "0 up to but not 1"},
-	"beta2":    {share, "0 up to but not 1"},
-	"mu":       {func(x float64) bool { return x >= 0 && x <= 100 }, "0 to 100"},
-	"share":    {func(x float64) bool { return x > 0 && x < 0.5 }, "above 0 and below 0.5"},
-	"epsilon":  {func(x float64) bool { return x >= 1e-8 && x <= 1 }, "1e-8 to 1"},
+	"rate":      {func(x float64) bool { return x > 0 && x <= 1000 }, "above 0 and up to 1000"},
+	"momentum":  {share, "0 up to but not 1"},
+	"beta1":     {share, "0 up to but not 1"},
+	"beta2":     {share, "0 up to but not 1"},
+	"mu":        {func(x float64) bool { return x >= 0 && x <= 100 }, "0 to 100"},
+	"share":     {func(x float64) bool { return x > 0 && x < 0.5 }, "above 0 and below 0.5"},
+	"q":         {func(x float64) bool { return x >= 0 && x <= MaxEighths/8 && x*8 == math.Trunc(x*8) }, "0 to 8, in steps of 0.125"},
+	"lipschitz": {func(x float64) bool { return x >= 1e-9 && x <= MaxLipschitz }, "1e-9 to 1000"},
+	"epsilon":   {func(x float64) bool { return x >= 1e-8 && x <= 1 }, "1e-8 to 1"},
 }
 
 // share tells whether x lies in [0, 1), also as a float32.
@@ -219,8 +228,7 @@ func (c Choice) values() map[string]float64 {
 // the squared distance from the checkpoint; 0 where there is none. The choice has passed
 // Check.
 func (c Choice) Proximal() float32 {
-	full := c.Filled().Numbers
-	return float32(full[len(full)-1].Value) // the last number of every strategy
+	return float32(c.values()["mu"]) // 0 for a strategy without
 }
 
 // String is the choice as ParseChoice reads it, with all of its numbers.

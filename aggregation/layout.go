@@ -1,22 +1,34 @@
 package aggregation
 
 import (
+	"errors"
 	"fmt"
 	"math/bits"
 )
 
 // Layout says where each block of a vector lies, which is the same for every device of
-// a round and known to both ends: the words of the update, the weight, and then the
-// evaluation's counts, if there are any.
+// a round and known to both ends: the words of the update, the weight, then the
+// evaluation's counts and the strategy's scalar, if there are any.
 type Layout struct {
 	Codec      Codec
 	Noise      DiscreteGaussian // takes the codec's place; zero where sums are exact
 	Parameters int              // of the model, or what a Reduction leaves of them: words of the update
 	Evaluation Evaluation       // zero where nothing is counted
+	Scalar     Scalar           // nil where the strategy needs none
 }
 
 // Length is the number of ring words of a vector.
-func (l Layout) Length() int { return l.Codec.Length(l.Parameters) + l.Evaluation.Words() }
+func (l Layout) Length() int {
+	return l.Codec.Length(l.Parameters) + l.Evaluation.Words() + l.scalars()
+}
+
+// scalars is how many words there are for the strategy.
+func (l Layout) scalars() int {
+	if l.Scalar == nil {
+		return 0
+	}
+	return 1
+}
 
 // Signed is how many of them, from the first, hold signed numbers: the update's. All
 // others are 0 or more.
@@ -32,12 +44,14 @@ func (l Layout) RingBits(devices int) int {
 	if l.Noised() {
 		update = l.Noise.RingBits(devices, l.Parameters)
 	}
-	return max(update, bits.Len64(uint64(max(devices, 1))*uint64(max(l.Evaluation.Chats, 0))))
+	most := uint64(max(l.Evaluation.Chats, l.scalars()*MaxScalar, 0))
+	return max(update, bits.Len64(uint64(max(devices, 1))*most))
 }
 
 // Fits proves that no word of the sum of so many devices' vectors overflows a ring of
 // ringBits bits: [Codec.Fits] or [DiscreteGaussian.Fits] for the update and the weight,
-// and n·Chats < 2^ringBits for a count, of which no device's is above Chats.
+// n·Chats < 2^ringBits for a count, of which no device's is above Chats, and as much for
+// the scalar with MaxScalar. There is no scalar beside noise, which would not cover it.
 func (l Layout) Fits(devices, ringBits int) error {
 	if err := l.updateFits(devices, ringBits); err != nil {
 		return err
@@ -49,7 +63,16 @@ func (l Layout) Fits(devices, ringBits int) error {
 		return fmt.Errorf("aggregation: %d devices that count %d chats each overflow a ring of %d bits, want at least %d bits",
 			devices, l.Evaluation.Chats, ringBits, l.RingBits(devices))
 	}
-	return nil
+	if l.Scalar == nil {
+		return nil
+	}
+	if l.Noised() {
+		return errors.New("aggregation: a strategy's scalar beside noise, which does not cover it")
+	}
+	if int64(devices)*MaxScalar >= 1<<ringBits {
+		return fmt.Errorf("aggregation: the scalars of %d devices overflow a ring of %d bits, want at least %d bits", devices, ringBits, l.RingBits(devices))
+	}
+	return l.Scalar.Check(l.Codec)
 }
 
 func (l Layout) updateFits(devices, ringBits int) error {
@@ -78,7 +101,7 @@ func Counts[W uint32 | int64](l Layout, words []W) Tally[W] {
 	if len(words) != l.Length() {
 		panic(fmt.Sprintf("aggregation: counts of %d words, want the vector's %d", len(words), l.Length()))
 	}
-	return tally(l.Evaluation, words[l.Codec.Length(l.Parameters):])
+	return tally(l.Evaluation, words[l.Codec.Length(l.Parameters):l.Length()-l.scalars()])
 }
 
 // Evaluation describes the block of counts. The zero value has no words.

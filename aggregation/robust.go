@@ -57,9 +57,9 @@ func (c Choice) Apart() bool {
 	return k.trim != nil
 }
 
-// Mean turns a round's sums into the mean update, written to mean. A strategy that
-// combines cohorts takes in every coordinate the middle of their means, each of one weight,
-// and leaves out cohorts in which nobody had data; with fewer than MinApart left it is an
+// Mean turns a round's sums into the mean update, written to mean. Where the layout has a
+// scalar the mean is multiplied by its Factor. A strategy that combines cohorts takes in
+// every coordinate the middle of their means, each of one weight, and leaves out cohorts in which nobody had data; with fewer than MinApart left it is an
 // error. The choice has passed Check.
 func (c Choice) Mean(mean []float32, l Layout, s *Sums) error {
 	for _, total := range s.Totals {
@@ -71,7 +71,10 @@ func (c Choice) Mean(mean []float32, l Layout, s *Sums) error {
 		if len(s.Totals) != 1 {
 			return fmt.Errorf("aggregation: %d totals, want 1", len(s.Totals))
 		}
-		_, err := l.decode(mean, s.Totals[0])
+		weights, err := l.decode(mean, s.Totals[0])
+		if err == nil && l.Scalar != nil {
+			scale(mean, l.Scalar.Factor(weights, s.Totals[0][l.Length()-1]))
+		}
 		return err
 	}
 	var cohorts [][]float32

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
@@ -37,6 +38,8 @@ type accuracySettings struct {
 	Machine     string        `json:"machine"`
 	Compression string        `json:"compression"`
 	HeldBack    float64       `json:"held_back,omitempty"`
+	Strategy    string        `json:"strategy,omitempty"` // empty is the default
+	Cohort      int           `json:"cohort,omitempty"`   // 0 is all of a round
 }
 
 // unknown is the share of chats with an intent that may be answered unknown, where chats
@@ -85,6 +88,8 @@ func runAccuracy(args []string) error {
 	known := set.String("wrong-known", "confirmed", "how devices know that: confirmed (not at all), rephrased or rejected")
 	set.StringVar(&s.Compression, "compression", "none", "as for discreet simulate")
 	set.Float64Var(&s.HeldBack, "held-back", 0, "share of the devices' chats that they evaluate with instead of training on them; a twentieth of them may be answered unknown")
+	set.StringVar(&s.Strategy, "strategy", "", "as for discreet simulate; empty is the default")
+	set.IntVar(&s.Cohort, "cohort", 0, "devices in a cohort at most; 0 is all of a round")
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -192,10 +197,18 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 	if err != nil {
 		return nil, err
 	}
+	strategy, err := aggregation.ParseChoice(s.Strategy)
+	if err != nil {
+		return nil, err
+	}
+	cohort := s.Cohort
+	if cohort == 0 {
+		cohort = min(s.PerRound, 1000)
+	}
 	return &simulate.Config{
-		Compression: compression,
-		Train:       dealt, Test: phrases.Test, Intents: phrases.Intents,
-		PerRound: s.PerRound, Cohort: min(s.PerRound, 1000), MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
+		Compression: compression, Strategy: strategy,
+		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
+		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
 		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
 	}, nil

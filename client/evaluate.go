@@ -16,7 +16,9 @@ const mostHeldBack = 5000
 
 // layout is where each block of a plan's vectors lies, for its model.
 func layout(plan *pb.Plan, m model.Layout) aggregation.Layout {
-	l := aggregation.Layout{Codec: codec(plan), Noise: mechanism(plan.GetNoise()), Parameters: reduction(plan, m).Length(m.Parameters())}
+	l := aggregation.Layout{
+		Codec: codec(plan), Noise: mechanism(plan.GetNoise()), Parameters: reduction(plan, m).Length(m.Parameters()), Scalar: scalar(plan),
+	}
 	if e := plan.GetEvaluation(); e != nil {
 		const largest = 1 << 16 // above every bound, and an int everywhere
 		l.Evaluation = aggregation.Evaluation{Intents: max(m.Labels, 1), Bins: int(min(e.Bins, largest)), Chats: int(min(e.Chats, largest))}

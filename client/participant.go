@@ -119,7 +119,11 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	defer clear(update)
 	l := layout(plan, c.Manifest.Layout)
 	words := make([]uint32, l.Length())
-	if err := p.encode(words[:l.Codec.Length(len(update))], update, labelled, plan, l); err != nil {
+	weight := labelled
+	if labelled > 0 && l.Scalar != nil {
+		weight, words[len(words)-1] = weigh(l, update, params, c, examples, settings, labelled)
+	}
+	if err := p.encode(words[:l.Codec.Length(len(update))], update, weight, plan, l); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}

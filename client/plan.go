@@ -79,6 +79,9 @@ func checkTraining(plan *pb.Plan) error {
 	if n := plan.GetTraining().GetEpochs(); n > mostEpochs {
 		return fmt.Errorf("training of %d epochs, want at most %d", n, mostEpochs)
 	}
+	if err := checkScalar(plan.GetTraining()); err != nil {
+		return err
+	}
 	return training(plan).Validate()
 }
 

@@ -52,6 +52,8 @@ func checkNoise(plan *pb.Plan) error {
 		return errors.New("a codec's clip, bits or weight beside noise, want the noise alone")
 	case plan.GetEvaluation() != nil:
 		return errors.New("counts on chats held back, which would be summed without noise, beside noise")
+	case scalar(plan) != nil:
+		return errors.New("a strategy's scalar, which would be summed without noise, beside noise")
 	case s.GetLength() < 2 || s.GetLength() > mostWords:
 		return fmt.Errorf("vectors of %d words, want 2 to %d", s.GetLength(), mostWords)
 	}

@@ -49,8 +49,8 @@ func checkBuffer(spec *pb.TaskSpec) error {
 		return fmt.Errorf("a buffer that takes sums %d checkpoints late, want at most %d", b.GetStaleness(), mostStale)
 	case spec.GetPerRound() > cohortOf(spec):
 		return fmt.Errorf("%d devices a round in cohorts of %d: with a buffer each cohort is a round of its own; want at most as many a round as a cohort holds", spec.GetPerRound(), cohortOf(spec))
-	case ChoiceOf(spec).Apart():
-		return fmt.Errorf("strategy %s compares the cohorts of one round, and a buffer holds sums of several; choose another strategy, or no buffer", ChoiceOf(spec).Name)
+	case ChoiceOf(spec).ByRound():
+		return fmt.Errorf("strategy %s takes all devices of one round together, and a buffer holds sums of several; choose another strategy, or no buffer", ChoiceOf(spec).Name)
 	}
 	return nil
 }

@@ -99,6 +99,9 @@ func codecOf(spec *pb.TaskSpec) aggregation.Codec {
 	if n := spec.GetCompression().GetBits(); n != 0 {
 		c.Bits, c.Clip = int(n), fewBitsClip
 	}
+	if _, fair := ChoiceOf(spec).FairOf(0); fair {
+		c.MaxWeight = aggregation.FairWeight
+	}
 	return c
 }
 

@@ -76,19 +76,21 @@ func personalOf(spec *pb.TaskSpec) uint32 {
 // specLayout is where each block of the vectors of a task's rounds lies, but for how
 // their words are noised.
 func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
-	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), m)
+	training := new(pb.Training)
+	Tell(training, spec, m)
+	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), training, m)
 }
 
 // LayoutOf is where each block of a plan's vectors lies, for its model.
 func LayoutOf(plan *pb.Plan, m model.Layout) aggregation.Layout {
 	p := plan.GetCodec()
-	l := layoutWith(aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}, plan.GetCompression(), plan.GetEvaluation(), m)
+	l := layoutWith(aggregation.Codec{Clip: p.GetClip(), Bits: int(p.GetBits()), MaxWeight: int(p.GetMaxWeight())}, plan.GetCompression(), plan.GetEvaluation(), plan.GetTraining(), m)
 	l.Noise = mechanism(plan.GetNoise())
 	return l
 }
 
-func layoutWith(c aggregation.Codec, short *pb.Compression, e *pb.Evaluation, m model.Layout) aggregation.Layout {
-	l := aggregation.Layout{Codec: c, Parameters: reductionOf(short, m).Length(m.Parameters())}
+func layoutWith(c aggregation.Codec, short *pb.Compression, e *pb.Evaluation, t *pb.Training, m model.Layout) aggregation.Layout {
+	l := aggregation.Layout{Codec: c, Parameters: reductionOf(short, m).Length(m.Parameters()), Scalar: scalarOf(t)}
 	if e != nil {
 		l.Evaluation = aggregation.Evaluation{Intents: m.Labels, Bins: int(e.GetBins()), Chats: int(e.GetChats())}
 	}

@@ -88,6 +88,9 @@ func CheckSpec(spec *pb.TaskSpec) error {
 	if err := checkCompression(spec.GetCompression()); err != nil {
 		return err
 	}
+	if err := ChoiceOf(spec).Check(); err != nil {
+		return err
+	}
 	if err := checkRounds(spec); err != nil {
 		return err
 	}
@@ -242,6 +245,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
 		Evaluation: evaluationOf(spec), Noise: noise,
 	}
+	Tell(plan.Training, spec, from.Layout)
 	if c := spec.GetCompression(); c.GetMethod() != pb.Compression_METHOD_UNSPECIFIED {
 		plan.Compression = &pb.Compression{Method: c.GetMethod(), Ratio: c.GetRatio()}
 	}

@@ -50,6 +50,8 @@ func checkPrivacy(spec *pb.TaskSpec) error {
 		return fmt.Errorf("privacy of ε %v beside an evaluation on chats held back: its counts would be summed without noise; leave one of them out", p.GetEpsilon())
 	case spec.GetBuffer() != nil:
 		return fmt.Errorf("privacy of ε %v beside a buffer: rounds that run side by side are not counted apart; leave one of them out", p.GetEpsilon())
+	case specLayout(spec, model.Layout{}).Scalar != nil:
+		return fmt.Errorf("privacy of ε %v beside the strategy %s: what devices send for it would be summed without noise; choose another strategy", p.GetEpsilon(), ChoiceOf(spec).Name)
 	case spec.GetCompression().GetBits() != 0:
 		return fmt.Errorf("privacy of ε %v with %d bits a coordinate: the noise decides on the bits; shorten updates by part or sketch alone", p.GetEpsilon(), spec.GetCompression().GetBits())
 	case honestOf(spec) < 1:

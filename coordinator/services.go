@@ -11,6 +11,7 @@ import (
 
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
@@ -154,11 +155,14 @@ func (c *Coordinator) pick(ctx context.Context, v *pb.Version) (best *task) {
 
 // speaks refuses a device of a version that does not know what the task's plans ask for.
 func (t *task) speaks(v *pb.Version) error {
-	if t.spec.GetEvaluation() == nil {
+	what := "evaluates on chats that devices hold back"
+	if specLayout(t.spec, model.Layout{}).Scalar != nil {
+		what = "has a strategy for which devices send one word more"
+	} else if t.spec.GetEvaluation() == nil {
 		return nil
 	}
 	if err := pb.Check(v, evaluatesSince); err != nil {
-		return status.Errorf(codes.FailedPrecondition, "task %s evaluates on chats that devices hold back: %v", t.name, err)
+		return status.Errorf(codes.FailedPrecondition, "task %s %s: %v", t.name, what, err)
 	}
 	return nil
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/discreet-fl/discreet/aggregation"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
@@ -17,11 +18,11 @@ func ChoiceOf(spec *pb.TaskSpec) aggregation.Choice {
 	return c
 }
 
-// checkStrategy is what CheckSpec says of the strategy.
+// checkStrategy is what CheckSpec says of the strategy, whose choice has passed Check.
 func checkStrategy(spec *pb.TaskSpec) error {
 	c := ChoiceOf(spec)
-	if err := c.Check(); err != nil {
-		return err
+	if bits := spec.GetCompression().GetBits(); bits != 0 && specLayout(spec, model.Layout{}).Scalar != nil {
+		return fmt.Errorf("strategy %s with %d bits a coordinate: devices send one number of 16 bits for it, and all words have as many; leave the bits out", c.Name, bits)
 	}
 	return CheckCohorts(c, int(spec.GetPerRound()), int(cohortOf(spec)), int(spec.GetMinSurvivors()))
 }
@@ -46,6 +47,33 @@ func needOf(spec *pb.TaskSpec) int {
 		return least
 	}
 	return max((aggregation.MinApart-1)*int(cohortOf(spec))+1, aggregation.MinApart*least)
+}
+
+// Tell adds to what a plan says of training what a task's strategy needs of devices, for
+// a model of this layout. The specification has passed CheckSpec.
+func Tell(t *pb.Training, spec *pb.TaskSpec, m model.Layout) {
+	c := ChoiceOf(spec)
+	if f, ok := c.FairOf(m.Labels); ok {
+		t.Fairness = &pb.Fairness{Eighths: uint32(f.Eighths), Lipschitz: f.Lipschitz, Reference: f.Reference}
+	}
+	settings, err := model.DefaultTraining(spec.GetModel())
+	if err != nil {
+		return // a specification that CheckSpec refuses for its model
+	}
+	if n, ok := c.NormalisedOf(settings.Epochs, settings.Batch); ok {
+		t.Normalise = n.Scale
+	}
+}
+
+// scalarOf is how the scalar that a plan asks for is read, nil where it asks for none.
+func scalarOf(t *pb.Training) aggregation.Scalar {
+	switch f := t.GetFairness(); {
+	case f != nil:
+		return aggregation.Fair{Eighths: int(f.GetEighths()), Lipschitz: f.GetLipschitz(), Reference: f.GetReference()}
+	case t.GetNormalise() != 0:
+		return aggregation.Normalised{Scale: t.GetNormalise()}
+	}
+	return nil
 }
 
 // StrategyFor is how a specification names a strategy.

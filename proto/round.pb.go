@@ -190,7 +190,7 @@ func (x Compression_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression_Method.Descriptor instead.
 func (Compression_Method) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10, 0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11, 0}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -845,7 +845,13 @@ type Training struct {
 	LabelSmoothing float32 `protobuf:"fixed32,5,opt,name=label_smoothing,json=labelSmoothing,proto3" json:"label_smoothing,omitempty"`
 	// μ in [0, 100] of the proximal term: what is minimised is the loss and μ/2 times the
 	// squared distance from the checkpoint. 0 is none.
-	Proximal      float32 `protobuf:"fixed32,6,opt,name=proximal,proto3" json:"proximal,omitempty"`
+	Proximal float32 `protobuf:"fixed32,6,opt,name=proximal,proto3" json:"proximal,omitempty"`
+	// Not 0 for FedNova: the device sends its update times this and divided by the norm of
+	// its steps, and one more word (docs/protocol.md, "The scalar").
+	Normalise float32 `protobuf:"fixed32,7,opt,name=normalise,proto3" json:"normalise,omitempty"`
+	// Set for q-FedAvg: the device's loss before training weighs its update, and there is
+	// one more word.
+	Fairness      *Fairness `protobuf:"bytes,8,opt,name=fairness,proto3" json:"fairness,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -922,6 +928,84 @@ func (x *Training) GetProximal() float32 {
 	return 0
 }
 
+func (x *Training) GetNormalise() float32 {
+	if x != nil {
+		return x.Normalise
+	}
+	return 0
+}
+
+func (x *Training) GetFairness() *Fairness {
+	if x != nil {
+		return x.Fairness
+	}
+	return nil
+}
+
+// Fairness says how a device's loss before training weighs its update.
+type Fairness struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// The power q of the loss in eighths, 0 to 64.
+	Eighths uint32 `protobuf:"varint,1,opt,name=eighths,proto3" json:"eighths,omitempty"`
+	// L, above 0 and up to 1,000.
+	Lipschitz float32 `protobuf:"fixed32,2,opt,name=lipschitz,proto3" json:"lipschitz,omitempty"`
+	// The loss that counts as one, above 0 and up to 100; a higher one counts like it.
+	Reference     float32 `protobuf:"fixed32,3,opt,name=reference,proto3" json:"reference,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Fairness) Reset() {
+	*x = Fairness{}
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Fairness) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Fairness) ProtoMessage() {}
+
+func (x *Fairness) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Fairness.ProtoReflect.Descriptor instead.
+func (*Fairness) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+}
+
+func (x *Fairness) GetEighths() uint32 {
+	if x != nil {
+		return x.Eighths
+	}
+	return 0
+}
+
+func (x *Fairness) GetLipschitz() float32 {
+	if x != nil {
+		return x.Lipschitz
+	}
+	return 0
+}
+
+func (x *Fairness) GetReference() float32 {
+	if x != nil {
+		return x.Reference
+	}
+	return 0
+}
+
 // Privacy is what a task promises every device: all that the device gives away in the
 // task, over all its rounds, is (epsilon, delta)-differentially private, where two data sets
 // are neighbours if one has zeros in place of the device's update.
@@ -944,7 +1028,7 @@ type Privacy struct {
 
 func (x *Privacy) Reset() {
 	*x = Privacy{}
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -956,7 +1040,7 @@ func (x *Privacy) String() string {
 func (*Privacy) ProtoMessage() {}
 
 func (x *Privacy) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[8]
+	mi := &file_discreet_v1_round_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -969,7 +1053,7 @@ func (x *Privacy) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Privacy.ProtoReflect.Descriptor instead.
 func (*Privacy) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{8}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *Privacy) GetEpsilon() float64 {
@@ -1029,7 +1113,7 @@ type Noise struct {
 
 func (x *Noise) Reset() {
 	*x = Noise{}
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1041,7 +1125,7 @@ func (x *Noise) String() string {
 func (*Noise) ProtoMessage() {}
 
 func (x *Noise) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[9]
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1054,7 +1138,7 @@ func (x *Noise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noise.ProtoReflect.Descriptor instead.
 func (*Noise) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{9}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *Noise) GetPrivacy() *Privacy {
@@ -1108,7 +1192,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1120,7 +1204,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1133,7 +1217,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Compression) GetMethod() Compression_Method {
@@ -1174,7 +1258,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1186,7 +1270,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1199,7 +1283,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -1254,7 +1338,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1266,7 +1350,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1279,7 +1363,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -1345,7 +1429,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1357,7 +1441,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1370,7 +1454,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -1410,7 +1494,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1422,7 +1506,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1435,7 +1519,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1463,7 +1547,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1475,7 +1559,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1488,7 +1572,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1512,7 +1596,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1524,7 +1608,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1537,7 +1621,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1565,7 +1649,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1577,7 +1661,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1590,7 +1674,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1623,7 +1707,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1635,7 +1719,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1648,7 +1732,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1702,7 +1786,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1714,7 +1798,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1727,7 +1811,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1753,7 +1837,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1765,7 +1849,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1778,7 +1862,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1794,7 +1878,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1806,7 +1890,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1819,7 +1903,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -1843,7 +1927,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1855,7 +1939,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1868,7 +1952,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -1896,7 +1980,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1908,7 +1992,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1921,7 +2005,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -1945,7 +2029,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1957,7 +2041,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1970,7 +2054,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -2001,7 +2085,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2013,7 +2097,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2026,7 +2110,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -2102,14 +2186,20 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\n" +
 	"margin_low\x18\x06 \x01(\x02R\tmarginLow\x12\x1f\n" +
 	"\vmargin_high\x18\a \x01(\x02R\n" +
-	"marginHigh\"\xcb\x01\n" +
+	"marginHigh\"\x9c\x02\n" +
 	"\bTraining\x12\x16\n" +
 	"\x06epochs\x18\x01 \x01(\rR\x06epochs\x12\x14\n" +
 	"\x05batch\x18\x02 \x01(\rR\x05batch\x12#\n" +
 	"\rlearning_rate\x18\x03 \x01(\x02R\flearningRate\x12'\n" +
 	"\x0ffeature_dropout\x18\x04 \x01(\x02R\x0efeatureDropout\x12'\n" +
 	"\x0flabel_smoothing\x18\x05 \x01(\x02R\x0elabelSmoothing\x12\x1a\n" +
-	"\bproximal\x18\x06 \x01(\x02R\bproximal\"\x95\x01\n" +
+	"\bproximal\x18\x06 \x01(\x02R\bproximal\x12\x1c\n" +
+	"\tnormalise\x18\a \x01(\x02R\tnormalise\x121\n" +
+	"\bfairness\x18\b \x01(\v2\x15.discreet.v1.FairnessR\bfairness\"`\n" +
+	"\bFairness\x12\x18\n" +
+	"\aeighths\x18\x01 \x01(\rR\aeighths\x12\x1c\n" +
+	"\tlipschitz\x18\x02 \x01(\x02R\tlipschitz\x12\x1c\n" +
+	"\treference\x18\x03 \x01(\x02R\treference\"\x95\x01\n" +
 	"\aPrivacy\x12\x18\n" +
 	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12&\n" +
@@ -2208,7 +2298,7 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 }
 
 var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 26)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
@@ -2221,54 +2311,56 @@ var file_discreet_v1_round_proto_goTypes = []any{
 	(*Plan)(nil),              // 8: discreet.v1.Plan
 	(*Evaluation)(nil),        // 9: discreet.v1.Evaluation
 	(*Training)(nil),          // 10: discreet.v1.Training
-	(*Privacy)(nil),           // 11: discreet.v1.Privacy
-	(*Noise)(nil),             // 12: discreet.v1.Noise
-	(*Compression)(nil),       // 13: discreet.v1.Compression
-	(*Codec)(nil),             // 14: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 15: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 16: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 17: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 18: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 19: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 20: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 21: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 22: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 23: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 24: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 25: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 26: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 27: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 28: discreet.v1.RevealResponse
-	(*Version)(nil),           // 29: discreet.v1.Version
+	(*Fairness)(nil),          // 11: discreet.v1.Fairness
+	(*Privacy)(nil),           // 12: discreet.v1.Privacy
+	(*Noise)(nil),             // 13: discreet.v1.Noise
+	(*Compression)(nil),       // 14: discreet.v1.Compression
+	(*Codec)(nil),             // 15: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 16: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 17: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 18: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 19: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 20: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 21: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 22: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 23: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 24: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 25: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 26: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 27: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 28: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 29: discreet.v1.RevealResponse
+	(*Version)(nil),           // 30: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	29, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	29, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	30, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	30, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
 	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	15, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
-	11, // 4: discreet.v1.TaskState.privacy:type_name -> discreet.v1.Privacy
-	29, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	29, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	16, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	12, // 4: discreet.v1.TaskState.privacy:type_name -> discreet.v1.Privacy
+	30, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	30, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
 	10, // 7: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	14, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	15, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	15, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	16, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
 	9,  // 10: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
-	13, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
-	12, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
-	11, // 13: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
-	2,  // 14: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
-	0,  // 15: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	16, // 16: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	16, // 17: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	16, // 18: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	16, // 19: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	16, // 20: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	16, // 21: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	14, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	13, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
+	11, // 13: discreet.v1.Training.fairness:type_name -> discreet.v1.Fairness
+	12, // 14: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
+	2,  // 15: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 16: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	17, // 17: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	17, // 18: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	17, // 19: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	17, // 20: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	17, // 21: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	17, // 22: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -2283,7 +2375,7 @@ func file_discreet_v1_round_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   26,
+			NumMessages:   27,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

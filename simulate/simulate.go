@@ -448,6 +448,7 @@ func (r *run) plan(number uint64, attempt uint32) (*pb.Plan, []byte, error) {
 		training.Proximal = mu
 	}
 	plan.Training = coordinator.TrainingOf(training, number, r.spec.GetRounds())
+	coordinator.Tell(plan.Training, r.spec, r.layout)
 	raw, err = proto.MarshalOptions{Deterministic: true}.Marshal(plan)
 	return plan, raw, err
 }
