@@ -5,6 +5,7 @@
 //	go run ./benchmarks train --json -
 //	go run ./benchmarks rounds --json -
 //	go run ./benchmarks accuracy --data data_full.json --model base --validate
+//	go run ./benchmarks personal --data data_full.json --split dirichlet:0.1
 //
 // The figures of a named machine, with the command that gave each, are in
 // benchmarks/README.md.
@@ -22,6 +23,7 @@ var benchmarks = map[string]func(args []string) error{
 	"rounds": runRounds,
 
 	"accuracy": runAccuracy,
+	"personal": runPersonal,
 
 	daemonArgument:  serveRounds,
 	devicesArgument: serveDevices,
@@ -29,7 +31,7 @@ var benchmarks = map[string]func(args []string) error{
 
 func main() {
 	if len(os.Args) < 2 || benchmarks[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds|accuracy [flags]; --help after the name lists them")
+		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds|accuracy|personal [flags]; --help after the name lists them")
 		os.Exit(2)
 	}
 	if err := benchmarks[os.Args[1]](os.Args[2:]); err != nil {

@@ -50,10 +50,10 @@ func checkEvaluation(plan *pb.Plan) error {
 	return nil
 }
 
-// holdBack parts a device's examples into those to train on and those to evaluate with,
+// HoldBack parts a device's examples into those to train on and those to evaluate with,
 // a share in 10,000, by each one's own hash; see [model.HeldBack]. Of those that are held
 // back, none whose label is in doubt is evaluated with.
-func holdBack(examples []model.Example, share uint32) (own, held []model.Example) {
+func HoldBack(examples []model.Example, share uint32) (own, held []model.Example) {
 	if share == 0 {
 		return examples, nil
 	}

@@ -90,7 +90,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	if err != nil {
 		return nil, fmt.Errorf("client: gathering examples: %w", err)
 	}
-	examples, held := holdBack(examples, plan.GetEvaluation().GetHeldBack())
+	examples, held := HoldBack(examples, plan.GetEvaluation().GetHeldBack())
 	params := make([]float32, len(c.Params))
 	defer clear(params) // in the end they are the update in clear
 	copy(params, c.Params)

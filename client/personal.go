@@ -139,7 +139,7 @@ func (c *Client) personalise(state *pb.TaskState) error {
 	if err != nil {
 		return err
 	}
-	own, held := holdBack(examples, share)
+	own, held := HoldBack(examples, share)
 	if part.Personal, err = train.Personalise(m.checkpoint, own, held, binary.LittleEndian.Uint64(m.sum[:])); err != nil {
 		return err
 	}

@@ -249,6 +249,24 @@ func TestPersonalPartIsOfOneCheckpoint(t *testing.T) {
 	}
 }
 
+// TestSharedModelTellsTheUnknown: the threshold is of the shared model's scores, by which
+// all texts here have none of the intents, whatever the personal part makes of them.
+func TestSharedModelTellsTheUnknown(t *testing.T) {
+	c := personalDevice(t, t.TempDir())
+	know := *apart()
+	threshold := float32(0.01) // the output layer gives 0
+	know.Manifest.Calibration = &model.Calibration{Slope: 1, Threshold: &threshold}
+	use(t, c, &know)
+	for _, want := range []string{Shared, Personal} {
+		if a, err := c.Classify("tracking my parcel", 1); err != nil || a.Model != want || !a.Unknown {
+			t.Errorf("%+v, %v, want unknown by the %s model", a, err, want)
+		}
+		if err := c.personalise(shopState); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestPersonalPartThatIsDamaged is left alone, and made anew.
 func TestPersonalPartThatIsDamaged(t *testing.T) {
 	dir := t.TempDir()

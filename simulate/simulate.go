@@ -40,7 +40,7 @@ import (
 )
 
 // Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
-// WarmStart, HeldBack, Unknown, Outside, Privacy and NoBaselines is set.
+// WarmStart, HeldBack, Unknown, Outside, Privacy, Personal and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -77,6 +77,9 @@ type Config struct {
 	Outside []string
 	// Privacy is what each device is promised, with noise in the sums; nil leaves them exact.
 	Privacy *pb.Privacy
+	// Personal measures personal parts after the last round, on a fifth of each device's
+	// chats that are taken from it at first; it needs chats that are held back.
+	Personal bool
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -130,6 +133,7 @@ type Result struct {
 	// BytesByStep is what all devices in the sums sent in each step, where sums are taken
 	// under masks.
 	BytesByStep map[round.Step]int64 `json:"-"`
+	Personal    *PersonalScore       `json:"personal,omitempty"` // nil where they were not measured
 	Detail      *Detail              `json:"-"`
 }
 
@@ -224,6 +228,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("a share of %v held back, want 0 to 0.5", c.HeldBack)
 	case !(c.Unknown >= 0 && c.Unknown <= 0.5):
 		return fmt.Errorf("a share of %v unknown, want 0 to 0.5", c.Unknown)
+	case c.Personal && c.HeldBack == 0:
+		return errors.New("personal models, and no chats held back to judge them by: raise --held-back")
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
@@ -254,6 +260,7 @@ type run struct {
 	pool     pool
 	devices  map[int]*device // of the round on its way, by number
 	test     []model.Example
+	aside    [][]dataset.Phrase // each device's chats that are set aside, where personal parts are measured
 
 	checkpoint *model.Checkpoint
 	encoded    []byte    // the checkpoint's file
@@ -285,7 +292,13 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 			return err
 		})
 	}
-	group.Go(func() error { return r.rounds(ctx, result) })
+	group.Go(func() error {
+		err := r.rounds(ctx, result)
+		if err == nil && c.Personal {
+			result.Personal, err = r.personal(ctx)
+		}
+		return err
+	})
 	if err := errors.Join(group.Wait(), r.trainers.close()); err != nil {
 		return nil, err
 	}
@@ -345,6 +358,9 @@ func newRun(c Config) (*run, error) {
 		}
 	}
 	r.test = r.pool.examples(c.Test)
+	if c.Personal {
+		r.setAside()
+	}
 	if _, r.ca, err = ed25519.GenerateKey(rand.Reader); err != nil {
 		return nil, err
 	}

@@ -88,6 +88,7 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
+	f.BoolVar(&s.config.Personal, "personal", false, "measure the devices' personal models, too, on a fifth of each one's chats that is kept from all training")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
 	f.StringVar(&s.warm.file, "warm-start", "", "file of phrases that the first checkpoint is trained on")
@@ -290,6 +291,15 @@ func writeJSON(w io.Writer, v any) error {
 	return e.Encode(v)
 }
 
+// personalScore is how the devices' personal models did, one row or none.
+func personalScore(p *simulate.PersonalScore) [][2]string {
+	if p == nil {
+		return nil
+	}
+	return [][2]string{{"accuracy, on a device's own", fmt.Sprintf("%s shared, %s with personal models (which answer on %d of %d devices)",
+		percent(p.Shared), percent(p.Better), p.Answering, p.Devices)}}
+}
+
 // printSimulation is the result as a person reads it.
 func printSimulation(w io.Writer, r *simulate.Result) {
 	lost, survived, attempts, cohorts, cohortsLost := 0, 0, 0, 0, 0
@@ -323,5 +333,6 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 			{"answered unknown", fmt.Sprintf("%s of them, and %s of the test phrases, of which %s are answered rightly", percent(o.Recall), percent(o.TurnedAway), percent(o.Accuracy))},
 		}...)
 	}
+	rows = slices.Insert(rows, 5, personalScore(r.Personal)...)
 	table(w, append(rows, simulatedPrivacy(r.Privacy)...))
 }

@@ -116,6 +116,9 @@ func (c *content) rows() {
 	if c.Baselines {
 		c.Summary = append(c.Summary, row{"accuracy, centrally", pct(r.CentralisedAccuracy)}, row{"accuracy, alone", pct(r.LocalOnlyAccuracy)})
 	}
+	if p := r.Personal; p != nil {
+		c.Summary = append(c.Summary, row{"accuracy, on a device's own chats", pct(p.Shared)}, row{"with personal models", pct(p.Better)})
+	}
 	c.Summary = append(c.Summary, row{"bytes up, a device and round", fmt.Sprint(r.BytesUpPerDevice)}, row{"calibration error", pct(r.Detail.CalibrationError)})
 	var d simulate.Drops
 	for _, round := range r.Rounds {
