@@ -127,7 +127,7 @@ func TestScalarBounds(t *testing.T) {
 		{"small weight", func(p *pb.Plan) { p.Training.Fairness = good }, "want 65535"},
 		{"noise", func(p *pb.Plan) {
 			p.Training.Normalise = 80
-			p.Noise, p.Codec = &pb.Noise{Privacy: &pb.Privacy{Epsilon: 8}, Honest: 3}, &pb.Codec{RingBits: 24}
+			p.Noise, p.Codec = &pb.Noise{Privacy: &pb.Privacy{Epsilon: 8, Delta: 1e-6, Participations: 5, Separation: 2, Clip: 1}, Honest: 3}, &pb.Codec{RingBits: 24}
 		}, "without noise"},
 		{"small ring", func(p *pb.Plan) { fairness(good)(p); p.SecureAggregation.Cohort = 2000 }, "overflow"},
 	} {
