@@ -20,12 +20,14 @@ type Memory struct {
 // next to nothing.
 const NoiseBits = 8
 
+// MaxCentralSigma is the largest σ of fresh noise, in units of noise.
+const MaxCentralSigma = 1 << 26
+
 // What keeps the arithmetic of buffers within an eighth of a unit of noise: each step of
 // each round rounds a number below mostRemembered by 2^−17 at most.
 const (
 	mostRounds     = 1 << 13
 	mostRemembered = 1 << 36
-	mostFresh      = 1 << 26 // σ of fresh noise
 	mostTotal      = 1 << 46
 )
 
@@ -70,8 +72,8 @@ func NewCorrelated(words int, sigma float64, memory []Memory) (*Correlated, erro
 			return nil, fmt.Errorf("aggregation: buffers of scale and decay %v, want decays from 0 to below 1, and scales from 0 on with a sum of at most 1", memory)
 		}
 	}
-	if !(sigma <= mostFresh) {
-		return nil, fmt.Errorf("aggregation: correlated noise of σ %v, want at most %d", sigma, mostFresh)
+	if !(sigma <= MaxCentralSigma) {
+		return nil, fmt.Errorf("aggregation: correlated noise of σ %v, want at most %d", sigma, MaxCentralSigma)
 	}
 	sampler, err := noise.NewWide(sigma)
 	if err != nil {

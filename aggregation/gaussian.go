@@ -28,7 +28,7 @@ import (
 type DiscreteGaussian struct {
 	Clip  float32 // bound on the L2 norm of an update
 	Scale float64 // whole numbers a unit of update
-	Sigma float64 // standard deviation of a device's noise in whole numbers, noise.MinSigma to noise.MaxSigma
+	Sigma float64 // standard deviation of a device's noise in whole numbers, noise.MinSigma to noise.MaxSigma; 0 where the coordinator adds Correlated noise
 }
 
 const (
@@ -61,6 +61,23 @@ func NewDiscreteGaussian(clip float32, multiplier float64, honest, parameters in
 	return g, g.check()
 }
 
+// NewCentral returns the mechanism for updates of so many parameters to whose sum the
+// coordinator adds [Correlated] noise: devices bound the norm and add none.
+func NewCentral(clip float32, parameters int) (DiscreteGaussian, error) {
+	if !(clip > 0) || math.IsInf(float64(clip), 0) || parameters < 1 {
+		return DiscreteGaussian{}, fmt.Errorf("aggregation: clip %v and %d parameters, want positive numbers", clip, parameters)
+	}
+	g := DiscreteGaussian{Clip: clip, Scale: math.Sqrt(float64(parameters)/(4*roundingShare)) / float64(clip)}
+	return g, g.check()
+}
+
+// Finer decodes totals that are in units of noise, as [Correlated] leaves them. Its Norm is
+// of no use: updates are rounded to whole numbers, which have 2^NoiseBits units each.
+func (g DiscreteGaussian) Finer() DiscreteGaussian {
+	g.Scale *= 1 << NoiseBits
+	return g
+}
+
 // check returns an error unless every field lies in its documented range.
 func (g DiscreteGaussian) check() error {
 	scaled := g.Scale * float64(g.Clip)
@@ -69,7 +86,7 @@ func (g DiscreteGaussian) check() error {
 		return fmt.Errorf("aggregation: clip is %v, want a positive number", g.Clip)
 	case !(g.Scale > 0) || !(scaled >= 1 && scaled <= mostScaled):
 		return fmt.Errorf("aggregation: scale %v and clip %v make a norm of %v, want 1 to %d; change the clip or the noise", g.Scale, g.Clip, scaled, mostScaled)
-	case !(g.Sigma >= noise.MinSigma && g.Sigma <= noise.MaxSigma):
+	case g.Sigma != 0 && !(g.Sigma >= noise.MinSigma && g.Sigma <= noise.MaxSigma):
 		return fmt.Errorf("aggregation: noise of σ %v, want %d to %d; let cohorts have more survivors, or fewer", g.Sigma, noise.MinSigma, noise.MaxSigma)
 	}
 	return nil
@@ -142,18 +159,21 @@ func (g DiscreteGaussian) Encode(dst []uint32, update []float32, rounding, noisi
 	if err != nil {
 		return err
 	}
-	sampler, err := noise.New(g.Sigma)
-	if err != nil {
-		return err
-	}
 	factor := g.Scale
 	if norm > float64(g.Clip) {
 		factor = float64(g.Scale * float64(float64(g.Clip)/norm))
 	}
 	words := dst[:len(update)]
 	g.round(words, update, factor, rounding)
-	sampler.Add(words, noising)
 	dst[len(update)] = 1
+	if g.Sigma == 0 {
+		return nil
+	}
+	sampler, err := noise.New(g.Sigma)
+	if err != nil {
+		return err
+	}
+	sampler.Add(words, noising)
 	return nil
 }
 

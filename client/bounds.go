@@ -31,6 +31,9 @@ type Bounds struct {
 	// device give away, as ε; with it, sums without noise are refused, too. 0 takes part in
 	// any.
 	MaxEpsilon float64
+	// TrustCoordinator lets it take part, with a bound of MaxEpsilon, where the coordinator
+	// adds the noise: to sums that it sees first.
+	TrustCoordinator bool
 }
 
 // filled returns the bounds with their defaults, or an error for bounds that protect

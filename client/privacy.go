@@ -15,6 +15,7 @@ const (
 	mostParticipations = 10_000
 	mostSeparation     = 1_000_000
 	mostWords          = 1 << 28 // of a vector, far above the largest model's
+	mostBuffers        = 16      // of noise that the coordinator adds
 )
 
 // checkPrivacy refuses tasks that promise less privacy than these bounds ask for; p is nil
@@ -27,6 +28,8 @@ func (b Bounds) checkPrivacy(p *pb.Privacy) error {
 		return fmt.Errorf("the task's sums are exact, this device asks for noise, ε %v at most; create the task with --epsilon or lift the device's bound", b.MaxEpsilon)
 	case !(p.GetEpsilon() > 0) || p.GetEpsilon() > b.MaxEpsilon && b.MaxEpsilon > 0:
 		return fmt.Errorf("the task promises privacy of ε %v, want above 0 and at most this device's own bound (%v; 0 is none)", p.GetEpsilon(), b.MaxEpsilon)
+	case p.GetCentral() != nil && b.MaxEpsilon > 0 && !b.TrustCoordinator:
+		return fmt.Errorf("the coordinator adds the task's noise and sees its sums without, this device asks for noise of its own (ε %v at most); let it trust the coordinator, or create the task without --central-noise", b.MaxEpsilon)
 	case !(p.GetDelta() > 0 && p.GetDelta() <= mostDelta):
 		return fmt.Errorf("the task promises privacy with δ %v, want above 0 and at most %v", p.GetDelta(), mostDelta)
 	case p.GetParticipations() < 1 || p.GetParticipations() > mostParticipations:
@@ -42,11 +45,12 @@ func (b Bounds) checkPrivacy(p *pb.Privacy) error {
 // that is less than the promise needs.
 func checkNoise(plan *pb.Plan) error {
 	n, s, c := plan.GetNoise(), plan.GetSecureAggregation(), plan.GetCodec()
+	central := n.GetPrivacy().GetCentral()
 	known := int64(uint64(s.GetCohort()) * uint64(s.GetCorrupt()) / 10_000)
 	switch honest := int64(s.GetMinSurvivors()) - known; {
 	case n.GetPrivacy() == nil:
 		return errors.New("noise without a promise of privacy")
-	case honest < 1 || int64(n.GetHonest()) != honest:
+	case central == nil && (honest < 1 || int64(n.GetHonest()) != honest):
 		return fmt.Errorf("noise for %d honest survivors, want %d, at least 1: the minimum of %d without the %d that may be corrupt", n.GetHonest(), honest, s.GetMinSurvivors(), known)
 	case c.GetClip() != 0 || c.GetBits() != 0 || c.GetMaxWeight() != 0:
 		return errors.New("a codec's clip, bits or weight beside noise, want the noise alone")
@@ -61,13 +65,20 @@ func checkNoise(plan *pb.Plan) error {
 	if err := g.Fits(int(s.GetCohort()), d, int(min(c.GetRingBits(), 64))); err != nil {
 		return err
 	}
-	cost, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, d))
+	rho := privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, d)
+	if central != nil {
+		var err error
+		if rho, err = centralRho(plan, g, d); err != nil {
+			return err
+		}
+	}
+	cost, err := privacy.NewCharge(rho)
 	if err != nil {
 		return err
 	}
 	told, p := privacy.Charge(n.GetCharge()), n.GetPrivacy()
 	if told < cost {
-		return fmt.Errorf("noise of σ %v with %d honest survivors costs ρ %v a vector, more than the %v that the plan tells; there is too little noise", g.Sigma, n.GetHonest(), cost.Rho(), told.Rho())
+		return fmt.Errorf("noise of σ %v with %d honest survivors costs ρ %v a vector, more than the %v that the plan tells; there is too little noise", n.GetSigma(), n.GetHonest(), cost.Rho(), told.Rho())
 	}
 	budget, err := budgetOf(p.GetEpsilon(), p.GetDelta())
 	if err != nil {
@@ -84,7 +95,34 @@ func budgetOf(epsilon, delta float64) (privacy.Charge, error) {
 	return privacy.NewBudget(privacy.Rho(epsilon, delta))
 }
 
+// mostCentralRounds bounds the rounds of a task to whose sums the coordinator adds noise.
+const mostCentralRounds = 1 << 13
+
+// centralRho is what a vector of d parameters costs where the coordinator adds the noise.
+func centralRho(plan *pb.Plan, g aggregation.DiscreteGaussian, d int) (float64, error) {
+	n := plan.GetNoise()
+	p, c := n.GetPrivacy(), n.GetPrivacy().GetCentral()
+	m := privacy.BLT{Scale: c.GetScale(), Decay: c.GetDecay()}
+	switch {
+	case n.GetHonest() != 0:
+		return 0, fmt.Errorf("noise for %d honest survivors beside noise by the coordinator, want 0", n.GetHonest())
+	case c.GetRounds() < 1 || c.GetRounds() > mostCentralRounds || plan.GetRound() > uint64(c.GetRounds()):
+		return 0, fmt.Errorf("round %d of %d with noise by the coordinator, want no later one, of 1 to %d", plan.GetRound(), c.GetRounds(), mostCentralRounds)
+	case len(m.Scale) > mostBuffers:
+		return 0, fmt.Errorf("noise by the coordinator with %d buffers, want at most %d", len(m.Scale), mostBuffers)
+	case plan.GetCompression() != nil:
+		return 0, errors.New("noise by the coordinator beside a compression, which would keep it from being taken back")
+	}
+	if err := m.Check(); err != nil {
+		return 0, err
+	}
+	return m.VectorRho(float64(g.Norm(d)*(1<<aggregation.NoiseBits)), n.GetSigma(), d, int(c.GetRounds()), int(p.GetSeparation()), int(p.GetParticipations())), nil
+}
+
 // mechanism is how an update is noised, zero where it is not.
 func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
+	if n.GetPrivacy().GetCentral() != nil {
+		return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale()}
+	}
 	return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale(), Sigma: n.GetSigma()}
 }

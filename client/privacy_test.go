@@ -40,6 +40,88 @@ func noisedPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
 	return plan
 }
 
+// centralPlan is a plan that a device accepts where it trusts the coordinator to add noise.
+func centralPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
+	t.Helper()
+	plan, d := noisedPlan(t, c), c.Manifest.Layout.Parameters()
+	p := plan.Noise.Privacy
+	p.Central = &pb.CentralNoise{Rounds: 10, Scale: []float64{0.4, 0.05}, Decay: []float64{0.8, 0.999}}
+	g, err := aggregation.NewCentral(p.Clip, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const one = 1 << 20
+	m := privacy.BLT{Scale: p.Central.Scale, Decay: p.Central.Decay}
+	cost := m.VectorRho(g.Norm(d)*(1<<aggregation.NoiseBits), one, d, 10, int(p.Separation), int(p.Participations))
+	plan.Noise.Scale, plan.Noise.Honest = g.Scale, 0
+	plan.Noise.Sigma = one * math.Sqrt(cost/privacy.Charge(plan.Noise.Charge).Rho()) * (1 + 1e-9)
+	plan.Codec = &pb.Codec{RingBits: uint32(g.RingBits(20, d))}
+	return plan
+}
+
+// TestPlansWithTooLittleCentralNoiseAreRefused changes one number of a plan whose
+// coordinator keeps its promise, if it is to be trusted.
+func TestPlansWithTooLittleCentralNoiseAreRefused(t *testing.T) {
+	c := rigModel(t)
+	for _, tc := range []struct {
+		bounds Bounds
+		want   string
+	}{
+		{Bounds{}, ""},
+		{Bounds{MaxEpsilon: 8, TrustCoordinator: true}, ""},
+		{Bounds{MaxEpsilon: 8}, "let it trust the coordinator"},
+		{Bounds{MaxEpsilon: 7, TrustCoordinator: true}, "this device's own bound"},
+	} {
+		bounds, err := tc.bounds.filled()
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = readPlan(encoded(t, centralPlan(t, c)), bounds)
+		if tc.want == "" && err != nil || tc.want != "" && (err == nil || !strings.Contains(err.Error(), tc.want)) {
+			t.Errorf("%+v: %v, want %q", tc.bounds, err, tc.want)
+		}
+	}
+	bounds, err := Bounds{MaxEpsilon: 8, TrustCoordinator: true}.filled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, want string
+		edit       func(*pb.Plan)
+	}{
+		{"less noise", "too little noise", func(p *pb.Plan) { p.Noise.Sigma *= 0.9999 }},
+		{"hardly any noise", "ρ is +Inf", func(p *pb.Plan) { p.Noise.Sigma = 3 }},
+		{"noise that is no number", "ρ is +Inf", func(p *pb.Plan) { p.Noise.Sigma = math.NaN() }},
+		{"more memory", "too little noise", func(p *pb.Plan) { p.Noise.Privacy.Central.Scale[0] = 0.41 }},
+		{"longer memory", "too little noise", func(p *pb.Plan) { p.Noise.Privacy.Central.Decay[0] = 0.81 }},
+		{"growing memory", "a sum of at most 1", func(p *pb.Plan) { p.Noise.Privacy.Central.Scale[0] = 1 }},
+		{"memory of nothing", "want one each", func(p *pb.Plan) { p.Noise.Privacy.Central.Decay = nil }},
+		{"many buffers", "17 buffers", func(p *pb.Plan) { p.Noise.Privacy.Central.Scale = make([]float64, 17) }},
+		{"sooner again", "too little noise", func(p *pb.Plan) { p.Noise.Privacy.Separation = 1 }},
+		{"more rounds", "too little noise", func(p *pb.Plan) { p.Noise.Privacy.Central.Rounds = 20 }},
+		{"a round beyond them", "round 11 of 10", func(p *pb.Plan) { p.Round = 11 }},
+		{"endless rounds", "1 to 8192", func(p *pb.Plan) { p.Noise.Privacy.Central.Rounds = 1 << 14 }},
+		{"honest devices", "want 0", func(p *pb.Plan) { p.Noise.Honest = 13 }},
+		{"a compression", "taken back", func(p *pb.Plan) { p.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: 4} }},
+		{"larger scale", "too little noise", func(p *pb.Plan) { p.Noise.Scale *= 1.001 }},
+	} {
+		plan := centralPlan(t, c)
+		tc.edit(plan)
+		if _, err := readPlan(encoded(t, plan), bounds); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want ErrPlanRefused with %q", tc.name, err, tc.want)
+		}
+	}
+	l := &ledger{}
+	l.Promise = new(promise)
+	*l.Promise = promiseOf(noisedPlan(t, c).Noise.Privacy)
+	if err := l.mayGive(centralPlan(t, c).Noise.Privacy); !errors.Is(err, errPromise) {
+		t.Errorf("a task that was noised by devices and is by the coordinator: %v, want errPromise", err)
+	}
+	if text := l.sumsText(centralPlan(t, c).Noise.Privacy); !strings.HasPrefix(text, "noised by the coordinator, which is trusted") {
+		t.Errorf("status %q", text)
+	}
+}
+
 func rigModel(t testing.TB) *model.Checkpoint {
 	t.Helper()
 	l, err := model.NewLayout("small", len(rigLabels))

@@ -24,10 +24,16 @@ type promise struct {
 	Delta          float64 `json:"delta"`
 	Participations uint32  `json:"participations"`
 	Separation     uint32  `json:"separation"`
+	// Central is the noise that the coordinator adds, empty where devices do.
+	Central string `json:"central,omitempty"`
 }
 
 func promiseOf(p *pb.Privacy) promise {
-	return promise{p.GetEpsilon(), p.GetDelta(), p.GetParticipations(), p.GetSeparation()}
+	central := ""
+	if c := p.GetCentral(); c != nil {
+		central = fmt.Sprintf("over %d rounds, scales %v, decays %v", c.GetRounds(), c.GetScale(), c.GetDecay())
+	}
+	return promise{p.GetEpsilon(), p.GetDelta(), p.GetParticipations(), p.GetSeparation(), central}
 }
 
 // Vector is one that a device sent, and what it gave away with it: noted before it left,
@@ -177,6 +183,10 @@ func (l *ledger) sumsText(p *pb.Privacy) string {
 	if p == nil {
 		return exactSums
 	}
-	return fmt.Sprintf("noised: what this device gives away is differentially private, ε at most %v at δ %v; so far ε %.3g, in %d of %d vectors",
-		p.GetEpsilon(), p.GetDelta(), l.given().Epsilon(p.GetDelta()), len(l.Vectors), p.GetParticipations())
+	by := "noised"
+	if p.GetCentral() != nil {
+		by = "noised by the coordinator, which is trusted with what they are without"
+	}
+	return fmt.Sprintf("%s: what this device gives away is differentially private, ε at most %v at δ %v; so far ε %.3g, in %d of %d vectors",
+		by, p.GetEpsilon(), p.GetDelta(), l.given().Epsilon(p.GetDelta()), len(l.Vectors), p.GetParticipations())
 }

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"crypto/rand"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -124,6 +125,13 @@ type outcome struct {
 // meanwhile leaves the current checkpoint alone. Whatever fails leaves the last
 // committed checkpoint current.
 func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
+	noise, err := AddNoise(plan, current.Manifest.Layout, current.noise, s.total, func() (seed [32]byte) {
+		rand.Read(seed[:]) // which never fails
+		return seed
+	})
+	if err != nil {
+		return outcome{err: err}
+	}
 	moved, state, err := Apply(t.spec, current.Checkpoint, current.state, plan, s.total, len(s.survivors))
 	if err != nil {
 		return outcome{err: err}
@@ -136,14 +144,14 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	raw, record := moved.Encode(), s.record
 	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Survivors: s.survivors, Best: standing.best,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Noise: noise, Survivors: s.survivors, Best: standing.best,
 	})
 	if err != nil {
 		return outcome{err: err}
 	}
 	t.log.Info("round committed", "round", record.Round, "attempt", record.Attempt, "devices", record.Cohort, "roster", record.Roster,
 		"survivors", record.Survivors, "cohorts", record.Cohorts, "cohorts_lost", record.CohortsLost, "checkpoint", hexHead(sum))
-	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, standing}}
+	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, noise, standing}}
 }
 
 // finish ends the attempts whose totals were committed, or could not be, and answers the
@@ -198,7 +206,7 @@ func (t *task) hold(now time.Time) {
 		return
 	}
 	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
-	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.standing})
+	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.noise, t.current.standing})
 	t.retire(now)
 }
 

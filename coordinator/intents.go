@@ -102,6 +102,9 @@ func (t *task) comingIntents() (*model.Intents, error) {
 // changeIntents is the event of an operator who changes intents. What is right after
 // the changes that wait is queued, on disk, and made at once where no attempt runs.
 func (t *task) changeIntents(now time.Time, request *pb.ChangeIntentsRequest) error {
+	if t.spec.GetPrivacy().GetCentral() != nil {
+		return status.Error(codes.FailedPrecondition, "the coordinator's noise goes on from round to round on the same parameters: a task with it keeps its intents; create another task, from this one's checkpoint")
+	}
 	list, err := t.comingIntents()
 	if err != nil {
 		return err
@@ -175,7 +178,7 @@ func (t *task) commitIntents(now time.Time) (next checkpoint, version uint64, er
 		Task: t.name, Round: t.round, Attempt: t.attempt, Previous: t.current.sum, Checkpoint: raw, State: state, Version: list.Version, Now: now,
 	})
 	// What was best before knows other intents, and is compared to nothing after.
-	return checkpoint{moved, sum, uint64(len(raw)), state, Standing{}}, list.Version, err
+	return checkpoint{moved, sum, uint64(len(raw)), state, nil, Standing{}}, list.Version, err
 }
 
 // carryState takes the strategy's state over: vectors as long as the parameters.

@@ -289,7 +289,8 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 // Apply moves a model by the total of so many devices' encoded updates, over all
 // cohorts: it decodes the total, steps the strategy and returns the next checkpoint
 // with the strategy's state that goes with it. The checkpoint and the state it starts
-// from, of StateLength, stay as they are. An update that would make a parameter NaN or infinite
+// from, of StateLength, stay as they are. A total that the coordinator adds noise to has been
+// through AddNoise. An update that would make a parameter NaN or infinite
 // is an error.
 func Apply(spec *pb.TaskSpec, c *model.Checkpoint, state []float32, plan *pb.Plan, total *aggregation.Sums, survivors int) (*model.Checkpoint, []float32, error) {
 	mean, _, err := meanOf(spec, c, plan, total)
@@ -305,7 +306,11 @@ func meanOf(spec *pb.TaskSpec, c *model.Checkpoint, plan *pb.Plan, total *aggreg
 	l := c.Manifest.Layout
 	short := reductionOf(plan.GetCompression(), l).Seeded(plan.GetRound(), plan.GetCheckpointSha256())
 	mean = make([]float32, short.Length(len(c.Params)))
-	if err := ChoiceOf(spec).Mean(mean, LayoutOf(plan, l), total); err != nil {
+	layout := LayoutOf(plan, l)
+	if plan.GetNoise().GetPrivacy().GetCentral() != nil {
+		layout.Noise = layout.Noise.Finer() // AddNoise has made the total finer
+	}
+	if err := ChoiceOf(spec).Mean(mean, layout, total); err != nil {
 		return nil, 0, err
 	}
 	weight = int(total.Totals[0][len(mean)]) // the word behind the update

@@ -54,11 +54,11 @@ func checkPrivacy(spec *pb.TaskSpec) error {
 		return fmt.Errorf("privacy of ε %v beside the strategy %s: what devices send for it would be summed without noise; choose another strategy", p.GetEpsilon(), ChoiceOf(spec).Name)
 	case spec.GetCompression().GetBits() != 0:
 		return fmt.Errorf("privacy of ε %v with %d bits a coordinate: the noise decides on the bits; shorten updates by part or sketch alone", p.GetEpsilon(), spec.GetCompression().GetBits())
-	case honestOf(spec) < 1:
+	case p.GetCentral() == nil && honestOf(spec) < 1:
 		return fmt.Errorf("a minimum of %d survivors, of whose noise the coordinator may know that of %d: none is sure to be left; want a minimum of at least %d, and much more for little noise",
 			spec.GetMinSurvivors(), knownOf(spec), knownOf(spec)+1)
 	}
-	return nil
+	return checkCentral(spec)
 }
 
 // knownOf is how many of a cohort's members may tell the coordinator their noise.
@@ -87,6 +87,9 @@ func NoiseOf(spec *pb.TaskSpec, m model.Layout) (*pb.Noise, error) {
 		return nil, err
 	}
 	d, honest := specLayout(spec, m).Parameters, honestOf(spec)
+	if p.GetCentral() != nil {
+		return centralNoise(p, charge, d)
+	}
 	g, err := aggregation.NewDiscreteGaussian(p.GetClip(), charge.Multiplier(), honest, d)
 	if err != nil {
 		return nil, err
@@ -109,6 +112,9 @@ func noisedLayout(spec *pb.TaskSpec, m model.Layout) (aggregation.Layout, error)
 
 // mechanism is how devices noise their updates, zero where they do not.
 func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
+	if n.GetPrivacy().GetCentral() != nil {
+		return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale()}
+	}
 	return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale(), Sigma: n.GetSigma()}
 }
 

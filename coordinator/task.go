@@ -65,6 +65,7 @@ type checkpoint struct {
 	sum      [32]byte
 	size     uint64
 	state    []float32 // the strategy's
+	noise    []byte    // what goes on of noise that the coordinator adds; empty where it adds none
 	standing Standing
 }
 
@@ -106,6 +107,10 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, err
 	}
+	noise, err := c.store.Noise(ctx, row.Name)
+	if err != nil {
+		return nil, err
+	}
 	attempts, err := c.store.Attempts(ctx, row.Name, shownAttempts)
 	if err != nil {
 		return nil, err
@@ -118,7 +123,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		Coordinator: c, name: row.Name, spec: spec,
 		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
-		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, standing}, spent: row.Revealing,
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, noise, standing}, spent: row.Revealing,
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
 		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, mostOpen),
 	}
@@ -188,6 +193,9 @@ func (t *task) stop() {
 // over tells whether all rounds that the task was created for are done, or it has
 // stopped early.
 func (t *task) over() bool {
+	if c := t.spec.GetPrivacy().GetCentral(); c != nil && t.round > uint64(c.GetRounds()) {
+		return true // rounds that a restart cut short have had their noise
+	}
 	return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() || t.current.standing.exhausted(t.spec)
 }
 

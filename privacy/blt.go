@@ -109,3 +109,18 @@ func CorrelatedRho(norm, sensitivity, sigma float64, rounds, d int) float64 {
 	}
 	return GaussianRho(norm*sensitivity+1.25*math.Sqrt(float64(d)*float64(rounds)), sigma)
 }
+
+// VectorRho is what a device is charged for each of its vectors, all of that norm and
+// dimension, in a schedule of rounds: the most, over every number of participations up to
+// the largest, of their [CorrelatedRho] divided by their number. So after each of them
+// the sum of the charges is no less than what was given away.
+func (m BLT) VectorRho(norm, sigma float64, d, rounds, separation, participations int) float64 {
+	if rounds < 1 || separation < 1 || participations < 1 {
+		return math.Inf(1)
+	}
+	worst := 0.0
+	for j := 1; j <= min(participations, (rounds-1)/separation+1); j++ {
+		worst = max(worst, CorrelatedRho(norm, m.Sensitivity(rounds, separation, j), sigma, rounds, d)/float64(j))
+	}
+	return worst
+}

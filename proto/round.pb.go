@@ -190,7 +190,7 @@ func (x Compression_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression_Method.Descriptor instead.
 func (Compression_Method) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11, 0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12, 0}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -1021,7 +1021,10 @@ type Privacy struct {
 	// 1,000,000.
 	Separation uint32 `protobuf:"varint,4,opt,name=separation,proto3" json:"separation,omitempty"`
 	// Bound on the L2 norm of a device's update.
-	Clip          float32 `protobuf:"fixed32,5,opt,name=clip,proto3" json:"clip,omitempty"`
+	Clip float32 `protobuf:"fixed32,5,opt,name=clip,proto3" json:"clip,omitempty"`
+	// Where it is set the coordinator adds the noise, to sums that it is trusted with;
+	// absent where devices do.
+	Central       *CentralNoise `protobuf:"bytes,6,opt,name=central,proto3" json:"central,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1091,6 +1094,78 @@ func (x *Privacy) GetClip() float32 {
 	return 0
 }
 
+func (x *Privacy) GetCentral() *CentralNoise {
+	if x != nil {
+		return x.Central
+	}
+	return nil
+}
+
+// CentralNoise is noise that is correlated over rounds: the coordinator takes back in
+// later rounds part of the noise of earlier ones (docs/protocol.md, "Noise").
+type CentralNoise struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Rounds that the promise is over, 1 to 8,192.
+	Rounds uint32 `protobuf:"varint,1,opt,name=rounds,proto3" json:"rounds,omitempty"`
+	// Of each buffer, 0 to 1, in all at most 1.
+	Scale []float64 `protobuf:"fixed64,2,rep,packed,name=scale,proto3" json:"scale,omitempty"`
+	// Of each buffer, from one round to the next, 0 to below 1.
+	Decay         []float64 `protobuf:"fixed64,3,rep,packed,name=decay,proto3" json:"decay,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *CentralNoise) Reset() {
+	*x = CentralNoise{}
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *CentralNoise) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*CentralNoise) ProtoMessage() {}
+
+func (x *CentralNoise) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use CentralNoise.ProtoReflect.Descriptor instead.
+func (*CentralNoise) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+}
+
+func (x *CentralNoise) GetRounds() uint32 {
+	if x != nil {
+		return x.Rounds
+	}
+	return 0
+}
+
+func (x *CentralNoise) GetScale() []float64 {
+	if x != nil {
+		return x.Scale
+	}
+	return nil
+}
+
+func (x *CentralNoise) GetDecay() []float64 {
+	if x != nil {
+		return x.Decay
+	}
+	return nil
+}
+
 // Noise says how a device's update becomes integers with noise in them
 // (docs/protocol.md, "Noise"), in place of the codec's clip, bits and largest weight.
 type Noise struct {
@@ -1099,10 +1174,11 @@ type Noise struct {
 	Privacy *Privacy `protobuf:"bytes,1,opt,name=privacy,proto3" json:"privacy,omitempty"`
 	// Integers a unit of update.
 	Scale float64 `protobuf:"fixed64,2,opt,name=scale,proto3" json:"scale,omitempty"`
-	// Standard deviation of a device's noise in integers, 4 to 16,384.
+	// Standard deviation of a device's noise in integers, 4 to 16,384. Where the coordinator
+	// adds the noise: that of its fresh noise, in units of 1/256 of an integer, 4 to 2^26.
 	Sigma float64 `protobuf:"fixed64,3,opt,name=sigma,proto3" json:"sigma,omitempty"`
 	// Survivors of a cohort at the least that keep their noise to themselves: the minimum of
-	// survivors without those that may be corrupt.
+	// survivors without those that may be corrupt. 0 where the coordinator adds the noise.
 	Honest uint32 `protobuf:"varint,4,opt,name=honest,proto3" json:"honest,omitempty"`
 	// What a device is charged for a vector, in trillionths of ρ (zero-concentrated
 	// differential privacy).
@@ -1113,7 +1189,7 @@ type Noise struct {
 
 func (x *Noise) Reset() {
 	*x = Noise{}
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1125,7 +1201,7 @@ func (x *Noise) String() string {
 func (*Noise) ProtoMessage() {}
 
 func (x *Noise) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[10]
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1138,7 +1214,7 @@ func (x *Noise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noise.ProtoReflect.Descriptor instead.
 func (*Noise) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{10}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *Noise) GetPrivacy() *Privacy {
@@ -1192,7 +1268,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1204,7 +1280,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1217,7 +1293,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Compression) GetMethod() Compression_Method {
@@ -1258,7 +1334,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1270,7 +1346,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1283,7 +1359,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -1338,7 +1414,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1350,7 +1426,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1363,7 +1439,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -1429,7 +1505,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1441,7 +1517,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1454,7 +1530,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -1494,7 +1570,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1506,7 +1582,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1519,7 +1595,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1547,7 +1623,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1559,7 +1635,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1572,7 +1648,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1596,7 +1672,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1608,7 +1684,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1621,7 +1697,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1649,7 +1725,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1661,7 +1737,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1674,7 +1750,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1707,7 +1783,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1719,7 +1795,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1732,7 +1808,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1786,7 +1862,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1798,7 +1874,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1811,7 +1887,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1837,7 +1913,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1849,7 +1925,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1862,7 +1938,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1878,7 +1954,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1890,7 +1966,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1903,7 +1979,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -1927,7 +2003,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1939,7 +2015,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1952,7 +2028,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -1980,7 +2056,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1992,7 +2068,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2005,7 +2081,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -2029,7 +2105,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2041,7 +2117,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2054,7 +2130,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -2085,7 +2161,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[26]
+	mi := &file_discreet_v1_round_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2097,7 +2173,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[26]
+	mi := &file_discreet_v1_round_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2110,7 +2186,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{26}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -2199,7 +2275,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\bFairness\x12\x18\n" +
 	"\aeighths\x18\x01 \x01(\rR\aeighths\x12\x1c\n" +
 	"\tlipschitz\x18\x02 \x01(\x02R\tlipschitz\x12\x1c\n" +
-	"\treference\x18\x03 \x01(\x02R\treference\"\x95\x01\n" +
+	"\treference\x18\x03 \x01(\x02R\treference\"\xca\x01\n" +
 	"\aPrivacy\x12\x18\n" +
 	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12&\n" +
@@ -2207,7 +2283,12 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\n" +
 	"separation\x18\x04 \x01(\rR\n" +
 	"separation\x12\x12\n" +
-	"\x04clip\x18\x05 \x01(\x02R\x04clip\"\x93\x01\n" +
+	"\x04clip\x18\x05 \x01(\x02R\x04clip\x123\n" +
+	"\acentral\x18\x06 \x01(\v2\x19.discreet.v1.CentralNoiseR\acentral\"R\n" +
+	"\fCentralNoise\x12\x16\n" +
+	"\x06rounds\x18\x01 \x01(\rR\x06rounds\x12\x14\n" +
+	"\x05scale\x18\x02 \x03(\x01R\x05scale\x12\x14\n" +
+	"\x05decay\x18\x03 \x03(\x01R\x05decay\"\x93\x01\n" +
 	"\x05Noise\x12.\n" +
 	"\aprivacy\x18\x01 \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\x12\x14\n" +
 	"\x05scale\x18\x02 \x01(\x01R\x05scale\x12\x14\n" +
@@ -2298,7 +2379,7 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 }
 
 var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 27)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
@@ -2313,54 +2394,56 @@ var file_discreet_v1_round_proto_goTypes = []any{
 	(*Training)(nil),          // 10: discreet.v1.Training
 	(*Fairness)(nil),          // 11: discreet.v1.Fairness
 	(*Privacy)(nil),           // 12: discreet.v1.Privacy
-	(*Noise)(nil),             // 13: discreet.v1.Noise
-	(*Compression)(nil),       // 14: discreet.v1.Compression
-	(*Codec)(nil),             // 15: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 16: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 17: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 18: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 19: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 20: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 21: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 22: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 23: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 24: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 25: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 26: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 27: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 28: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 29: discreet.v1.RevealResponse
-	(*Version)(nil),           // 30: discreet.v1.Version
+	(*CentralNoise)(nil),      // 13: discreet.v1.CentralNoise
+	(*Noise)(nil),             // 14: discreet.v1.Noise
+	(*Compression)(nil),       // 15: discreet.v1.Compression
+	(*Codec)(nil),             // 16: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 17: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 18: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 19: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 20: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 21: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 22: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 23: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 24: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 25: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 26: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 27: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 28: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 29: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 30: discreet.v1.RevealResponse
+	(*Version)(nil),           // 31: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	30, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	30, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	31, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	31, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
 	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	16, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	17, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
 	12, // 4: discreet.v1.TaskState.privacy:type_name -> discreet.v1.Privacy
-	30, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	30, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	31, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	31, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
 	10, // 7: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	15, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	16, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	16, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	17, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
 	9,  // 10: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
-	14, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
-	13, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
+	15, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	14, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
 	11, // 13: discreet.v1.Training.fairness:type_name -> discreet.v1.Fairness
-	12, // 14: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
-	2,  // 15: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
-	0,  // 16: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	17, // 17: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	17, // 18: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	17, // 19: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	17, // 20: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	17, // 21: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	17, // 22: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	23, // [23:23] is the sub-list for method output_type
-	23, // [23:23] is the sub-list for method input_type
-	23, // [23:23] is the sub-list for extension type_name
-	23, // [23:23] is the sub-list for extension extendee
-	0,  // [0:23] is the sub-list for field type_name
+	13, // 14: discreet.v1.Privacy.central:type_name -> discreet.v1.CentralNoise
+	12, // 15: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
+	2,  // 16: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 17: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	18, // 18: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	18, // 19: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	18, // 20: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	18, // 21: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	18, // 22: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	18, // 23: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	24, // [24:24] is the sub-list for method output_type
+	24, // [24:24] is the sub-list for method input_type
+	24, // [24:24] is the sub-list for extension type_name
+	24, // [24:24] is the sub-list for extension extendee
+	0,  // [0:24] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -2375,7 +2458,7 @@ func file_discreet_v1_round_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   27,
+			NumMessages:   28,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

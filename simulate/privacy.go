@@ -3,6 +3,7 @@ package simulate
 import (
 	"math"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/model"
 	"github.com/discreet-fl/discreet/privacy"
@@ -30,6 +31,10 @@ type Privacy struct {
 	Scale    float64 `json:"scale"`
 	Sigma    float64 `json:"sigma"`
 	RingBits uint32  `json:"ring_bits"`
+	// CentralRounds is over how many rounds the coordinator correlates noise of its own; 0
+	// where devices add theirs. Sigma is then that of its fresh noise, in 1/256 of whole
+	// numbers, and Honest is 0.
+	CentralRounds uint32 `json:"central_rounds,omitempty"`
 	// RhoRound is what a vector costs its device.
 	RhoRound float64 `json:"rho_round"`
 	// MostVectors is the most that a device sent, and GivenRho and GivenEpsilon what it gave
@@ -79,10 +84,15 @@ func (r *run) given() (*Privacy, error) {
 	n := plan.GetNoise()
 	l, charge := coordinator.LayoutOf(plan, r.layout), privacy.Charge(n.GetCharge())
 	given := charge.Times(int(most))
+	multiplier := l.Noise.Sigma * math.Sqrt(float64(n.GetHonest())) / l.Noise.Norm(l.Parameters)
+	if p.GetCentral() != nil {
+		multiplier = n.GetSigma() / (l.Noise.Norm(l.Parameters) * (1 << aggregation.NoiseBits))
+	}
 	return &Privacy{
-		Epsilon: p.GetEpsilon(), Delta: p.GetDelta(), Participations: p.GetParticipations(), Separation: p.GetSeparation(),
+		CentralRounds: p.GetCentral().GetRounds(),
+		Epsilon:       p.GetEpsilon(), Delta: p.GetDelta(), Participations: p.GetParticipations(), Separation: p.GetSeparation(),
 		Clip: p.GetClip(), Parameters: l.Parameters, Honest: n.GetHonest(),
-		Multiplier: l.Noise.Sigma * math.Sqrt(float64(n.GetHonest())) / l.Noise.Norm(l.Parameters),
+		Multiplier: multiplier,
 		Scale:      n.GetScale(), Sigma: n.GetSigma(), RingBits: plan.GetCodec().GetRingBits(),
 		RhoRound: charge.Rho(), MostVectors: most, GivenRho: given.Rho(), GivenEpsilon: given.Epsilon(p.GetDelta()),
 	}, nil

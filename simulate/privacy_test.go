@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/privacy"
 	pb "github.com/discreet-fl/discreet/proto"
 )
@@ -41,6 +42,34 @@ func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 	}
 	if digests[true] != digests[false] {
 		t.Errorf("digest %s under masks, %s in clear", digests[true], digests[false])
+	}
+}
+
+// TestCentralNoiseInASimulation runs rounds to whose sums the coordinator adds noise.
+func TestCentralNoiseInASimulation(t *testing.T) {
+	digests := make(map[bool]string)
+	for _, noised := range []bool{true, false} {
+		c := private(t, 0, false)
+		c.Compression, c.NoBaselines = nil, true
+		if noised {
+			var err error
+			if c.Privacy.Central, err = coordinator.CentralNoise(uint64(c.Rounds), c.Privacy); err != nil {
+				t.Fatal(err)
+			}
+		} else {
+			c.Privacy = nil
+		}
+		result, err := Run(t.Context(), c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		digests[noised] = result.Digest
+		if p := result.Privacy; noised && (p.CentralRounds != uint32(c.Rounds) || p.Honest != 0 || p.GivenEpsilon > 6 || p.Multiplier < 0.1 || p.Multiplier > 10) {
+			t.Errorf("seed %d: %+v, want noise by the coordinator over %d rounds within ε 6", c.Seed, p, c.Rounds)
+		}
+	}
+	if digests[true] == digests[false] {
+		t.Errorf("digest %s with noise and without", digests[true])
 	}
 }
 

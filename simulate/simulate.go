@@ -265,6 +265,7 @@ type run struct {
 	checkpoint *model.Checkpoint
 	encoded    []byte    // the checkpoint's file
 	state      []float32 // the strategy's
+	noise      []byte    // what goes on of noise that the coordinator adds
 	standing   coordinator.Standing
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
@@ -485,6 +486,14 @@ type total struct {
 
 // step turns a sum into the next checkpoint, as the coordinator does.
 func (r *run) step(plan *pb.Plan, t *total) error {
+	drawn := uint64(0)
+	noise, err := coordinator.AddNoise(plan, r.layout, r.noise, t.sums, func() [32]byte {
+		drawn++
+		return derive(r.Seed, "central noise", plan.GetRound(), drawn)
+	})
+	if err != nil {
+		return err
+	}
 	next, state, err := coordinator.Apply(r.spec, r.checkpoint, r.state, plan, t.sums, t.survivors)
 	if err != nil {
 		return err
@@ -498,6 +507,6 @@ func (r *run) step(plan *pb.Plan, t *total) error {
 		r.standing = r.standing.After(e)
 		r.standing.Calibrate(next, r.spec)
 	}
-	r.checkpoint, r.state, r.encoded = next, state, next.Encode()
+	r.checkpoint, r.state, r.noise, r.encoded = next, state, noise, next.Encode()
 	return nil
 }

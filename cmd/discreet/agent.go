@@ -77,6 +77,7 @@ Chats stay in the folder.`,
 	f.IntVar(&bounds.MinSurvivors, "min-survivors", minSurvivors, "fewest devices in a sum that this device joins")
 	f.Float64Var(&corrupt, "min-corrupt", 0.1, "share of its cohort that may work for the coordinator, at least; 0.0001 to 0.3333")
 	f.BoolVar(&bounds.AllowClassical, "allow-classical", false, "also take part with keys that are not post-quantum")
+	f.BoolVar(&bounds.TrustCoordinator, "trust-coordinator", false, "with --max-epsilon, take part also where the coordinator adds the noise, to sums that it sees first")
 	f.Float64Var(&bounds.MaxEpsilon, "max-epsilon", 0, "take part only where noise bounds what this device gives away in a task, ε at most this; 0 takes part in any")
 	f.StringVar(&task, "task", "", "the task to take part in, where the coordinator has several")
 	logFlag(c, &level)

@@ -62,6 +62,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"task create x --intents train.csv --epsilon 8 --min-survivors 3 --per-round 40", exitUsage, "want a minimum of at least 5"},
 		{"task create x --intents train.csv --epsilon -1", exitUsage, "privacy of ε -1"},
 		{"simulate --epsilon 8 --participations 2 --per-round 20", exitUsage, "allow 17 participations"},
+		{"task create x --intents train.csv --epsilon 4 --central-noise", exitUsage, "over 0 rounds, want 1 to 8192"},
+		{"task create x --intents train.csv --central-noise", exitUsage, "--central-noise without --epsilon"},
 		{"agent --max-epsilon -1", exitUsage, "--max-epsilon -1, want a positive number"},
 		{"token create --expires -1h", exitUsage, "want a positive duration"},
 		{"agent --min-survivors 2", exitUsage, "--min-survivors 2, want 3 to 2000"},

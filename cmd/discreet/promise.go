@@ -29,6 +29,7 @@ type promise struct {
 	epsilon, delta             float64
 	participations, separation uint32
 	clip                       float32
+	central                    bool
 }
 
 func (p *promise) flags(f *pflag.FlagSet) {
@@ -36,20 +37,29 @@ func (p *promise) flags(f *pflag.FlagSet) {
 	f.Float64Var(&p.delta, "delta", defaultDelta, "δ of that promise, below one in the number of devices")
 	f.Uint32Var(&p.participations, "participations", defaultParticipations, "times that a device takes part at most, with --epsilon; fewer need less noise")
 	f.Uint32Var(&p.separation, "separation", defaultSeparation, "rounds from one that a device took part in to the next, with --epsilon")
+	f.BoolVar(&p.central, "central-noise", false, "with --epsilon and --rounds, let the coordinator add the noise, correlated over the rounds: far less of it, for devices that trust the coordinator with exact sums")
 	f.Float32Var(&p.clip, "clip", defaultClip, "bound on the L2 norm of a device's update, with --epsilon")
 }
 
-// asked returns the promise, nil where none was asked for.
-func (p *promise) asked(given *pflag.FlagSet) (*pb.Privacy, error) {
+// asked returns the promise over so many rounds, nil where none was asked for.
+func (p *promise) asked(given *pflag.FlagSet, rounds uint64) (*pb.Privacy, error) {
 	if p.epsilon == 0 {
-		for _, name := range []string{"delta", "participations", "separation", "clip"} {
+		for _, name := range []string{"delta", "participations", "separation", "clip", "central-noise"} {
 			if given.Changed(name) {
 				return nil, usagef("--%s without --epsilon, which says how much privacy is promised", name)
 			}
 		}
 		return nil, nil
 	}
-	return &pb.Privacy{Epsilon: p.epsilon, Delta: p.delta, Participations: p.participations, Separation: p.separation, Clip: p.clip}, nil
+	asked := &pb.Privacy{Epsilon: p.epsilon, Delta: p.delta, Participations: p.participations, Separation: p.separation, Clip: p.clip}
+	if !p.central {
+		return asked, nil
+	}
+	var err error
+	if asked.Central, err = coordinator.CentralNoise(rounds, asked); err != nil {
+		return nil, usagef("--central-noise: %w", err)
+	}
+	return asked, nil
 }
 
 // survivorsFor is the minimum of survivors where sums have noise in them and no other was
@@ -71,7 +81,7 @@ func privacyRows(t *pb.Task) [][2]string {
 	rows := [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(p)},
-		{"noise", noiseText(p.Clip, n.GetSigma(), n.GetScale(), n.GetHonest())},
+		{"noise", noiseText(p.Clip, n.GetSigma(), n.GetScale(), n.GetHonest(), p.GetCentral().GetRounds())},
 		{"a vector costs", fmt.Sprintf("ρ %v", privacy.Charge(n.GetCharge()).Rho())},
 	}
 	if t.Privacy.GetDevices() > 0 {
@@ -88,7 +98,10 @@ func takesPart(p *pb.Privacy) string {
 	return fmt.Sprintf("%d times at most, %d rounds apart", p.Participations, p.Separation)
 }
 
-func noiseText(clip float32, sigma, scale float64, honest uint32) string {
+func noiseText(clip float32, sigma, scale float64, honest, central uint32) string {
+	if central > 0 {
+		return fmt.Sprintf("σ %.4g of 1/256 of whole numbers by the coordinator, which sees sums without, %.4g a unit, on updates of norm %v at most; correlated over %d rounds", sigma, scale, clip, central)
+	}
 	return fmt.Sprintf("σ %.4g of whole numbers by each device, %.4g a unit, on updates of norm %v at most; at least %d honest devices' in a sum", sigma, scale, clip, honest)
 }
 
@@ -100,7 +113,7 @@ func simulatedPrivacy(p *simulate.Privacy) [][2]string {
 	return [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(&pb.Privacy{Participations: p.Participations, Separation: p.Separation})},
-		{"noise", noiseText(p.Clip, p.Sigma, p.Scale, p.Honest)},
+		{"noise", noiseText(p.Clip, p.Sigma, p.Scale, p.Honest, p.CentralRounds)},
 		{"noise multiplier", fmt.Sprintf("%.4g; a vector of %d numbers costs ρ %.6g, in a ring of %d bits", p.Multiplier, p.Parameters, p.RhoRound, p.RingBits)},
 		{"given away, at most", fmt.Sprintf("ε %.3g (ρ %.6g), in %d vectors of a device", p.GivenEpsilon, p.GivenRho, p.MostVectors)},
 	}

@@ -67,6 +67,28 @@ func TestTasksSayWhatTheyPromise(t *testing.T) {
 	}
 }
 
+// TestTasksWithCentralNoiseSaySo holds that an operator reads who adds the noise.
+func TestTasksWithCentralNoiseSaySo(t *testing.T) {
+	task := promisedTask(t, "--epsilon", "8", "--per-round", "100", "--rounds", "50", "--separation", "10", "--central-noise")
+	if c := task.Spec.Privacy.GetCentral(); c.GetRounds() != 50 || len(c.GetScale()) != 2 || task.Spec.MinSurvivors != minSurvivors {
+		t.Errorf("noise %v with %d survivors, want 50 rounds, two buffers and %d", c, task.Spec.MinSurvivors, minSurvivors)
+	}
+	l, err := model.NewLayout("small", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise, err := coordinator.NoiseOf(task.Spec, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	task.Privacy = &pb.TaskPrivacy{Noise: noise}
+	var out strings.Builder
+	printTask(&out, task)
+	if want := "by the coordinator, which sees sums without"; !strings.Contains(out.String(), want) || !strings.Contains(out.String(), "correlated over 50 rounds") {
+		t.Errorf("the task says %s, want %q and over how many rounds", out.String(), want)
+	}
+}
+
 func TestLedgerInWords(t *testing.T) {
 	var out strings.Builder
 	printGiven(&out, []client.Given{{Task: "old", Exact: 3}, {Task: "desk", Epsilon: 8, Delta: 1e-6, Participations: 5, Separation: 2, GivenRho: 0.21, BudgetRho: 1.05, GivenEpsilon: 3.2, Vectors: make([]client.Vector, 1)}})

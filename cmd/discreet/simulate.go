@@ -133,13 +133,13 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	if config.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
 		return usageError{err}
 	}
-	if config.Privacy, err = s.promise.asked(given); err != nil {
+	if config.Privacy, err = s.promise.asked(given, uint64(config.Rounds)); err != nil {
 		return err
 	}
 	if config.Privacy != nil && !given.Changed("held-back") {
 		config.HeldBack = 0 // counts would be summed without noise
 	}
-	if config.Privacy != nil && !given.Changed("min-survivors") {
+	if config.Privacy != nil && config.Privacy.Central == nil && !given.Changed("min-survivors") {
 		config.MinSurvivors = int(survivorsFor(uint32(config.PerRound), uint32(config.Cohort)))
 	}
 	if err := config.Check(); err != nil {

@@ -158,7 +158,7 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
 		return err
 	}
-	if spec.Privacy, err = s.promise.asked(given); err != nil {
+	if spec.Privacy, err = s.promise.asked(given, spec.Rounds); err != nil {
 		return err
 	}
 	if spec.Privacy != nil && !given.Changed("held-back") {
@@ -179,7 +179,7 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Cohort == 0 {
 		spec.Cohort = min(spec.PerRound, largestCohort)
 	}
-	if spec.Privacy != nil && !given.Changed("min-survivors") {
+	if spec.Privacy != nil && spec.Privacy.Central == nil && !given.Changed("min-survivors") {
 		spec.MinSurvivors = survivorsFor(spec.PerRound, spec.Cohort)
 	}
 	spec.Name, spec.EveryMs, spec.DeadlineMs = name, uint64(s.every.Milliseconds()), uint64(s.deadline.Milliseconds())

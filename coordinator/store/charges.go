@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"database/sql"
+	"fmt"
 
 	"github.com/discreet-fl/discreet/secagg"
 )
@@ -28,6 +29,30 @@ func (s *Store) Charge(ctx context.Context, task string, round, charge uint64, d
 		}
 		return nil
 	})
+}
+
+// setNoise replaces what is kept of a coordinator's own noise, unless there is none.
+func setNoise(ctx context.Context, tx *sql.Tx, task string, state []byte) error {
+	if len(state) == 0 {
+		return nil
+	}
+	if _, err := tx.ExecContext(ctx, `DELETE FROM noise_chunks WHERE task = $1`, task); err != nil {
+		return err
+	}
+	return eachChunk(state, func(seq int, data []byte) error {
+		_, err := tx.ExecContext(ctx, `INSERT INTO noise_chunks (task, seq, data) VALUES ($1, $2, $3)`, task, seq, data)
+		return err
+	})
+}
+
+// Noise returns what is kept of a coordinator's own noise with a task's current
+// checkpoint; it is empty before the first round.
+func (s *Store) Noise(ctx context.Context, task string) ([]byte, error) {
+	raw, err := s.join(ctx, `SELECT data FROM noise_chunks WHERE task = $1 ORDER BY seq`, task)
+	if err != nil {
+		return nil, fmt.Errorf("store: reading the noise of task %s: %w", task, err)
+	}
+	return raw, nil
 }
 
 // Accounts returns the accounts of a task's devices.

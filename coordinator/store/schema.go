@@ -178,6 +178,14 @@ CREATE TABLE charges (
 -- How many devices an attempt charged, and what each.
 ALTER TABLE rounds ADD COLUMN charged_devices BIGINT NOT NULL DEFAULT 0;
 ALTER TABLE rounds ADD COLUMN charge BIGINT NOT NULL DEFAULT 0;
+`}, {sql: `
+-- The noise that a coordinator takes back in later rounds: secret.
+CREATE TABLE noise_chunks (
+	task TEXT NOT NULL REFERENCES tasks(name) ON DELETE CASCADE,
+	seq BIGINT NOT NULL,
+	data BLOB NOT NULL,
+	PRIMARY KEY (task, seq)
+) WITHOUT ROWID;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

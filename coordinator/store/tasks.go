@@ -181,6 +181,7 @@ type Commit struct {
 	Previous   [32]byte
 	Checkpoint []byte      // the new checkpoint's bytes
 	State      []float32   // the strategy's state that goes with it
+	Noise      []byte      // of the coordinator's own noise, what goes with it; nil leaves what there is
 	Survivors  []secagg.ID // the devices in the sum; none where it is held
 	// Best, where set, is the best checkpoint from now on, which pruning spares.
 	Best *Best
@@ -220,6 +221,9 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 			return err
 		}
 		if err := setState(ctx, tx, c.Task, c.State); err != nil {
+			return err
+		}
+		if err := setNoise(ctx, tx, c.Task, c.Noise); err != nil {
 			return err
 		}
 		records := c.Buffered
