@@ -24,10 +24,23 @@ type Chat struct {
 // confirmed or corrected.
 const chatFormat = 2
 
-// sealedChat is a chat as it is sealed.
+// sealedChat is a chat as it is sealed. Versions that read format 1 alone, to 0.2.0, see no
+// signal and would train on every chat as one that was confirmed: the intent of a chat
+// that was not confirmed or corrected stands in About, and they leave such a chat out, as
+// every one whose intent they do not find.
 type sealedChat struct {
 	Format int `json:"format"`
 	Chat
+	About string `json:"about,omitempty"`
+}
+
+// sealed is how a chat is sealed.
+func (c Chat) sealed() sealedChat {
+	s := sealedChat{Format: chatFormat, Chat: c}
+	if c.Signal != "" && c.Signal != "confirmed" && c.Signal != "corrected" {
+		s.Intent, s.About = "", c.Intent
+	}
+	return s
 }
 
 // A chat's database key: time ‖ sequence ‖ conversation, the first two big-endian,
@@ -60,7 +73,7 @@ func (s *Store) Add(chats ...Chat) error {
 
 // add seals one chat under its conversation's key.
 func (s *Store) add(tx *bolt.Tx, c Chat) error {
-	plain, err := json.Marshal(sealedChat{chatFormat, c})
+	plain, err := json.Marshal(c.sealed())
 	if err != nil {
 		return fmt.Errorf("store: %w", err)
 	}
@@ -138,6 +151,9 @@ func openChat(key *[keySize]byte, name, sealed []byte) (Chat, error) {
 	c := s.Chat
 	if s.Format < 2 {
 		c.Signal = "confirmed"
+	}
+	if s.About != "" {
+		c.Intent = s.About
 	}
 	c.Time = time.Unix(0, int64(binary.BigEndian.Uint64(name)))
 	return c, nil

@@ -2,6 +2,7 @@ package store
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -350,5 +351,26 @@ func TestDerived(t *testing.T) {
 	}
 	if got := texts(t, s); got != "one=a@ two=a@ " {
 		t.Errorf("the chats are %q", got)
+	}
+}
+
+// TestOlderVersionsTrainOnNoDoubt reads what is sealed as 0.2.0 does, which knows no signals:
+// it finds an intent only in a chat that was confirmed or corrected.
+func TestOlderVersionsTrainOnNoDoubt(t *testing.T) {
+	for signal, want := range map[string]string{"": "refund", "confirmed": "refund", "corrected": "refund", "rejected": "", "rephrased": "", "handed_over": ""} {
+		plain, err := json.Marshal(Chat{Text: "give it back", Intent: "refund", Signal: signal}.sealed())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var old struct{ Text, Intent, Conversation string }
+		if err := json.Unmarshal(plain, &old); err != nil || old.Text != "give it back" || old.Intent != want {
+			t.Errorf("%q: %+v, %v, want the intent %q", signal, old, err, want)
+		}
+		s := open(t, t.TempDir())
+		chat := Chat{Text: "give it back", Intent: "refund", Signal: signal}
+		add(t, s, chat)
+		if chats, err := s.Chats(); err != nil || len(chats) != 1 || chats[0].Intent != "refund" || chats[0].Signal != signal {
+			t.Errorf("%q: this version reads %+v, %v", signal, chats, err)
+		}
 	}
 }
