@@ -146,6 +146,61 @@ func TestDevicesWaitForACAElsewhere(t *testing.T) {
 	})
 }
 
+// TestAdmittedDeviceIsOfItsTokensTask: a device that waited for a CA elsewhere is bound to
+// the task of the token that it came with, also where the coordinator was started anew.
+func TestAdmittedDeviceIsOfItsTokensTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, _, dir := apart(t)
+		w := newWorld(t, dir, Options{})
+		other := spec(3, 3)
+		other.Name = "other"
+		w.create(t, spec(3, 3))
+		w.create(t, other)
+		bound, err := w.CreateTaskToken(t.Context(), "other", 1, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		free, err := w.CreateToken(t.Context(), 1, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		keys := map[string]ed25519.PrivateKey{bound: newKey(t), free: newKey(t)}
+		enrol := func(line string) *pb.EnrolResponse {
+			t.Helper()
+			reply, err := rpc.NewEnrolmentServiceClient(w.dial(t, w.trust())).Enrol(t.Context(), enrolment(t, line, keys[line]))
+			if err != nil {
+				t.Fatal(err)
+			}
+			return reply
+		}
+		for line := range keys {
+			if enrol(line).GetRetryAfterMs() == 0 {
+				t.Error("a device was let in without its CA")
+			}
+		}
+		w.shut()
+		w = newWorld(t, dir, Options{})
+		issued := issue(t, machine, keys[bound].Public().(ed25519.PublicKey), keys[free].Public().(ed25519.PublicKey))
+		if reply, err := rpc.NewOperatorServiceClient(w.operator(t)).Admit(t.Context(), &pb.AdmitRequest{Issued: issued}); err != nil || reply.GetAdmitted() != 2 {
+			t.Fatalf("admitted %v, %v; want both", reply, err)
+		}
+		for line, want := range map[string]int{bound: 1, free: 2} {
+			config := w.trust()
+			config.Certificates = []tls.Certificate{{Certificate: [][]byte{enrol(line).GetCertificate()}, PrivateKey: keys[line]}}
+			rounds := rpc.NewRoundServiceClient(w.dial(t, config))
+			reply, err := rounds.Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
+			if err != nil || len(reply.GetTasks()) != want || want == 1 && reply.GetTasks()[0].GetTask() != "other" {
+				t.Errorf("it sees %v, %v; want %d tasks", reply, err, want)
+			}
+			d := &device{t: t, id: secagg.DeviceID(keys[line].Public().(ed25519.PublicKey))}
+			if want == 1 {
+				_, err = rounds.CheckIn(t.Context(), d.anywhere("desk"))
+				wants(t, "checking in to another's task", err, codes.NotFound)
+			}
+		}
+	})
+}
+
 // TestAdmitRefuses: what the CA did not sign for exactly this device is not stored, nor
 // anything beside it.
 func TestAdmitRefuses(t *testing.T) {

@@ -450,3 +450,64 @@ func TestKillWithABuffer(t *testing.T) {
 		t.Errorf("seed %d: nobody got a receipt", seed)
 	}
 }
+
+// TestKillWhileIntentsChange kills the coordinator when a change of intents is on disk and
+// not made, and when it is made and not told. It is made once, what nobody was told
+// is answered when asked again, and rounds go on with the new intents.
+func TestKillWhileIntentsChange(t *testing.T) {
+	for message, made := range map[string]bool{"intents queued": false, "intents changed": true} {
+		t.Run(message, func(t *testing.T) {
+			t.Parallel()
+			p := newProcess(t)
+			p.start(message)
+			devices := p.populate(3)
+			config, err := ca.LoadOperator(filepath.Join(p.dir, "operator.pem"))
+			if err != nil {
+				t.Fatal(err)
+			}
+			op := rpc.NewOperatorServiceClient(p.dial(config))
+			answers := make(chan *pb.IntentList, 1)
+			go func() {
+				reply, err := op.ChangeIntents(p.ctx, &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+				if err != nil {
+					t.Error(err)
+				}
+				answers <- reply.GetList()
+			}()
+			p.wait()
+			before, attempts := p.stored()
+			if (len(attempts) == 1) != made || before.RoundsDone != 0 {
+				t.Errorf("%d records and %d rounds; want the change made: %v", len(attempts), before.RoundsDone, made)
+			}
+			p.start("")
+			select {
+			case list := <-answers:
+				if n := len(list.GetIntents()); list.GetVersion() != 1 || n == 0 || list.GetIntents()[n-1] != "payback" || len(list.GetQueued()) != 0 {
+					t.Errorf("asked again it answers %v", list)
+				}
+			case <-p.ctx.Done():
+				t.Fatal("the change was not answered after the restart")
+			}
+			receipts := make(chan *walk)
+			for _, d := range devices {
+				go d.live(p.ctx, receipts)
+			}
+			select {
+			case <-receipts:
+			case <-p.ctx.Done():
+				t.Fatal("no round was committed after the restart")
+			}
+			p.kill()
+			after, attempts := p.stored()
+			changed := 0
+			for _, a := range attempts {
+				if a.IntentsVersion != 0 {
+					changed++
+				}
+			}
+			if changed != 1 || after.RoundsDone == 0 {
+				t.Errorf("the intents changed %d times and %d rounds are done, want once and some", changed, after.RoundsDone)
+			}
+		})
+	}
+}
