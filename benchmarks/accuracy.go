@@ -35,6 +35,7 @@ type accuracySettings struct {
 	// Wrong is the share of the devices' chats whose intent is wrong, and Known how they know.
 	Wrong       float64       `json:"wrong_labels,omitempty"`
 	Known       client.Signal `json:"wrong_known,omitempty"`
+	Doubt       *float32      `json:"wrong_weight,omitempty"`
 	Machine     string        `json:"machine"`
 	Compression string        `json:"compression"`
 	HeldBack    float64       `json:"held_back,omitempty"`
@@ -86,6 +87,7 @@ func runAccuracy(args []string) error {
 	set.Float64Var(&s.Drop, "drop", 0.1, "chance of a selected device to vanish at some step")
 	set.Float64Var(&s.Wrong, "wrong-labels", 0, "share of the devices' chats whose intent is wrong")
 	known := set.String("wrong-known", "confirmed", "how devices know that: confirmed (not at all), rephrased or rejected")
+	doubt := set.Float64("wrong-weight", -1, "what chats known to be in doubt count in place of their signal's weight; 0 leaves them out, -1 keeps it")
 	set.StringVar(&s.Compression, "compression", "none", "as for discreet simulate")
 	set.Float64Var(&s.HeldBack, "held-back", 0, "share of the devices' chats that they evaluate with instead of training on them; a twentieth of them may be answered unknown")
 	set.StringVar(&s.Strategy, "strategy", "", "as for discreet simulate; empty is the default")
@@ -120,6 +122,9 @@ func runAccuracy(args []string) error {
 	}
 	if s.Wrong > 0 {
 		s.Known = client.Signal(*known)
+		if weight := float32(*doubt); weight >= 0 {
+			s.Doubt = &weight
+		}
 	}
 	figures := &accuracyFigures{accuracySettings: *s}
 	for _, text := range strings.Split(*seeds, ",") {
@@ -210,7 +215,7 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
-		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
+		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known, Weight: s.Doubt}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
 	}, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"fmt"
 
 	"github.com/discreet-fl/discreet/client"
+	"github.com/discreet-fl/discreet/model"
 )
 
 // Wrong says which of the devices' chats have a wrong intent, one drawn evenly from the others.
@@ -16,6 +17,9 @@ type Wrong struct {
 	//     most a half.
 	//   - client.Rejected: the person said so: the wrong ones are rejected.
 	Signal client.Signal
+	// Weight is what a chat in doubt, one that is rephrased or rejected, counts: 0 leaves it
+	// out, nil is the signal's own weight.
+	Weight *float32
 }
 
 func (w Wrong) check() error {
@@ -30,17 +34,21 @@ func (w Wrong) check() error {
 	if !(w.Share >= 0 && w.Share <= most) {
 		return fmt.Errorf("a share of %v of the labels is wrong, want 0 to %v", w.Share, most)
 	}
+	if w.Weight != nil && !(*w.Weight >= 0 && *w.Weight <= 1) {
+		return fmt.Errorf("chats in doubt count %v, want 0 to 1", *w.Weight)
+	}
 	return nil
 }
 
-// spoil makes a device's examples wrong in place.
+// spoil makes a device's examples wrong.
 func (r *run) spoil(d *device) {
 	w := r.Wrong
 	if w.Share == 0 {
 		return
 	}
 	random := stream(r.Seed, "wrong labels", uint64(d.number))
-	for i, e := range d.examples {
+	kept := make([]model.Example, 0, len(d.examples))
+	for _, e := range d.examples {
 		suspect, wrong := random.Float64() < 0.5, random.Float64()
 		other := random.IntN(r.layout.Labels - 1)
 		if other >= e.Label {
@@ -53,13 +61,19 @@ func (r *run) spoil(d *device) {
 				signal, share = client.Rephrased, 2*w.Share
 			}
 		}
-		if wrong >= share {
-			d.examples[i] = signal.Example(e.Features, e.Label)
-			continue
+		label := e.Label
+		if wrong < share {
+			if label = other; w.Signal == client.Rejected {
+				signal = client.Rejected
+			}
 		}
-		if w.Signal == client.Rejected {
-			signal = client.Rejected
+		said := signal.Example(e.Features, label)
+		if signal != client.Confirmed && w.Weight != nil {
+			if said.Weight = *w.Weight; said.Weight == 0 {
+				continue // to train, it would stand for 1
+			}
 		}
-		d.examples[i] = signal.Example(e.Features, other)
+		kept = append(kept, said)
 	}
+	d.examples = kept
 }

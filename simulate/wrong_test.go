@@ -9,7 +9,7 @@ import (
 )
 
 func TestSpoil(t *testing.T) {
-	for _, w := range []Wrong{{}, {0.2, client.Confirmed}, {0.2, client.Rephrased}, {0.2, client.Rejected}} {
+	for _, w := range []Wrong{{}, {Share: 0.2, Signal: client.Confirmed}, {Share: 0.2, Signal: client.Rephrased}, {Share: 0.2, Signal: client.Rejected}} {
 		r := &run{Config: Config{Wrong: w, Seed: 1}, layout: model.Layout{Labels: 5}}
 		d := &device{examples: make([]model.Example, 10_000)}
 		for i := range d.examples {
@@ -51,9 +51,38 @@ func TestSpoil(t *testing.T) {
 			near("rejected", rejected, w.Share)
 		}
 	}
-	for _, bad := range []Wrong{{-0.1, ""}, {1.1, ""}, {math.NaN(), ""}, {0.6, client.Rephrased}, {0.1, client.Corrected}} {
+	for _, bad := range []Wrong{{Share: -0.1}, {Share: 1.1}, {Share: math.NaN()}, {Share: 0.6, Signal: client.Rephrased}, {Share: 0.1, Signal: client.Corrected}, {Weight: weight(1.5)}} {
 		if bad.check() == nil {
 			t.Errorf("%+v is allowed", bad)
+		}
+	}
+}
+
+func weight(w float32) *float32 { return &w }
+
+// TestWeightOfDoubt gives chats in doubt another weight, or leaves them out.
+func TestWeightOfDoubt(t *testing.T) {
+	for _, signal := range []client.Signal{client.Rephrased, client.Rejected} {
+		for _, w := range []float32{0, 0.25, 1} {
+			r := &run{Config: Config{Wrong: Wrong{Share: 0.2, Signal: signal, Weight: weight(w)}, Seed: 1}, layout: model.Layout{Labels: 5}}
+			d := &device{examples: make([]model.Example, 1000)}
+			r.spoil(d)
+			doubted := 0
+			for _, e := range d.examples {
+				if e.Not != (signal == client.Rejected && e.Label != 0) || e.Weight != w && e.Weight != 1 {
+					t.Fatalf("%s at %v: %+v", signal, w, e)
+				}
+				if w != 1 && e.Weight == w {
+					doubted++
+				}
+			}
+			most := 300 // of rejected ones
+			if signal == client.Rephrased {
+				most = 600
+			}
+			if gone := 1000 - len(d.examples); w == 0 && (gone < most/2 || gone > most) || w == 0.25 && (doubted < most/2 || doubted > most) || w != 0 && gone != 0 {
+				t.Errorf("%s at %v: %d are left, %d of them in doubt", signal, w, len(d.examples), doubted)
+			}
 		}
 	}
 }
