@@ -29,24 +29,26 @@ type privacySettings struct {
 	model          string
 	intents        int
 	compression    string
-	clip           float64
+	clip           float32
+	central        bool
 }
 
 func (s *privacySettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.epsilon, "epsilon", 0, "ε that a device may have spent after all rounds")
-	f.Float64Var(&s.delta, "delta", 1e-6, "δ of that ε: well below one in the number of devices")
+	f.Float64Var(&s.delta, "delta", defaultDelta, "δ of that ε: well below one in the number of devices")
 	f.IntVar(&s.schedule.Devices, "devices", 0, "devices that there are")
 	f.IntVar(&s.schedule.PerRound, "per-round", 0, "devices in a round; 0 is all, up to a thousand")
 	f.IntVar(&s.schedule.Rounds, "rounds", 0, "rounds to run")
 	f.IntVar(&s.schedule.Participations, "participations", 0, "rounds that a device takes part in at most; 0 is the fewest that fill all rounds")
-	f.IntVar(&s.schedule.Separation, "separation", 1, "rounds from one that a device takes part in to the next, at least; 1 is the very next")
+	f.IntVar(&s.schedule.Separation, "separation", defaultSeparation, "rounds from one that a device takes part in to the next, at least; 1 is the very next")
 	f.IntVar(&s.cohort, "cohort", largestCohort, "devices in a cohort at most, 3 to 2,000")
-	f.Float64Var(&s.lost, "dropout", 0.1, "share of a cohort that may vanish before the cohort is given up, 0 to 0.3333")
-	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may work with the coordinator and leave its noise out, 0 to 0.3333")
+	f.Float64Var(&s.lost, "dropout", 1-survivingShare, "share of a cohort that may vanish before the cohort is given up, 0.0001 to 0.3333")
+	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may work with the coordinator and leave its noise out, 0.0001 to 0.3333")
 	f.StringVar(&s.model, "model", "small", "model size: small (1 MB) or base (4 MB)")
 	f.IntVar(&s.intents, "intents", 20, "number of intents")
 	compressionFlag(f, &s.compression)
-	f.Float64Var(&s.clip, "clip", 1, "L2 norm that a device's update is clipped to")
+	f.Float32Var(&s.clip, "clip", defaultClip, "L2 norm that a device's update is clipped to")
+	f.BoolVar(&s.central, "central-noise", false, "let the coordinator add the noise, correlated over the rounds, to sums that it is trusted with")
 }
 
 // privacyPlan is what a plan comes to. Its JSON is the command's.
@@ -67,18 +69,21 @@ type privacyPlan struct {
 	EpsilonAtEnd float64 `json:"epsilon_at_end"`
 	Guess        float64 `json:"guess"` // how often a guess whether a device took part is right, at most
 
-	Multiplier float64 `json:"noise_multiplier"` // noise of the honest in a sum, in norms
+	Central    bool    `json:"central_noise"`    // the coordinator adds the noise, in units of 1/256 of whole numbers
+	Multiplier float64 `json:"noise_multiplier"` // fresh noise of the honest, or the coordinator, in a sum, in norms
 	Norm       float64 `json:"norm"`             // Δ̃₂, in whole numbers
 	Scale      float64 `json:"scale"`            // whole numbers a unit of update
-	LocalSigma float64 `json:"local_sigma"`      // of one device's noise, in whole numbers
+	Sigma      float64 `json:"sigma"`            // of one device's noise in whole numbers, or of the coordinator's fresh noise in its units
 	Parameters int     `json:"parameters"`       // that are sent
 	RingBits   int     `json:"ring_bits"`
 	Bytes      int     `json:"bytes"` // of one device's masked vector
 
 	Clip        float64 `json:"clip"`
-	NoiseSigma  float64 `json:"noise_in_mean"`      // standard deviation of a coordinate, nobody lost
-	NoiseNorm   float64 `json:"noise_norm_in_mean"` // in clips
-	NoiseRounds float64 `json:"noise_in_all_rounds"`
+	NoiseSigma  float64 `json:"noise_in_mean"`       // standard deviation of a coordinate, nobody lost
+	NoiseNorm   float64 `json:"noise_norm_in_mean"`  // in clips
+	NoiseRounds float64 `json:"noise_in_all_rounds"` // in the sum of all their means, in clips, divided by their number
+
+	create string // the flags of a task with this promise
 }
 
 func newPrivacyPlan() *cobra.Command {
@@ -93,12 +98,11 @@ func newPrivacyPlan() *cobra.Command {
 rounds, none has given away more than ε at δ. It counts as the worst case does: the device
 takes part as often as it may, as few others survive as are allowed to, and as many of them
 as --corrupt says leave their noise out. The coordinator knows who takes part in which
-round, so that nothing is taken off for the chance of not being drawn. Of a compression
-only the number of coordinates matters, as the noise decides on their bits.
+round, so that nothing is taken off for the chance of not being drawn.
 
 docs/privacy.md has the formula of every number. Plan needs no coordinator and writes nothing.`,
 		Example: `  discreet privacy plan --epsilon 4 --devices 1000 --rounds 50
-  discreet privacy plan --epsilon 8 --devices 10000 --per-round 1000 --rounds 50 --separation 10 --compression 8x`,
+  discreet privacy plan --epsilon 8 --devices 10000 --per-round 1000 --rounds 50 --separation 10 --compression sketch:6`,
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			p, err := s.plan()
@@ -117,60 +121,94 @@ docs/privacy.md has the formula of every number. Plan needs no coordinator and w
 	return c
 }
 
-// plan computes what the flags ask for.
+// plan computes what the flags ask for, as a task's own plans tell it to devices.
 func (s privacySettings) plan() (p privacyPlan, err error) {
 	if err := s.complete(); err != nil {
 		return p, err
 	}
+	spec, err := s.spec()
+	if err != nil {
+		return p, err
+	}
+	if err := coordinator.CheckSpec(spec); err != nil {
+		return p, err
+	}
+	layout, err := model.NewLayout(s.model, s.intents)
+	if err != nil {
+		return p, err
+	}
+	plan, _, err := coordinator.NewPlan(spec, 1, 1, coordinator.Basis{Layout: layout})
+	if err != nil {
+		return p, err
+	}
+	n, l := plan.GetNoise(), coordinator.LayoutOf(plan, layout)
 	p = privacyPlan{
-		Epsilon: s.epsilon, Delta: s.delta, Rounds: s.schedule.Rounds, Clip: s.clip,
+		Epsilon: s.epsilon, Delta: s.delta, Rounds: s.schedule.Rounds, Clip: float64(s.clip), Central: s.central,
 		Participations: s.schedule.Most(), Separation: s.schedule.Separation,
+		Cohorts: s.cohorts(), Cohort: s.schedule.PerRound / s.cohorts(), MinSurvivors: int(spec.MinSurvivors), Honest: int(n.GetHonest()),
+		Norm: l.Noise.Norm(l.Parameters), Scale: n.GetScale(), Sigma: n.GetSigma(),
+		Parameters: l.Parameters, RingBits: int(plan.GetCodec().GetRingBits()),
 	}
-	// A round is dealt into as few cohorts as hold it, of sizes that differ by one at most.
-	p.Cohorts = (s.schedule.PerRound + s.cohort - 1) / s.cohort
-	p.Cohort = s.schedule.PerRound / p.Cohorts
-	p.MinSurvivors = p.Cohort - int(float64(p.Cohort)*s.lost)
-	p.Honest = p.MinSurvivors - int(float64(p.Cohort)*s.corrupt)
-	if p.Honest < 2 {
-		return p, fmt.Errorf("of a cohort of %d, %d survive and of those %d are honest at least, want 2 or more; let cohorts have more devices", p.Cohort, p.MinSurvivors, p.Honest)
+	p.Bytes = aggregation.PackedSize(l.Length(), p.RingBits)
+	p.cost(privacy.Charge(n.GetCharge()), n.GetPrivacy().GetCentral())
+	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s",
+		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression)
+	if s.central {
+		p.create += " --central-noise"
 	}
-	charge, err := privacy.PerRound(s.epsilon, s.delta, p.Participations)
-	if err != nil {
-		return p, err
-	}
-	if p.Parameters, err = s.parameters(); err != nil {
-		return p, err
-	}
-	p.Multiplier = charge.Multiplier()
-	g, err := aggregation.NewDiscreteGaussian(float32(s.clip), p.Multiplier, p.Honest, p.Parameters)
-	if err != nil {
-		return p, err
-	}
-	// The largest cohort sets the ring, the smallest one the noise.
-	most := (s.schedule.PerRound + p.Cohorts - 1) / p.Cohorts
-	p.RingBits = g.RingBits(most, p.Parameters)
-	if err := g.Fits(most, p.Parameters, p.RingBits); err != nil {
-		return p, err
-	}
-	p.Norm, p.Scale, p.LocalSigma = g.Norm(p.Parameters), g.Scale, g.Sigma
-	p.Bytes = aggregation.PackedSize(g.Length(p.Parameters), p.RingBits)
-	return p, p.cost()
+	return p, nil
 }
 
-// cost fills in what the noise comes to, as an auditor would compute it.
-func (p *privacyPlan) cost() error {
-	cost, err := privacy.NewCharge(privacy.DistributedRho(p.Norm, p.Honest, p.LocalSigma, p.Parameters))
-	if err != nil {
-		return err
+// cohorts is how many a round is dealt into: as few as hold it, of sizes that differ by one
+// at most.
+func (s privacySettings) cohorts() int { return (s.schedule.PerRound + s.cohort - 1) / s.cohort }
+
+// spec is the task that the flags describe, with intents that stand for others. Its
+// largest cohort is as large as they get, its minimum one that the smallest one can keep.
+func (s privacySettings) spec() (*pb.TaskSpec, error) {
+	n := s.cohorts()
+	least, most := s.schedule.PerRound/n, (s.schedule.PerRound+n-1)/n
+	spec := &pb.TaskSpec{
+		Name: "plan", Model: s.model, PerRound: uint32(s.schedule.PerRound), Cohort: uint32(most), Rounds: uint64(s.schedule.Rounds), DeadlineMs: 30_000,
+		MinSurvivors: uint32(max(minSurvivors, least-int(float64(least)*s.lost))),
+		Privacy:      &pb.Privacy{Epsilon: s.epsilon, Delta: s.delta, Participations: uint32(s.schedule.Most()), Separation: uint32(s.schedule.Separation), Clip: s.clip},
 	}
-	all := cost.Times(p.Participations)
-	p.RhoBudget, p.RhoRound, p.Rho = privacy.Rho(p.Epsilon, p.Delta), cost.Rho(), all.Rho()
+	for i := range min(s.intents, model.MaxLabels+1) {
+		spec.Intents = append(spec.Intents, fmt.Sprint("intent ", i))
+	}
+	var err error
+	if spec.Corrupt, err = partOf("corrupt", s.corrupt); err != nil {
+		return nil, err
+	}
+	if spec.Dropout, err = partOf("dropout", s.lost); err != nil {
+		return nil, err
+	}
+	if spec.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
+		return nil, err
+	}
+	if s.central {
+		spec.Privacy.Central, err = coordinator.CentralNoise(spec.Rounds, spec.Privacy)
+	}
+	return spec, err
+}
+
+// cost fills in what the noise comes to.
+func (p *privacyPlan) cost(charge privacy.Charge, central *pb.CentralNoise) {
+	all := charge.Times(p.Participations)
+	p.RhoBudget, p.RhoRound, p.Rho = privacy.Rho(p.Epsilon, p.Delta), charge.Rho(), all.Rho()
 	p.EpsilonAtEnd, p.Guess = all.Epsilon(p.Delta), all.Guess()
-	devices := float64(p.Cohort * p.Cohorts)
-	p.NoiseSigma = p.LocalSigma / p.Scale / math.Sqrt(devices)
+	devices, rounds := float64(p.Cohort*p.Cohorts), float64(p.Rounds)
+	p.Multiplier = p.Sigma * math.Sqrt(float64(p.Honest)) / p.Norm
+	p.NoiseSigma = p.Sigma / p.Scale / math.Sqrt(devices)
+	grown := math.Sqrt(rounds)
+	if central != nil {
+		const unit = 1 << aggregation.NoiseBits
+		p.Multiplier = p.Sigma / unit / p.Norm
+		p.NoiseSigma = p.Sigma / unit / p.Scale / devices
+		grown = privacy.BLT{Scale: central.GetScale(), Decay: central.GetDecay()}.Spread(p.Rounds)
+	}
 	p.NoiseNorm = p.NoiseSigma * math.Sqrt(float64(p.Parameters)) / p.Clip
-	p.NoiseRounds = p.NoiseNorm / math.Sqrt(float64(p.Rounds))
-	return nil
+	p.NoiseRounds = p.NoiseNorm * grown / rounds
 }
 
 // complete fills in defaults that depend on other flags, and checks them all.
@@ -181,14 +219,6 @@ func (s *privacySettings) complete() error {
 	}{{"epsilon", s.epsilon == 0}, {"devices", s.schedule.Devices == 0}, {"rounds", s.schedule.Rounds == 0}} {
 		if missing.none {
 			return fmt.Errorf("--%s is missing", missing.flag)
-		}
-	}
-	for _, share := range []struct {
-		flag string
-		of   float64
-	}{{"dropout", s.lost}, {"corrupt", s.corrupt}} {
-		if !(share.of >= 0 && share.of <= 0.3333) {
-			return fmt.Errorf("--%s %v, want 0 to 0.3333", share.flag, share.of)
 		}
 	}
 	if s.schedule.Devices > 0 && !(s.delta > 0 && s.delta < 1/float64(s.schedule.Devices)) {
@@ -209,47 +239,44 @@ func (s *privacySettings) complete() error {
 	return s.schedule.Check()
 }
 
-// parameters is how many of the model's a device sends.
-func (s privacySettings) parameters() (int, error) {
-	layout, err := model.NewLayout(s.model, s.intents)
-	if err != nil {
-		return 0, err
-	}
-	compression, err := coordinator.ParseCompression(s.compression)
-	if err != nil {
-		return 0, err
-	}
-	shorter := aggregation.NewReduction(layout.Rows, layout.Dim, int(compression.GetRatio()), compression.GetMethod() == pb.Compression_METHOD_SKETCH)
-	return shorter.Length(layout.Parameters()), nil
-}
-
 func (p privacyPlan) print(w io.Writer) {
+	cohort := fmt.Sprintf("%d devices; %d must survive, and %d of them be honest", p.Cohort, p.MinSurvivors, p.Honest)
+	multiplier, noise := "the honest devices' noise in a sum", fmt.Sprintf("σ %.6g in whole numbers, of each device", p.Sigma)
+	seen, against := "the sums", "the coordinator and as many devices as may be corrupt, together"
+	if p.Central {
+		cohort = fmt.Sprintf("%d devices; %d must survive", p.Cohort, p.MinSurvivors)
+		multiplier, noise = "a round's fresh noise", fmt.Sprintf("σ %.6g in 1/256 of whole numbers, of the coordinator", p.Sigma)
+		seen, against = "the checkpoints", "whoever sees the checkpoints, but not against the coordinator, which sees sums without noise"
+	}
 	table(w, [][2]string{
 		{"asked for", fmt.Sprintf("ε %.4g at δ %.4g", p.Epsilon, p.Delta)},
 		{"a device takes part", fmt.Sprintf("%d times at most in %s", p.Participations, count(p.Rounds, "round"))},
-		{"cohort", fmt.Sprintf("%d devices; %d must survive, and %d of them be honest", p.Cohort, p.MinSurvivors, p.Honest)},
+		{"cohort", cohort},
 		{"cost of a round", fmt.Sprintf("ρ %.6g", p.RhoRound)},
 		{"cost of all", fmt.Sprintf("ρ %.6g of %.6g", p.Rho, p.RhoBudget)},
 		{"at the end", fmt.Sprintf("ε %.4f at δ %.4g, at worst", p.EpsilonAtEnd, p.Delta)},
-		{"noise multiplier", fmt.Sprintf("%.6g: the honest devices' noise in a sum, over what one device can change it by", p.Multiplier)},
+		{"noise multiplier", fmt.Sprintf("%.6g: %s, over what one device can change it by", p.Multiplier, multiplier)},
 		{"whole numbers", fmt.Sprintf("%.6g a unit of update; an update's norm is at most %.6g", p.Scale, p.Norm)},
-		{"noise of a device", fmt.Sprintf("σ %.6g in whole numbers", p.LocalSigma)},
+		{"noise", noise},
 		{"ring", fmt.Sprintf("%d bits for each of %d numbers, %.0f kB a device and round", p.RingBits, p.Parameters+1, float64(p.Bytes)/1000)},
 		{"noise in the mean", fmt.Sprintf("σ %.4g a coordinate, where nobody vanishes and the clip is %.4g", p.NoiseSigma, p.Clip)},
 	})
 	fmt.Fprintf(w, `
 Noise against signal: in one round's mean the noise is %.3g times as long as the mean of
 updates that all agree and reach the clip; over all %d rounds, %.3g times, as noise adds
-up slower. Updates agree less than that, so that real figures are higher. What this costs
+up more slowly. Updates agree less than that, so that real figures are higher. What this costs
 in accuracy depends on the data: "discreet simulate" measures it.
 
 What ε means: somebody who knows everything but whether one device took part with its
-chats or with none, and sees the sums of all rounds, and bets on it. Odds of 1 to 1 become
+chats or with none, and sees %s of all rounds, and bets on it. Odds of 1 to 1 become
 %s, and odds of 1 to 1000 become %s, but for a probability of about %.4g.
 Where a coin is tossed for it, the bet is won %.1f%% of the time at most, rather than 50%%.
-This holds against the coordinator and as many devices as may be corrupt, together, and for
-all of a device's chats at once, as long as it is one device a person.
-`, p.NoiseNorm, p.Rounds, p.NoiseRounds, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess)
+This holds against %s.
+It is for all of a device's chats at once, as long as it is one device a person.
+
+A task that keeps this promise: discreet task create NAME --intents FILE %s
+An attempt at a round that fails counts as one of a device's times, so that a few more than needed are of use.
+`, p.NoiseNorm, p.Rounds, p.NoiseRounds, seen, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess, against, p.create)
 }
 
 // odds is what odds of one to against become at most, at ε.

@@ -23,7 +23,7 @@ func printed(t *testing.T, args string) (string, error) {
 // TestPrivacyPlanCanBeRecomputed takes the numbers of a plan and comes to its ε with
 // the formulas alone, as docs/privacy.md has them.
 func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
-	out, err := printed(t, "plan --epsilon 8 --devices 10000 --per-round 2500 --rounds 48 --participations 12 --separation 4 --compression 8x --clip 0.5 --json")
+	out, err := printed(t, "plan --epsilon 8 --devices 10000 --per-round 2500 --rounds 48 --participations 12 --separation 4 --compression sketch:6 --dropout 0.1 --clip 0.5 --json")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -44,7 +44,7 @@ func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
 	if math.Abs(p.Norm/norm-1) > 1e-6 {
 		t.Errorf("norm %v, want %v", p.Norm, norm)
 	}
-	rho := norm * norm / (2 * float64(p.Honest) * p.LocalSigma * p.LocalSigma)
+	rho := norm * norm / (2 * float64(p.Honest) * p.Sigma * p.Sigma)
 	if math.Abs(p.RhoRound/rho-1) > 1e-6 || math.Abs(p.Rho/rho/12-1) > 1e-6 || p.Rho > p.RhoBudget {
 		t.Errorf("ρ %v a round and %v in all, want %v and 12 times that, within %v", p.RhoRound, p.Rho, rho, p.RhoBudget)
 	}
@@ -52,7 +52,7 @@ func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
 		t.Errorf("ε %v at the end, want %v, just below 8", p.EpsilonAtEnd, e)
 	}
 	// Every device's noise is in the mean over all three cohorts.
-	if noise := p.LocalSigma / p.Scale / math.Sqrt(3*833); math.Abs(p.NoiseSigma/noise-1) > 1e-9 {
+	if noise := p.Sigma / p.Scale / math.Sqrt(3*833); math.Abs(p.NoiseSigma/noise-1) > 1e-9 {
 		t.Errorf("noise in the mean %v, want %v", p.NoiseSigma, noise)
 	}
 	if want := (int(d+1)*p.RingBits + 7) / 8; p.Bytes != want {
@@ -66,8 +66,8 @@ func TestPrivacyPlanInWords(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, want := range []string{
-		"50 times at most in 50 rounds", "1000 devices; 900 must survive, and 800 of them be honest",
-		"ρ 0.0062213", "ε 4.0000 at δ 1e-06, at worst", "σ 580.369 in whole numbers", "22 bits for each of 262805 numbers, 723 kB",
+		"50 times at most in 50 rounds", "1000 devices; 800 must survive, and 700 of them be honest",
+		"ρ 0.0062213", "ε 4.0000 at δ 1e-06, at worst", "σ 620.441 in whole numbers", "22 bits for each of 262805 numbers, 723 kB",
 		"54.6 to 1 at most", "54.6 to 1000 at most", "69.7% of the time at most",
 	} {
 		if !strings.Contains(out, want) {
@@ -84,13 +84,42 @@ func TestPrivacyPlanInWords(t *testing.T) {
 	}
 }
 
+// TestPrivacyPlanOfCentralNoise recomputes the ε of noise that the coordinator adds.
+func TestPrivacyPlanOfCentralNoise(t *testing.T) {
+	out, err := printed(t, "plan --epsilon 8 --devices 10000 --rounds 100 --separation 20 --participations 5 --per-round 400 --central-noise --json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p privacyPlan
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		t.Fatal(err)
+	}
+	m, err := privacy.OptimiseBLT(2, 100, 20, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rho := privacy.CorrelatedRho(256*p.Norm, m.Sensitivity(100, 20, 5), p.Sigma, 100, p.Parameters)
+	if e := privacy.Epsilon(rho, 1e-6); e > 8 || e < 7.9 || p.EpsilonAtEnd < e || p.EpsilonAtEnd > 8 {
+		t.Errorf("ε %v, charged as %v; want little below 8, and no more than charged", e, p.EpsilonAtEnd)
+	}
+	// 7.3 in place of 22.4, at the norm of one device and ρ of ½.
+	want := m.Noise(100, 20, 5) / math.Sqrt(2*p.Rho) * math.Sqrt(float64(p.Parameters)) / 400 / 100
+	if math.Abs(p.NoiseRounds/want-1) > 0.02 {
+		t.Errorf("noise over all rounds %v, want %v", p.NoiseRounds, want)
+	}
+	out, err = printed(t, "plan --epsilon 8 --devices 10000 --rounds 100 --separation 20 --per-round 400 --central-noise")
+	if err != nil || !strings.Contains(out, "but not against the coordinator") || !strings.Contains(out, "--compression none --central-noise") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 func TestPrivacyPlanRefuses(t *testing.T) {
 	for args, want := range map[string]string{
 		"--devices 10 --rounds 5":                                                     "--epsilon is missing",
 		"--epsilon 4 --rounds 5":                                                      "--devices is missing",
 		"--epsilon 4 --devices 10":                                                    "--rounds is missing",
-		"--epsilon -1 --devices 10 --rounds 5":                                        "ε is -1",
-		"--epsilon NaN --devices 10 --rounds 5":                                       "ε is NaN",
+		"--epsilon -1 --devices 10 --rounds 5":                                        "ε -1",
+		"--epsilon NaN --devices 10 --rounds 5":                                       "ε NaN",
 		"--epsilon 4 --devices -3 --rounds 5":                                         "--per-round -3",
 		"--epsilon 4 --devices 10 --rounds 5 --delta 0.1":                             "below 1/10",
 		"--epsilon 4 --devices 10 --rounds 5 --delta 0":                               "--delta 0",
@@ -104,15 +133,15 @@ func TestPrivacyPlanRefuses(t *testing.T) {
 		"--epsilon 4 --devices 10 --rounds 5 --participations -2":                     "-2 participations",
 		"--epsilon 4 --devices 10 --rounds 5 --separation 2":                          "need 20 devices",
 		"--epsilon 4 --devices 10 --rounds 5 --model huge":                            `model size "huge"`,
-		"--epsilon 4 --devices 10 --rounds 5 --intents 1":                             "1 labels",
+		"--epsilon 4 --devices 10 --rounds 5 --intents 1":                             "1 intents",
 		"--epsilon 4 --devices 10 --rounds 5 --compression much":                      `compression "much"`,
-		"--epsilon 4 --devices 10 --rounds 5 --clip 0":                                "clip 0",
+		"--epsilon 4 --devices 10 --rounds 5 --clip 0":                                "clip of 0",
 		"--epsilon 0.001 --devices 10 --rounds 5000":                                  "survivors",
-		"--epsilon 100000000 --devices 10 --rounds 5":                                 "smaller ε",
+		"--epsilon 2000 --devices 10 --rounds 5":                                      "at most 1000",
 		"--epsilon 4 --devices 4 --rounds 5 --corrupt 0.3333 --dropout 0.3333":        "",
 		"--epsilon 4 --devices 6 --per-round 6 --cohort 3 --rounds 5 --dropout 0.333": "",
 	} {
-		_, err := printed(t, "plan "+args)
+		_, err := printed(t, "plan "+args) // the coordinator says most of it, as of a task
 		if want == "" && err != nil {
 			t.Errorf("%s: %v", args, err)
 		}
