@@ -41,6 +41,12 @@ type accuracySettings struct {
 	HeldBack    float64       `json:"held_back,omitempty"`
 	Strategy    string        `json:"strategy,omitempty"` // empty is the default
 	Cohort      int           `json:"cohort,omitempty"`   // 0 is all of a round
+	// Chats is what each device has, where the phrases are dealt more than once; 0 deals each
+	// once.
+	Chats int `json:"chats,omitempty"`
+	// Privacy is what devices are promised, with noise in the sums; nil leaves them exact.
+	Privacy      *pb.Privacy `json:"privacy,omitempty"`
+	MinSurvivors int         `json:"min_survivors"`
 }
 
 // unknown is the share of chats with an intent that may be answered unknown, where chats
@@ -92,6 +98,9 @@ func runAccuracy(args []string) error {
 	set.Float64Var(&s.HeldBack, "held-back", 0, "share of the devices' chats that they evaluate with instead of training on them; a twentieth of them may be answered unknown")
 	set.StringVar(&s.Strategy, "strategy", "", "as for discreet simulate; empty is the default")
 	set.IntVar(&s.Cohort, "cohort", 0, "devices in a cohort at most; 0 is all of a round")
+	set.IntVar(&s.Chats, "chats", 0, "chats of each device, dealt to more than one where there are not enough; 0 deals each once")
+	set.IntVar(&s.MinSurvivors, "min-survivors", secagg.MinCohort, "devices below which a cohort is given up")
+	promise := promiseFlags(set)
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -104,6 +113,7 @@ func runAccuracy(args []string) error {
 	} else if err != nil {
 		return err
 	}
+	s.Privacy = promise()
 	var err error
 	if s.Training, err = model.DefaultTraining(s.Model); err != nil {
 		return err
@@ -194,7 +204,7 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	dealt, err := phrases.Split(how, s.Devices, seed)
+	dealt, err := s.deal(phrases, how, seed)
 	if err != nil {
 		return nil, err
 	}
@@ -213,10 +223,35 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 	return &simulate.Config{
 		Compression: compression, Strategy: strategy,
 		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
-		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: secagg.MinCohort, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
+		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: s.MinSurvivors, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
 		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
 		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known, Weight: s.Doubt}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
+		Privacy: s.Privacy,
 	}, nil
+}
+
+// deal gives each device its chats.
+func (s *accuracySettings) deal(phrases *dataset.Set, how dataset.Split, seed uint64) ([][]dataset.Phrase, error) {
+	if s.Chats > 0 {
+		return phrases.Deal(how, s.Devices, s.Chats, seed)
+	}
+	return phrases.Split(how, s.Devices, seed)
+}
+
+// promiseFlags are those of what devices are promised. What it returns reads them: nil
+// where nothing is.
+func promiseFlags(set *flag.FlagSet) func() *pb.Privacy {
+	epsilon := set.Float64("epsilon", 0, "promise each device differential privacy of this ε; 0 leaves sums exact")
+	delta := set.Float64("delta", 1e-6, "δ of that promise")
+	participations := set.Uint("participations", 5, "times that a device takes part at most")
+	separation := set.Uint("separation", 1, "rounds from one that a device took part in to the next")
+	clip := set.Float64("clip", 0.5, "bound on the L2 norm of a device's update")
+	return func() *pb.Privacy {
+		if *epsilon == 0 {
+			return nil
+		}
+		return &pb.Privacy{Epsilon: *epsilon, Delta: *delta, Participations: uint32(*participations), Separation: uint32(*separation), Clip: float32(*clip)}
+	}
 }
 
 // print writes a row of Markdown for each seed.

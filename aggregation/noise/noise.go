@@ -15,6 +15,7 @@ import (
 	"math/big"
 	"math/bits"
 	"math/rand/v2"
+	"sync/atomic"
 )
 
 // The least and the largest σ of a Sampler. From 4 on a sum of draws is all but a discrete
@@ -38,8 +39,13 @@ const precision = 192
 // cut off beyond 13.4σ, changes the distribution by less than 2^−110 in total variation;
 // for a vector of 2^20 draws that adds less than 2^−89 to a guarantee's δ.
 type Sampler struct {
+	of    float64 // σ
 	table []threshold
 }
+
+// latest is the sampler that was made last: many devices of one round in a process, as in a
+// simulation, share it.
+var latest atomic.Pointer[Sampler]
 
 // threshold is twice an entry of the table, so that the sign's bit does not count.
 type threshold struct{ hi, lo uint64 }
@@ -51,13 +57,16 @@ func New(sigma float64) (*Sampler, error) {
 	if !(sigma >= MinSigma && sigma <= MaxSigma) {
 		return nil, fmt.Errorf("noise: a discrete Gaussian with σ %v, want %d to %d", sigma, MinSigma, MaxSigma)
 	}
+	if s := latest.Load(); s != nil && s.of == sigma {
+		return s, nil
+	}
 	mass := masses(sigma)
 	whole := number(0)
 	for _, m := range mass {
 		whole.Add(whole, m)
 	}
 	unit := number(0).Quo(number(1).SetMantExp(number(1), 127), whole)
-	s := &Sampler{table: make([]threshold, 0, len(mass))}
+	s := &Sampler{of: sigma, table: make([]threshold, 0, len(mass))}
 	upTo, scaled, most := number(0), number(0), new(big.Int)
 	low := new(big.Int).SetUint64(1<<64 - 1)
 	for _, m := range mass[:len(mass)-1] { // what is left falls to the last
@@ -68,6 +77,7 @@ func New(sigma float64) (*Sampler, error) {
 			hi: new(big.Int).Rsh(most, 64).Uint64(), lo: new(big.Int).And(most, low).Uint64(),
 		})
 	}
+	latest.Store(s)
 	return s, nil
 }
 

@@ -235,6 +235,7 @@ func BenchmarkLimit(b *testing.B) {
 
 func BenchmarkNew(b *testing.B) {
 	for b.Loop() {
+		latest.Store(nil)
 		sampler(b, 150)
 	}
 }
