@@ -84,6 +84,9 @@ func TestThresholdTurnsAwayAsManyAsItMay(t *testing.T) {
 	if o == nil || o.Texts != 5 || o.Recall != float64(unknown)/5 || unknown < 2 || o.AUROC < 0.8 {
 		t.Errorf("seed %d: %+v, want %d of 5 unknown", seed, o, unknown)
 	}
+	if o.RecallAtTwentieth > o.Recall+1e-9 && o.TurnedAway > 0.05 || o.RecallAtTwentieth < o.Recall-1e-9 && o.TurnedAway < 0.05 {
+		t.Errorf("seed %d: %+v", seed, o)
+	}
 	if o.TurnedAway < 0.02 || o.TurnedAway > 0.25 || o.Accuracy > result.Accuracy || o.Accuracy < result.Accuracy-o.TurnedAway {
 		t.Errorf("seed %d: accuracy %v, but %+v; want about a tenth turned away", seed, result.Accuracy, o)
 	}

@@ -18,6 +18,9 @@ type OutOfScope struct {
 	TurnedAway float64 `json:"turned_away"`
 	// Accuracy is the share of the test phrases that are answered, and rightly.
 	Accuracy float64 `json:"accuracy"`
+	// RecallAtTwentieth is what Recall would be with a threshold that turned away a
+	// twentieth of just these test phrases: to compare with what others publish.
+	RecallAtTwentieth float64 `json:"recall_at_twentieth"`
 }
 
 // outOfScope holds the current checkpoint against the texts outside, nil where there are
@@ -46,11 +49,18 @@ func (r *run) outOfScope() *OutOfScope {
 			unknown++
 		}
 	}
-	phrases, texts := float64(len(r.test)), len(r.Outside)
-	return &OutOfScope{
-		Texts: texts, AUROC: auroc(inside, outside), Recall: float64(unknown) / float64(texts),
+	phrases, texts := float64(len(r.test)), float64(len(r.Outside))
+	o := &OutOfScope{
+		Texts: len(r.Outside), AUROC: auroc(inside, outside), Recall: float64(unknown) / texts,
 		TurnedAway: float64(away) / phrases, Accuracy: float64(right) / phrases,
 	}
+	threshold := inside[len(inside)/20] // sorted by auroc
+	for _, score := range outside {
+		if score < threshold {
+			o.RecallAtTwentieth += 1 / texts
+		}
+	}
+	return o
 }
 
 // auroc is the probability that one of high is above one of low, where equal ones count

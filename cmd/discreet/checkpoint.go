@@ -60,6 +60,9 @@ func newCheckpointExport() *cobra.Command {
 		Long: `Export fetches the task's newest checkpoint, that of --round or, with --best, the one
 that did best on the chats that devices hold back, checks it and writes it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if best && round >= 0 {
+				return usagef("--round %d and --best: choose one", round)
+			}
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
 				service := rpc.NewOperatorServiceClient(connection)
 				find := func() (*pb.CheckpointRecord, error) { return findCheckpoint(ctx, service, args[0], round) }
@@ -85,7 +88,6 @@ that did best on the chats that devices hold back, checks it and writes it to FI
 	o.flags(c)
 	c.Flags().Int64Var(&round, "round", -1, "the round that made it; -1 is the newest")
 	c.Flags().BoolVar(&best, "best", false, "the one with the best accuracy on the chats that devices hold back")
-	c.MarkFlagsMutuallyExclusive("round", "best")
 	return c
 }
 

@@ -142,6 +142,14 @@ func TestFiveProcesses(t *testing.T) {
 		t.Errorf("asked where a parcel is, the kiosk answers %s", out)
 	}
 
+	f.operate("checkpoint", "export", "support", "best.ckpt", "--best")
+	if out := f.must("classify", "--checkpoint", "best.ckpt", "--json", "wheres my parcel"); !strings.Contains(out, `"unknown": false`) {
+		t.Errorf("asked where a parcel is, the best checkpoint answers %s", out)
+	}
+	if out := f.operate("task", "show", "support"); !regexp.MustCompile(`(?m)^best checkpoint +[0-9a-f]{64}, accuracy`).MatchString(out) || !strings.Contains(out, "lowest recall") {
+		t.Errorf("the task's evaluation is not shown in\n%s", out)
+	}
+
 	// Two agents start again, to die after Share.
 	for _, i := range []int{2, 3} {
 		f.agents[i].kill()
