@@ -129,6 +129,40 @@ func TestCentralNoiseHasThePlacesOfRounds(t *testing.T) {
 	}
 }
 
+// TestMeanUnderCentralNoise decodes a round of three devices with one update, under so
+// little noise that it can be seen.
+func TestMeanUnderCentralNoise(t *testing.T) {
+	s := central(t, 3, 1, 1, 2)
+	s.Privacy.Epsilon = 900
+	m := model.Layout{Rows: 64, Dim: 8, Labels: 2}
+	plan, _, err := NewPlan(s, 1, 1, Basis{Layout: m})
+	if err != nil {
+		t.Fatal(err)
+	}
+	l := LayoutOf(plan, m)
+	update, words, total := make([]float32, l.Parameters), make([]uint32, l.Length()), ChoiceOf(s).Sums(l.Length())
+	update[0], update[1] = 0.6, -0.8 // of norm 1, which is the clip
+	for device := range byte(3) {
+		if err := l.Noise.Encode(words, update, [32]byte{device}, [32]byte{}); err != nil {
+			t.Fatal(err)
+		}
+		total.Add(words, l.Signed(), int(plan.GetCodec().GetRingBits()))
+	}
+	if _, err := AddNoise(plan, m, nil, total, func() [32]byte { return [32]byte{9} }); err != nil {
+		t.Fatal(err)
+	}
+	mean, devices, err := meanOf(s, &model.Checkpoint{Manifest: model.Manifest{Layout: m}, Params: make([]float32, m.Parameters())}, plan, total)
+	if err != nil || devices != 3 {
+		t.Fatalf("%d devices, %v; want 3", devices, err)
+	}
+	sigma := plan.GetNoise().GetSigma() / 256 / plan.GetNoise().GetScale() / 3
+	for i, x := range mean {
+		if far := math.Abs(float64(x - update[i])); far > 5*sigma+1/plan.GetNoise().GetScale() || sigma > 0.05 {
+			t.Errorf("coordinate %d of the mean is %v, want %v with noise of σ %v", i, x, update[i], sigma)
+		}
+	}
+}
+
 // TestCentralNoiseIsKept walks two rounds with a restart between them: the noise goes on,
 // and the task ends with its rounds.
 func TestCentralNoiseIsKept(t *testing.T) {

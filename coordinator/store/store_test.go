@@ -65,6 +65,7 @@ func commitOf(round uint64, attempt uint32, previous []byte, next []byte) Commit
 			Started: start.Add(time.Second), Ended: start.Add(2 * time.Second)},
 		Previous: sha256.Sum256(previous), Checkpoint: next,
 		State: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
+		Noise: fmt.Appendf(nil, "noise of %d", round),
 	}
 }
 

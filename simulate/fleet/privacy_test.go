@@ -12,6 +12,43 @@ import (
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
+// TestDevicesCountCentralNoise runs kiosks through a task to whose sums the coordinator adds
+// the noise: each device checks it, keeps in its ledger what the coordinator publishes, and
+// tells whom it trusts.
+func TestDevicesCountCentralNoise(t *testing.T) {
+	const rounds = 2
+	c := config(t, chatsOf(planted(3, 6)), rounds, 0)
+	c.Spec.Rounds = rounds
+	c.Spec.Privacy = &pb.Privacy{Epsilon: 6, Delta: 1e-6, Participations: rounds, Separation: 1, Clip: 1}
+	var err error
+	if c.Spec.Privacy.Central, err = coordinator.CentralNoise(rounds, c.Spec.Privacy); err != nil {
+		t.Fatal(err)
+	}
+	err = Run(t.Context(), c, func(r *Result) error {
+		told := r.task.GetPrivacy()
+		if told.GetParticipations() != rounds || told.GetNoise().GetHonest() != 0 || privacy.Charge(told.GetCharged()).Epsilon(1e-6) > 6 {
+			t.Errorf("the coordinator publishes %v, want %d vectors of a device at most within ε 6", told, rounds)
+		}
+		for i, k := range r.kiosks {
+			tasks, err := k.Privacy()
+			if err != nil || len(tasks) != 1 || len(tasks[0].Vectors) != rounds {
+				t.Fatalf("kiosk %d has %+v in its ledger, %v; want %d vectors", i, tasks, err, rounds)
+			}
+			if own := tasks[0].Vectors[0].Charge.Plus(tasks[0].Vectors[1].Charge); uint64(own) != told.GetCharged() {
+				t.Errorf("kiosk %d counts %d, the coordinator %d", i, own, told.GetCharged())
+			}
+		}
+		status, err := r.kiosks[0].Status()
+		if err != nil || !strings.Contains(status.Sums, "noised by the coordinator, which is trusted") {
+			t.Errorf("status %+v, %v", status, err)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
 // TestDevicesAndCoordinatorCountTheSame runs kiosks to the end of what their task promises.
 // What the coordinator publishes is then what each of them has in its own ledger, to the
 // last digit; each stays away, says why, and goes on classifying.
