@@ -245,7 +245,7 @@ func promiseFlags(set *flag.FlagSet) func() *pb.Privacy {
 	delta := set.Float64("delta", 1e-6, "δ of that promise")
 	participations := set.Uint("participations", 5, "times that a device takes part at most")
 	separation := set.Uint("separation", 1, "rounds from one that a device took part in to the next")
-	clip := set.Float64("clip", 0.5, "bound on the L2 norm of a device's update")
+	clip := set.Float64("clip", 1, "bound on the L2 norm of a device's update")
 	return func() *pb.Privacy {
 		if *epsilon == 0 {
 			return nil

@@ -30,6 +30,8 @@ type Status struct {
 	MinSurvivors   int    `json:"min_survivors,omitempty"`
 	MinCorrupt     int    `json:"min_corrupt,omitempty"`
 	AllowClassical bool   `json:"allow_classical"`
+	// MaxEpsilon is another of them; 0 is none.
+	MaxEpsilon float64 `json:"max_epsilon,omitempty"`
 }
 
 // Status returns how the device stands.
@@ -37,7 +39,7 @@ func (c *Client) Status() (Status, error) {
 	b := c.options.Bounds
 	s := Status{
 		Warning: keyWarning, MinCohort: b.MinCohort, MinSurvivors: b.MinSurvivors,
-		MinCorrupt: b.MinCorrupt, AllowClassical: b.AllowClassical,
+		MinCorrupt: b.MinCorrupt, AllowClassical: b.AllowClassical, MaxEpsilon: b.MaxEpsilon,
 	}
 	if e := c.enrolled(); e != nil {
 		s.Enrolled, s.Coordinator, s.Device = true, e.Address, e.device.String()

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"os"
 	"path/filepath"
 	"slices"
@@ -15,6 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -145,7 +147,23 @@ func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float
 		{"kiosks lost in the middle of a round", fmt.Sprint(r.Vanished)},
 		{"rounds", fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, len(r.Attempts), withLoss)},
 		{"seconds of training together", fmt.Sprintf("%.1f", r.Seconds)},
+		{"privacy", "none was asked for: these sums are exact"},
+		{"had it been, with an ε of 8", promisedDemo(r.Last.Manifest.Layout)},
 	})
+}
+
+// promisedDemo says what noise the demo's kiosks would add if their task promised each of
+// them privacy of ε = 8 over all rounds, each kiosk taking part in a third of them.
+func promisedDemo(l model.Layout) string {
+	noise, err := coordinator.NoiseOf(&pb.TaskSpec{
+		Model: "small", PerRound: demoPerRound, MinSurvivors: survivorsFor(demoPerRound, demoPerRound),
+		Privacy: &pb.Privacy{Epsilon: 8, Delta: defaultDelta, Participations: (demoRounds + 2) / 3, Separation: defaultSeparation, Clip: defaultClip},
+	}, l)
+	if err != nil {
+		return err.Error()
+	}
+	long := noise.Sigma / noise.Scale / defaultClip * math.Sqrt(float64(l.Parameters())/demoPerRound)
+	return fmt.Sprintf("noise %.0f times as long as an update in a mean of %d: it takes many more kiosks, see \"discreet privacy plan\"", long, demoPerRound)
 }
 
 // exportShop writes the embedded set as files that the other commands read.

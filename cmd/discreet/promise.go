@@ -19,7 +19,7 @@ const (
 	defaultDelta          = 1e-6
 	defaultParticipations = 5
 	defaultSeparation     = 1
-	defaultClip           = 0.5
+	defaultClip           = 1
 	// survivingShare is the minimum of survivors of a cohort whose sums have noise in them.
 	survivingShare = 0.8
 )
