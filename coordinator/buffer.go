@@ -31,10 +31,10 @@ const (
 	// checkpoints that one may come late.
 	mostBuffered = 16
 	mostStale    = 100
-	// mostWorking is how many attempts of a task are at work at a time.
-	mostWorking = 16
+	// MostWorking is how many attempts of a task are at work at a time.
+	MostWorking = 16
 	// mostOpen bounds those that have not ended: at work, in the buffer, or being committed.
-	mostOpen = mostWorking + mostBuffered + 1
+	mostOpen = MostWorking + mostBuffered + 1
 )
 
 // checkBuffer is what CheckSpec says of a task's buffer.
@@ -63,7 +63,7 @@ func (t *task) roomy() bool {
 	if t.spec.GetBuffer() == nil {
 		return len(t.open) == 0
 	}
-	return t.working() < mostWorking && len(t.buffer) < mostBuffered && !t.flushing && len(t.queued) == 0
+	return t.working() < MostWorking && len(t.buffer) < mostBuffered && !t.flushing && len(t.queued) == 0
 }
 
 // committing tells whether a checkpoint is being made.

@@ -118,7 +118,7 @@ func (c *Config) spec() *pb.TaskSpec {
 	s := &pb.TaskSpec{
 		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
 		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
-		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy), Privacy: c.Privacy,
+		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy), Privacy: c.Privacy, Buffer: c.Buffer,
 	}
 	if c.HeldBack > 0 {
 		s.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf)), Unknown: uint32(math.Round(c.Unknown * 10_000))}

@@ -40,7 +40,7 @@ import (
 )
 
 // Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
-// WarmStart, HeldBack, Unknown, Outside, Privacy, Personal and NoBaselines is set.
+// WarmStart, HeldBack, Unknown, Outside, Privacy, Personal, Buffer, Slow and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
 	// Pool is what Train was dealt from, where devices have chats in common; the model in
@@ -80,6 +80,11 @@ type Config struct {
 	// Personal measures personal parts after the last round, on a fifth of each device's
 	// chats that are taken from it at first; it needs chats that are held back.
 	Personal bool
+	// Buffer lets cohorts of PerRound devices work side by side, and each round is a
+	// checkpoint made from some of their sums; nil runs one round after another.
+	Buffer *pb.Buffer
+	// Slow is the share of devices that are ten times slower than the others, 0 to 1.
+	Slow float64
 	// NoBaselines leaves out the training in one place and alone, whose accuracies are
 	// then 0.
 	NoBaselines bool
@@ -155,8 +160,12 @@ type Round struct {
 	// Evaluation is what the devices found, on the chats that they hold back, of the
 	// checkpoint that the round began with; nil where they hold none back.
 	Evaluation *Evaluation `json:"evaluation,omitempty"`
-	BytesUp    int64       `json:"bytes_up"` // by the devices in the sum together
-	Seconds    float64     `json:"seconds"`
+	// Clock is the simulated time at the round's end, in what a device of the usual pace
+	// takes for one, and Late how many checkpoints late each sum was, with a buffer.
+	Clock   float64 `json:"clock"`
+	Late    []int   `json:"late,omitempty"`
+	BytesUp int64   `json:"bytes_up"` // by the devices in the sum together
+	Seconds float64 `json:"seconds"`
 }
 
 // Evaluation is a federated evaluation.
@@ -224,6 +233,8 @@ func (c *Config) Check() error {
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
 		return fmt.Errorf("drop is %v, want a probability from 0 to 1", c.Drop)
+	case !(c.Slow >= 0 && c.Slow <= 1):
+		return fmt.Errorf("a share of %v slow devices, want 0 to 1", c.Slow)
 	case !(c.HeldBack >= 0 && c.HeldBack <= 0.5):
 		return fmt.Errorf("a share of %v held back, want 0 to 0.5", c.HeldBack)
 	case !(c.Unknown >= 0 && c.Unknown <= 0.5):
@@ -232,6 +243,11 @@ func (c *Config) Check() error {
 		return errors.New("personal models, and no chats held back to judge them by: raise --held-back")
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
+	}
+	if c.Buffer != nil {
+		if err := coordinator.CheckSpec(c.spec()); err != nil {
+			return err
+		}
 	}
 	return errors.Join(c.Wrong.check(), c.checkPrivacy())
 }
@@ -273,6 +289,8 @@ type run struct {
 	bytesBy map[round.Step]int64 // of bytesUp, where sums are taken under masks
 	alone   []aloneScore         // by the baselines
 	sent    int64                // device rounds that bytesUp is over
+	clock   float64
+	flights []*flight // cohorts at work, with a buffer
 }
 
 // Run simulates and returns what it found. It is repeatable: with the same
@@ -418,6 +436,9 @@ func (r *run) rounds(ctx context.Context, result *Result) error {
 // round runs one round: attempts until one succeeds or they are used up, in which
 // case the checkpoint stays as it was.
 func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
+	if r.Buffer != nil {
+		return r.next(ctx, number)
+	}
 	clear(r.devices)
 	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: secagg.Cohorts(r.PerRound, r.Cohort)}
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
@@ -430,6 +451,8 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		if err != nil {
 			return nil, err
 		}
+		r.clock += r.takes(plan, members)
+		result.Clock = r.clock
 		if r.Config.Privacy != nil {
 			r.charge(number, members)
 		}
@@ -486,6 +509,9 @@ type total struct {
 
 // step turns a sum into the next checkpoint, as the coordinator does.
 func (r *run) step(plan *pb.Plan, t *total) error {
+	if r.Buffer != nil {
+		return nil // the sum lands later
+	}
 	drawn := uint64(0)
 	noise, err := coordinator.AddNoise(plan, r.layout, r.noise, t.sums, func() [32]byte {
 		drawn++

@@ -38,6 +38,7 @@ type simulation struct {
 	warm                           warmSource
 	to                             outputs
 	promise                        promise
+	buffer                         bufferSettings
 	config                         simulate.Config
 }
 
@@ -80,6 +81,8 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.IntVar(&s.config.Cohort, "cohort", 1000, "devices in a cohort at most, 3 to 2,000; by default all of a round, up to a thousand")
 	keysFlag(f, &s.config.Keys)
 	strategyFlag(f, &s.config.Strategy)
+	s.buffer.flags(f)
+	f.Float64Var(&s.config.Slow, "slow", 0, "share of devices that are ten times slower than the others, to compare rounds one after another with --buffer")
 	compressionFlag(f, &s.compression)
 	s.promise.flags(f)
 	f.IntVar(&s.config.MinSurvivors, "min-survivors", minSurvivors, "devices below which a cohort is given up, at least 3; with --epsilon, unless given, four fifths of a cohort")
@@ -132,6 +135,9 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	}
 	if config.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
 		return usageError{err}
+	}
+	if config.Buffer, err = s.buffer.read(); err != nil {
+		return err
 	}
 	if config.Privacy, err = s.promise.asked(given, uint64(config.Rounds)); err != nil {
 		return err
@@ -324,6 +330,7 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"devices lost in rounds", fmt.Sprint(lost)},
 		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},
 		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
+		{"simulated time", fmt.Sprintf("%.1f, in rounds of a usual device", r.Rounds[len(r.Rounds)-1].Clock)},
 		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
 		{"digest of the last checkpoint", r.Digest},
 	}
