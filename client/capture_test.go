@@ -30,12 +30,14 @@ func words(seed uint64, n int) []string {
 }
 
 // capture runs a whole life of three devices, enrolment to the next checkpoint, in
-// which the first learns chats made of the words, and returns what that one sent.
+// which the first learns chats made of the words, and returns what that one sent. The task
+// wants personal parts, and the first has one where there are enough words.
 func capture(t *testing.T, planted []string, intents []string) *canary.Log {
 	t.Helper()
 	log := new(canary.Log)
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon(t, 3)
+		d.set(func() { d.reply = wantPersonal })
 		var group sync.WaitGroup
 		for i := range 3 {
 			o := Options{}
@@ -45,7 +47,9 @@ func capture(t *testing.T, planted []string, intents []string) *canary.Log {
 			c := d.device(t, o)
 			if i == 0 {
 				for j, word := range planted {
-					learn(t, c, []Chat{{Text: strings.ToUpper(word[:1]) + word[1:] + " and " + word, Intent: intents[j], Conversation: word}})
+					for _, text := range []string{strings.ToUpper(word[:1]) + word[1:] + " and " + word, "my " + word, word + " please", "no " + word} {
+						learn(t, c, []Chat{{Text: text, Intent: intents[j], Conversation: word}})
+					}
 				}
 			} else {
 				learn(t, c, phrases(i))
@@ -53,6 +57,9 @@ func capture(t *testing.T, planted []string, intents []string) *canary.Log {
 			group.Go(func() {
 				if _, err := c.Participate(t.Context()); err != nil {
 					t.Error(err)
+				}
+				if s, err := c.Status(); i == 0 && (err != nil || len(planted) > 5 && !strings.Contains(s.Personal, "it names")) {
+					t.Errorf("its personal part: %q, %v", s.Personal, err)
 				}
 				if _, err := c.Classify(planted[0], 3); err != nil {
 					t.Error(err)

@@ -70,7 +70,7 @@ func (c *Client) loadPersonal() error {
 		return err
 	}
 	if !on {
-		return c.store.DropDerived() // a process may have been killed before it did
+		return c.dropPersonal() // a process may have been killed before it did
 	}
 	m := c.model.Load()
 	b, err := c.store.Derived(personalRecord)

@@ -44,6 +44,15 @@ func use(t *testing.T, c *Client, checkpoint *model.Checkpoint) {
 	c.model.Store(m)
 }
 
+// wantPersonal changes what a daemon says of its tasks: they want personal parts.
+func wantPersonal(_ string, reply any) {
+	if r, ok := reply.(*pb.TasksResponse); ok {
+		for _, state := range r.GetTasks() {
+			state.PersonalHeldBack = shopState.PersonalHeldBack
+		}
+	}
+}
+
 // apart is a checkpoint whose embedding tells the intents apart and whose output layer
 // knows nothing.
 var apart = sync.OnceValue(func() *model.Checkpoint {
@@ -301,15 +310,7 @@ func TestPersonalPartThatIsDamaged(t *testing.T) {
 func TestPersonalPartAfterARound(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d := newDaemon(t, 3)
-		d.set(func() {
-			d.reply = func(_ string, reply any) {
-				if r, ok := reply.(*pb.TasksResponse); ok {
-					for _, state := range r.GetTasks() {
-						state.PersonalHeldBack = shopState.PersonalHeldBack
-					}
-				}
-			}
-		})
+		d.set(func() { d.reply = wantPersonal })
 		var group sync.WaitGroup
 		for i := range 3 {
 			c := d.device(t, Options{})
