@@ -115,12 +115,19 @@ func CorrelatedRho(norm, sensitivity, sigma float64, rounds, d int) float64 {
 // the largest, of their [CorrelatedRho] divided by their number. So after each of them
 // the sum of the charges is no less than what was given away.
 func (m BLT) VectorRho(norm, sigma float64, d, rounds, separation, participations int) float64 {
-	if rounds < 1 || separation < 1 || participations < 1 {
+	if rounds < 1 || separation < 1 || participations < 1 || m.Check() != nil {
 		return math.Inf(1)
 	}
-	worst := 0.0
+	// The sums of Sensitivity's rows, and their squares, go on from one j to the next.
+	c, sums := m.Coefficients(rounds), make([]float64, rounds)
+	worst, squared := 0.0, 0.0
 	for j := 1; j <= min(participations, (rounds-1)/separation+1); j++ {
-		worst = max(worst, CorrelatedRho(norm, m.Sensitivity(rounds, separation, j), sigma, rounds, d)/float64(j))
+		rows := sums[(j-1)*separation:]
+		for t := range rows {
+			squared += c[t] * (2*rows[t] + c[t])
+			rows[t] += c[t]
+		}
+		worst = max(worst, CorrelatedRho(norm, math.Sqrt(squared), sigma, rounds, d)/float64(j))
 	}
 	return worst
 }

@@ -108,11 +108,16 @@ func TestVectorsAreChargedInFull(t *testing.T) {
 	draws(t, 40, func(r *rand.Rand) {
 		m, rounds, b, k := randomBLT(r, 1+r.IntN(3)), 1+r.IntN(40), 1+r.IntN(9), 1+r.IntN(6)
 		const norm, sigma, d = 1e5, 1e6, 1000
-		each := m.VectorRho(norm, sigma, d, rounds, b, k)
+		each, worst := m.VectorRho(norm, sigma, d, rounds, b, k), 0.0
 		for j := 1; j <= k; j++ {
 			if given := CorrelatedRho(norm, m.Sensitivity(rounds, b, j), sigma, rounds, d); given > each*float64(j)*(1+1e-12) {
 				t.Errorf("%+v, %d rounds, %d apart: %d of %d vectors give away ρ %v, charged at %v each", m, rounds, b, j, k, given, each)
+			} else {
+				worst = max(worst, given/float64(j))
 			}
+		}
+		if math.Abs(each/worst-1) > 1e-12 {
+			t.Errorf("%+v, %d rounds, %d apart: a vector is charged ρ %v, %v would do", m, rounds, b, each, worst)
 		}
 	})
 	if !math.IsInf(BLT{}.VectorRho(1, 10, 1, 1, 0, 1), 1) || !math.IsInf(BLT{}.VectorRho(math.NaN(), 10, 1, 1, 1, 1), 1) {
