@@ -374,3 +374,28 @@ func TestBoundOfEpsilonIsANumber(t *testing.T) {
 		}
 	}
 }
+
+// TestBoundedDevicesStayAway holds which tasks a device with a bound of its own checks in to.
+func TestBoundedDevicesStayAway(t *testing.T) {
+	c, err := Open(t.TempDir(), Options{Bounds: Bounds{MaxEpsilon: 4}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	rounds := &pb.SecureAggregation{Cohort: 20, MinSurvivors: 15, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}
+	state := func(name string, epsilon float64) *pb.TaskState {
+		s := &pb.TaskState{Task: name, SecureAggregation: rounds}
+		if epsilon > 0 {
+			s.Privacy = &pb.Privacy{Epsilon: epsilon, Delta: 1e-6, Participations: 5, Separation: 1, Clip: 1}
+		}
+		return s
+	}
+	if got, err := c.eligible([]*pb.TaskState{state("exact", 0), state("lax", 8), state("strict", 2)}); got != "strict" || err != nil {
+		t.Errorf("checks in to %q, %v; want strict", got, err)
+	}
+	for _, s := range []*pb.TaskState{state("exact", 0), state("lax", 8)} {
+		if got, err := c.eligible([]*pb.TaskState{s}); !errors.Is(err, ErrPlanRefused) {
+			t.Errorf("checks in to %q, %v; want ErrPlanRefused for %s", got, err, s.Task)
+		}
+	}
+}

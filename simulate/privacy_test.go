@@ -26,6 +26,9 @@ func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		c := private(t, 0.1, secure)
 		c.NoBaselines = true
+		if slow {
+			c.Rounds = 1
+		}
 		result, err := Run(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)

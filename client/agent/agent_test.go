@@ -127,6 +127,9 @@ func TestCaller(t *testing.T) {
 	if s, err := a.Status(t.Context()); err != nil || s != want || s.Chats != 4 || s.Participation || s.Round != 7 {
 		t.Errorf("status %+v, %v, want %+v", s, err, want)
 	}
+	if given, err := a.Privacy(t.Context()); err != nil || given == nil || len(given) != 0 {
+		t.Errorf("a device that took part in nothing has given away %+v, %v", given, err)
+	}
 	if n, err := a.Forget(t.Context(), "anna"); n != 2 || err != nil {
 		t.Errorf("forgot %d, %v, want 2", n, err)
 	}
