@@ -50,8 +50,8 @@ const (
 	MaxHeadBytes  = 1024
 	// MaxSize is the most entries of a log. The proofs of such a log have fewer than
 	// MaxProof hashes.
-	MaxSize  = 1 << 40
-	MaxProof = 64
+	MaxSize  uint64 = 1 << 40
+	MaxProof        = 64
 	// MaxTaskBytes bounds a task's name.
 	MaxTaskBytes = 64
 )
