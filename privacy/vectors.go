@@ -105,8 +105,10 @@ func Vectors() ([]Vector, error) {
 		r.exactly(fmt.Sprintf("squared sensitivity of a tree, %d times, %d rounds between, %d rounds", v[0], v[1], v[2]),
 			"", TreeSensitivity(v[2], v[1]+1, v[0]), float64(v[3]))
 	}
+	source := ""
 	for _, v := range p.Exact {
-		r.add(fmt.Sprintf("exact ε of a Gaussian, ρ=%v, δ=%v", v.Rho, v.Delta), v.Source, GaussianEpsilon(math.Sqrt(2*v.Rho), v.Delta), v.Epsilon)
+		source = origin(v.Source, source)
+		r.add(fmt.Sprintf("exact ε of a Gaussian, ρ=%v, δ=%v", v.Rho, v.Delta), source, GaussianEpsilon(math.Sqrt(2*v.Rho), v.Delta), v.Epsilon)
 	}
 	for _, v := range p.Bound {
 		r.add(fmt.Sprintf("ε of ρ=%v, δ=%v", v.Rho, v.Delta), v.Source, Epsilon(v.Rho, v.Delta), v.Epsilon)

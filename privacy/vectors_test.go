@@ -17,6 +17,9 @@ func TestVectors(t *testing.T) {
 		t.Errorf("%d values recomputed, want 34", len(vectors))
 	}
 	for _, v := range vectors {
+		if v.Source == "same" {
+			t.Errorf("%s: the source is %q, want that of the value before", v.Name, v.Source)
+		}
 		if !v.OK() {
 			t.Errorf("%s: got %.12g, want %.12g ± %.2g (%s)", v.Name, v.Got, v.Want, v.Tolerance, v.Source)
 		}
