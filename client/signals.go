@@ -31,7 +31,7 @@ const (
 
 // signalWeights are what a chat counts in training, by signal. docs/decisions.md has the figures.
 var signalWeights = map[Signal]float32{
-	Confirmed: 1, Corrected: 1, HandedOver: 1, Rephrased: 0.5, Rejected: 0.5,
+	Confirmed: 1, Corrected: 1, HandedOver: 1, Rephrased: 0.25, Rejected: 0.5,
 }
 
 // Example is a chat as training sees it, for a signal that is known; label is the place of its intent.

@@ -30,7 +30,7 @@ func TestSignalsBecomeExamples(t *testing.T) {
 		for _, e := range examples {
 			got += fmt.Sprintf("%t %v, ", e.Not, e.Weight)
 		}
-		if want := "false 1, false 1, false 1, true 0.5, false 0.5, false 1, "; got != want {
+		if want := "false 1, false 1, false 1, true 0.5, false 0.25, false 1, "; got != want {
 			t.Errorf("got %s, want %s", got, want)
 		}
 		if s, err := c.Status(); err != nil || s.Chats != 7 {
