@@ -41,6 +41,8 @@ type accuracySettings struct {
 	HeldBack    float64       `json:"held_back,omitempty"`
 	Strategy    string        `json:"strategy,omitempty"` // empty is the default
 	Cohort      int           `json:"cohort,omitempty"`   // 0 is all of a round
+	Buffer      uint          `json:"buffer,omitempty"`   // cohorts whose sums make a checkpoint; 0 is one round after another
+	Slow        float64       `json:"slow,omitempty"`     // share of the devices
 	// Chats is what each device has, where the phrases are dealt more than once; 0 deals each
 	// once.
 	Chats int `json:"chats,omitempty"`
@@ -67,6 +69,7 @@ type seedAccuracy struct {
 	Centralised float64            `json:"centralised,omitempty"`
 	After       map[string]float64 `json:"after_rounds,omitempty"`
 	MacroF1     float64            `json:"macro_f1"`
+	Time        float64            `json:"simulated_time,omitempty"` // in rounds of a usual device
 	// CalibrationError and OutOfScope are of the last checkpoint.
 	CalibrationError float64              `json:"calibration_error"`
 	OutOfScope       *simulate.OutOfScope `json:"out_of_scope,omitempty"`
@@ -101,6 +104,8 @@ func runAccuracy(args []string) error {
 	set.IntVar(&s.Chats, "chats", 0, "chats of each device, dealt to more than one where there are not enough; 0 deals each once")
 	set.IntVar(&s.MinSurvivors, "min-survivors", secagg.MinCohort, "devices below which a cohort is given up")
 	promise := promiseFlags(set)
+	set.UintVar(&s.Buffer, "buffer", 0, "as for discreet simulate")
+	set.Float64Var(&s.Slow, "slow", 0, "share of devices that are ten times slower")
 	central := set.Bool("central", true, "train in one place, too")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -180,6 +185,7 @@ func (s *accuracySettings) measure(seed uint64, central bool) (*seedAccuracy, er
 				one.After[strconv.Itoa(r.Round)] = r.Accuracy
 			}
 		}
+		one.Time = result.Rounds[len(result.Rounds)-1].Clock
 		one.MacroF1, one.CalibrationError, one.OutOfScope = result.MacroF1, result.CalibrationError, result.OutOfScope
 	}
 	one.Seconds = time.Since(start).Seconds()
@@ -220,7 +226,12 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 	if cohort == 0 {
 		cohort = min(s.PerRound, 1000)
 	}
+	var buffer *pb.Buffer
+	if s.Buffer > 0 {
+		buffer = &pb.Buffer{Cohorts: uint32(s.Buffer), Staleness: 10}
+	}
 	return &simulate.Config{
+		Buffer: buffer, Slow: s.Slow,
 		Compression: compression, Strategy: strategy,
 		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: s.MinSurvivors, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
@@ -264,7 +275,7 @@ func (f *accuracyFigures) print() {
 	for _, n := range rounds {
 		fmt.Printf(" %d rounds |", n)
 	}
-	fmt.Printf(" seconds |\n|---|---|%s---|\n", strings.Repeat("---|", len(rounds)))
+	fmt.Printf(" simulated time | seconds |\n|---|---|%s---|---|\n", strings.Repeat("---|", len(rounds)))
 	for _, s := range f.Seeds {
 		centrally := "–"
 		if s.Centralised > 0 {
@@ -274,7 +285,7 @@ func (f *accuracyFigures) print() {
 		for _, n := range rounds {
 			fmt.Printf(" %.2f%% |", 100*s.After[strconv.Itoa(n)])
 		}
-		fmt.Printf(" %.0f |\n", s.Seconds)
+		fmt.Printf(" %.1f | %.0f |\n", s.Time, s.Seconds)
 	}
 	for _, s := range f.Seeds {
 		if o := s.OutOfScope; o != nil && f.HeldBack > 0 {

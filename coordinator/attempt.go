@@ -125,7 +125,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	}
 	begin, room := t.store.Begin, t.memory.limit
 	if t.spec.GetBuffer() != nil {
-		begin, room = t.store.BeginBeside, t.memory.limit/MostWorking
+		begin, room = t.store.BeginBeside, t.memory.limit/mostWorking
 	}
 	if err := begin(context.Background(), t.name, t.round, t.attempt); err != nil {
 		return nil, err

@@ -31,10 +31,12 @@ const (
 	// checkpoints that one may come late.
 	mostBuffered = 16
 	mostStale    = 100
-	// MostWorking is how many attempts of a task are at work at a time.
-	MostWorking = 16
+	// mostWorking is how many attempts of a task are at work at a time, and workingFor how
+	// many for each sum that a checkpoint takes: with more at work sums come later.
+	mostWorking = 16
+	workingFor  = 2
 	// mostOpen bounds those that have not ended: at work, in the buffer, or being committed.
-	mostOpen = MostWorking + mostBuffered + 1
+	mostOpen = mostWorking + mostBuffered + 1
 )
 
 // checkBuffer is what CheckSpec says of a task's buffer.
@@ -55,6 +57,9 @@ func checkBuffer(spec *pb.TaskSpec) error {
 	return nil
 }
 
+// Working is how many cohorts of a task with a buffer are at work at a time, at most.
+func Working(b *pb.Buffer) int { return min(workingFor*int(b.GetCohorts()), mostWorking) }
+
 // working is how many attempts have no total yet.
 func (t *task) working() int { return len(t.open) - len(t.buffer) }
 
@@ -63,7 +68,7 @@ func (t *task) roomy() bool {
 	if t.spec.GetBuffer() == nil {
 		return len(t.open) == 0
 	}
-	return t.working() < MostWorking && len(t.buffer) < mostBuffered && !t.flushing && len(t.queued) == 0
+	return t.working() < Working(t.spec.GetBuffer()) && len(t.buffer) < mostBuffered && !t.flushing && len(t.queued) == 0
 }
 
 // committing tells whether a checkpoint is being made.

@@ -39,15 +39,16 @@ type flight struct {
 
 // next makes one checkpoint from a buffer of cohorts' sums, as a coordinator does: cohorts
 // begin as long as there are devices that are free and have not worked on the checkpoint,
-// up to MostWorking of them at a time. Where too few devices are free the buffer makes the checkpoint with what it has.
+// up to coordinator.Working of them at a time. Where too few devices are free the buffer makes the checkpoint with what it has.
 func (r *run) next(ctx context.Context, number uint64) (*Round, error) {
 	result := &Round{Round: int(number)}
 	full, base := int(r.Buffer.Cohorts), number-1
 	given := make(map[int]bool) // who has worked on the current checkpoint
 	r.schedule.may = func(device int, _ uint64) bool { return !given[device] && !r.flies(device) }
 	var landed []*flight
+	working := coordinator.Working(r.Buffer)
 	for attempt := uint32(1); len(landed) < full; {
-		for len(r.flights) < coordinator.MostWorking && attempt <= coordinator.MostWorking*coordinator.MaxAttempts {
+		for len(r.flights) < working && attempt <= uint32(working*coordinator.MaxAttempts) {
 			f, err := r.launch(ctx, number, attempt)
 			if err != nil {
 				return nil, err
