@@ -154,7 +154,7 @@ func (c *Correlated) Encode() []byte {
 
 // DecodeCorrelated reads what Encode wrote; it refuses anything else.
 func DecodeCorrelated(b []byte) (*Correlated, error) {
-	rest, ok := len(b)-len(correlatedMagic)-21, len(b) > len(correlatedMagic)+21
+	rest, ok := len(b)-len(correlatedMagic)-21, len(b) >= len(correlatedMagic)+21
 	if !ok || string(b[:len(correlatedMagic)]) != correlatedMagic {
 		return nil, fmt.Errorf("aggregation: %d bytes are no state of correlated noise; restore the coordinator's data", len(b))
 	}

@@ -99,6 +99,9 @@ func (a *attempt) walk(ctx context.Context, began time.Time, place *Place, vecto
 	mask(masking, vector)
 	masked := masking.Done()
 	defer masked.Wipe()
+	if ctx.Err() != nil { // before the vector is counted as sent
+		return a.failed("submit", context.Cause(ctx))
+	}
 	if err := a.record(pb.Step_STEP_SUBMIT); err != nil {
 		return err
 	}

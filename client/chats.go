@@ -140,10 +140,14 @@ func checkConversation(chat Chat) error {
 	return nil
 }
 
+// errForgotten ends an attempt during which chats were forgotten.
+var errForgotten = errors.New("chats were forgotten while this device was taking part; it takes part again without them")
+
 // Forget removes every chat of a conversation for good and returns how many there
 // were; chats without a conversation have the name "". See [store.Store.Forget] for
 // what "for good" means. An update that was already sent, masked, in an earlier round
-// is part of a sum over many devices and cannot be taken back. The device's personal
+// is part of a sum over many devices and cannot be taken back; one that is being made
+// is given up, and this device leaves the attempt. The device's personal
 // part, which was made from these chats among others, goes with them; it is made anew
 // from the others when the device next asks for tasks.
 func (c *Client) Forget(conversation string) (int, error) {
@@ -157,6 +161,11 @@ func (c *Client) forget(chats func() (int, error)) (int, error) {
 	c.shaping.Lock() // or a personal part that is being made would come back
 	defer c.shaping.Unlock()
 	n, err := chats()
+	c.mu.Lock()
+	if leave := c.leave; n > 0 && leave != nil {
+		leave(errForgotten) // what it trained on may be among them
+	}
+	c.mu.Unlock()
 	if m := c.model.Load(); m != nil {
 		m.personal.Store(nil)
 	}

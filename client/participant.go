@@ -108,8 +108,11 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 		if err != nil {
 			return nil, err
 		}
-		if err := p.Train(params, c.Manifest.Layout, examples, settings, binary.LittleEndian.Uint64(seed[:])); err != nil {
+		err = p.Train(params, c.Manifest.Layout, examples, settings, binary.LittleEndian.Uint64(seed[:]))
+		if err != nil && plan.GetNoise() == nil {
 			return nil, fmt.Errorf("client: training: %w", err)
+		} else if err != nil {
+			copy(params, c.Params) // to fail would tell of the chats, for nothing; zeros and noise do not
 		}
 	}
 	for i, before := range c.Params {
@@ -118,6 +121,9 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	update := short.Reduce(params)
 	defer clear(update)
 	l := layout(plan, c.Manifest.Layout)
+	if l.Noised() && !finite(update) {
+		clear(update)
+	}
 	words := make([]uint32, l.Length())
 	weight := labelled
 	if labelled > 0 && l.Scalar != nil {
@@ -129,6 +135,17 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	}
 	evaluate(words, l, plan, c, held)
 	return words, nil
+}
+
+// finite tells whether an update has neither NaN nor infinity. A checkpoint can be made so
+// that training ends in them on certain chats only: noised vectors must not tell which.
+func finite(update []float32) bool {
+	for _, u := range update {
+		if u-u != 0 {
+			return false
+		}
+	}
+	return true
 }
 
 // encode writes an update of some weight to words, with noise where the plan asks for it.

@@ -105,9 +105,10 @@ func (c *Client) promises(state *pb.TaskState) {
 	c.task = state
 }
 
-// declined puts ErrDeclined in the place of what switching participation off caused.
+// declined puts ErrDeclined, or errForgotten, in the place of what switching participation
+// off, or forgetting, caused.
 func declined(ctx context.Context, err error) error {
-	if cause := context.Cause(ctx); errors.Is(cause, ErrDeclined) {
+	if cause := context.Cause(ctx); errors.Is(cause, ErrDeclined) || errors.Is(cause, errForgotten) {
 		return fmt.Errorf("client: %w", cause)
 	}
 	return err

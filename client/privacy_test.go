@@ -335,18 +335,28 @@ func TestExactSumsAreCounted(t *testing.T) {
 }
 
 // TestNobodyWithoutDataStandsOut compares what a device without data sends with what
-// another does: the same words for the weight, the same noise in all others.
+// another does, whatever its training ends in: the same words for the weight, the same
+// noise in all others.
 func TestNobodyWithoutDataStandsOut(t *testing.T) {
 	c, seed := rigModel(t), [32]byte{7}
 	plan := noisedPlan(t, c)
-	for _, n := range []int{0, 5} {
+	for n, train := range map[int]func(params []float32) error{
+		0: nil,
+		5: func(params []float32) error {
+			for i := range params {
+				params[i] += 0.001 // a norm of 0.5
+			}
+			return nil
+		},
+		// What a checkpoint may have been made to bring about on certain chats.
+		6: func(params []float32) error { params[3] = float32(math.NaN()); return nil },
+		7: func(params []float32) error { params[3] = float32(math.Inf(1)); return errors.New("the loss is NaN") },
+		8: func(params []float32) error { params[3] = math.MaxFloat32; return nil },
+	} {
 		p := &Participant{
 			Examples: func(*model.Manifest) ([]model.Example, error) { return make([]model.Example, n), nil },
 			Train: func(params []float32, _ model.Layout, _ []model.Example, _ model.Training, _ uint64) error {
-				for i := range params {
-					params[i] += 0.001 // a norm of 0.5
-				}
-				return nil
+				return train(params)
 			},
 			Seed: func(_ *pb.Plan, purpose string) [32]byte { seed[1] = byte(len(purpose)); return seed },
 		}

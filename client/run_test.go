@@ -158,6 +158,31 @@ func TestCoordinatorRestarts(t *testing.T) {
 	})
 }
 
+// TestForgettingLeavesTheAttempt forgets chats while a check-in is held: no update that
+// may hold them is made.
+func TestForgettingLeavesTheAttempt(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		c := openClient(t, t.TempDir(), d, Options{})
+		if err := c.Enrol(t.Context(), testHost+":7443", d.token()); err != nil {
+			t.Fatal(err)
+		}
+		learn(t, c, phrases(0))
+		done := make(chan error, 1)
+		go func() {
+			_, err := c.Participate(t.Context())
+			done <- err
+		}()
+		synctest.Wait()
+		if n, err := c.ForgetAll(); err != nil || n == 0 {
+			t.Fatalf("%d chats forgotten, %v", n, err)
+		}
+		if err := <-done; !errors.Is(err, errForgotten) {
+			t.Errorf("got %v, want errForgotten", err)
+		}
+	})
+}
+
 // TestConsent switches participation off while a check-in is held.
 func TestConsent(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -187,6 +187,10 @@ func (l *ledger) sumsText(p *pb.Privacy) string {
 	if p.GetCentral() != nil {
 		by = "noised by the coordinator, which is trusted with what they are without"
 	}
-	return fmt.Sprintf("%s: what this device gives away is differentially private, ε at most %v at δ %v; so far ε %.3g, in %d of %d vectors",
+	text := fmt.Sprintf("%s: what this device gives away is differentially private, ε at most %v at δ %v; so far ε %.3g, in %d of %d vectors",
 		by, p.GetEpsilon(), p.GetDelta(), l.given().Epsilon(p.GetDelta()), len(l.Vectors), p.GetParticipations())
+	if l.Exact > 0 {
+		text += fmt.Sprintf("; and %d vectors in EXACT sums, of which nothing is promised", l.Exact)
+	}
+	return text
 }

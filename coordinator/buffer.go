@@ -21,12 +21,15 @@ import (
 // count for less, the more checkpoints came in between.
 //
 // All attempts on a checkpoint have the number of the round that follows it, and each an
-// attempt number of its own, so a device, which reveals once in a round, is in one sum on
-// a checkpoint at most. Its Reveal is answered when its sum is in a checkpoint: it
+// attempt number of its own. A device reveals once in a round, and one that is in a sum on
+// a checkpoint is not taken into another. Its Reveal is answered when its sum is in a checkpoint: it
 // could not join another attempt before. The buffer is in memory, as every sum is: a crash
 // loses it with its attempts.
 
 const (
+	// mostHeldReceipt bounds how long devices wait for the receipts of a sum in the buffer,
+	// which they do for a step's deadline and a minute.
+	mostHeldReceipt = 30 * time.Second
 	// mostBuffered and mostStale bound what a task's buffer may be asked for: sums, and
 	// checkpoints that one may come late.
 	mostBuffered = 16
@@ -82,10 +85,17 @@ func (t *task) committing() bool {
 // on tells whether an attempt trains the current checkpoint.
 func (t *task) on(r *attempt) bool { return [32]byte(r.plan.GetCheckpointSha256()) == t.current.sum }
 
-// given tells whether a device has been told to reveal for the current checkpoint: it
+// given tells whether a device's vector is in a sum on the current checkpoint, also where
+// it left before it confirmed that, or it has been told to reveal for it, after which it
 // refuses to work on it again.
 func (t *task) given(id secagg.ID) bool {
-	return slices.ContainsFunc(t.open, func(r *attempt) bool { return r.told[id] && t.on(r) })
+	if t.spec.GetBuffer() == nil {
+		return false // the next attempt begins when this one has ended
+	}
+	return slices.ContainsFunc(t.open, func(r *attempt) bool {
+		_, sent := r.added[id]
+		return (sent || r.told[id]) && t.on(r)
+	})
 }
 
 // fill puts an attempt's total into the buffer.
@@ -101,7 +111,7 @@ func (t *task) flushAt() time.Time {
 	if len(t.buffer) == 0 || t.flushing {
 		return time.Time{}
 	}
-	return t.buffer[0].summed.Add(milliseconds(t.spec.GetDeadlineMs()))
+	return t.buffer[0].summed.Add(min(milliseconds(t.spec.GetDeadlineMs()), mostHeldReceipt))
 }
 
 // flush makes the next checkpoint from the buffer where it is time: it is full, its oldest

@@ -13,6 +13,9 @@ import (
 // mostCentralRounds bounds the rounds of a task to whose sums the coordinator adds noise.
 const mostCentralRounds = 1 << 13
 
+// mostCentralBuffers bounds those of the matrix that correlates such noise.
+const mostCentralBuffers = 16
+
 // CentralNoise chooses how a coordinator's noise is correlated over a task's rounds: with
 // two buffers, which come close to more of them.
 func CentralNoise(rounds uint64, p *pb.Privacy) (*pb.CentralNoise, error) {
@@ -38,6 +41,8 @@ func checkCentral(spec *pb.TaskSpec) error {
 	switch {
 	case c.GetRounds() < 1 || c.GetRounds() > mostCentralRounds || uint64(c.GetRounds()) != spec.GetRounds():
 		return fmt.Errorf("noise by the coordinator over %d rounds of a task of %d, want those of the task, 1 to %d", c.GetRounds(), spec.GetRounds(), mostCentralRounds)
+	case len(c.GetScale()) > mostCentralBuffers:
+		return fmt.Errorf("noise by the coordinator with %d buffers, want at most %d", len(c.GetScale()), mostCentralBuffers)
 	case ChoiceOf(spec).Apart():
 		return fmt.Errorf("noise by the coordinator with strategy %s, which looks at the cohorts' sums before they are added; choose another strategy, or noise by devices", ChoiceOf(spec).Name)
 	case spec.GetCompression() != nil:
@@ -65,8 +70,10 @@ func centralNoise(p *pb.Privacy, charge privacy.Charge, d int) (*pb.Noise, error
 	if !(sigma <= aggregation.MaxCentralSigma) {
 		return nil, fmt.Errorf("noise by the coordinator of σ %.4g, want at most %d; promise a larger ε, or let devices take part in fewer rounds", sigma, aggregation.MaxCentralSigma)
 	}
-	if costs, err := privacy.NewCharge(centralRho(p, g, sigma, d)); err != nil || costs > charge {
-		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a vector, more than the %v that there are: %w", sigma, costs.Rho(), charge.Rho(), err)
+	if costs, err := privacy.NewCharge(centralRho(p, g, sigma, d)); err != nil {
+		return nil, err
+	} else if costs > charge {
+		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a vector, more than the %v that there are", sigma, costs.Rho(), charge.Rho())
 	}
 	return &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: sigma, Charge: uint64(charge)}, nil
 }

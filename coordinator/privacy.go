@@ -25,8 +25,6 @@ const (
 	// slack is what a task's rounds are kept below the ε that is promised, so that a device
 	// whose processor rounds otherwise comes to no other conclusion.
 	slack = 1e-9
-	// noisedSince is the minor version of the contract from which on devices add noise.
-	noisedSince = 2
 )
 
 // checkPrivacy is what CheckSpec says of a task's privacy, once it has found everything
@@ -94,8 +92,10 @@ func NoiseOf(spec *pb.TaskSpec, m model.Layout) (*pb.Noise, error) {
 	if err != nil {
 		return nil, err
 	}
-	if costs, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, d)); err != nil || costs > charge {
-		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a round, more than the %v that there are: %w", g.Sigma, costs.Rho(), charge.Rho(), err)
+	if costs, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, d)); err != nil {
+		return nil, err
+	} else if costs > charge {
+		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a round, more than the %v that there are", g.Sigma, costs.Rho(), charge.Rho())
 	}
 	return &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: g.Sigma, Honest: uint32(honest), Charge: uint64(charge)}, nil
 }

@@ -83,7 +83,7 @@ func (s roundService) Tasks(ctx context.Context, request *pb.TasksRequest) (*pb.
 	}
 	reply := &pb.TasksResponse{Version: pb.Current()}
 	for _, t := range s.all() {
-		if !sees(ctx, t.name) {
+		if !sees(ctx, t.name) || t.speaks(request.GetVersion()) != nil { // its checkpoints may be of another form, too
 			continue
 		}
 		v := t.view.Load()
@@ -115,11 +115,6 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 	if err := t.speaks(request.GetVersion()); err != nil {
 		return nil, err
-	}
-	if t.spec.GetPrivacy() != nil {
-		if err := pb.Check(request.GetVersion(), noisedSince); err != nil {
-			return nil, status.Errorf(codes.FailedPrecondition, "devices of task %s add noise: %v", t.name, err)
-		}
 	}
 	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
@@ -156,9 +151,12 @@ func (c *Coordinator) pick(ctx context.Context, v *pb.Version) (best *task) {
 // speaks refuses a device of a version that does not know what the task's plans ask for.
 func (t *task) speaks(v *pb.Version) error {
 	what := "evaluates on chats that devices hold back"
-	if specLayout(t.spec, model.Layout{}).Scalar != nil {
+	switch {
+	case specLayout(t.spec, model.Layout{}).Scalar != nil:
 		what = "has a strategy for which devices send one word more"
-	} else if t.spec.GetEvaluation() == nil {
+	case t.spec.GetPrivacy() != nil:
+		what = "promises privacy, for which devices keep an account"
+	case t.spec.GetEvaluation() == nil:
 		return nil
 	}
 	if err := pb.Check(v, evaluatesSince); err != nil {

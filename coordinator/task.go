@@ -331,7 +331,11 @@ func (t *task) welcome(c *checkIn) bool {
 		return false
 	}
 	if t.given(c.id) {
-		c.done <- later(comeBack, "this device has revealed for the current checkpoint")
+		c.done <- later(comeBack, "this device is in a sum for the current checkpoint")
+		return false
+	}
+	if wait, reason := t.spentOut(c.id); wait > 0 { // charged since, in the attempt that it left
+		c.done <- later(wait, reason)
 		return false
 	}
 	return true

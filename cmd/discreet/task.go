@@ -161,6 +161,9 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Privacy, err = s.promise.asked(given, spec.Rounds); err != nil {
 		return err
 	}
+	if spec.Privacy != nil && s.earlyStop > 0 {
+		return usagef("--early-stop does not go with --epsilon: counts on chats held back would be summed without noise")
+	}
 	if spec.Privacy != nil && !given.Changed("held-back") {
 		s.heldBack = 0 // counts would be summed without noise
 	}
