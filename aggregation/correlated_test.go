@@ -173,6 +173,21 @@ func TestCorrelatedNoiseGoesOnAfterARestart(t *testing.T) {
 	}
 }
 
+// Noise without buffers, which is independent from round to round, is kept like any other.
+func TestIndependentNoiseGoesOnAfterARestart(t *testing.T) {
+	c, err := NewCorrelated(3, 100, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Next(make([]int64, 3), [32]byte{1}); err != nil {
+		t.Fatal(err)
+	}
+	again, err := DecodeCorrelated(c.Encode())
+	if err != nil || again.Rounds() != 1 || !bytes.Equal(again.Encode(), c.Encode()) {
+		t.Errorf("the state comes back as %+v, %v", again, err)
+	}
+}
+
 func TestCorrelatedRefuses(t *testing.T) {
 	c := correlated(t, 3, 100)
 	good := c.Encode()

@@ -153,6 +153,19 @@ func TestBufferThatDoesNotFillIsCommitted(t *testing.T) {
 	})
 }
 
+// TestDeviceIsInOneSumOnACheckpoint lets a device come anew when its vector has been added
+// and it has not been told to reveal.
+func TestDeviceIsInOneSumOnACheckpoint(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, devices := fleet(t, 6, buffered(2, 2), Options{})
+		walks := gather(t, devices[:3]...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 3) })
+		if _, err := devices[0].checkIn(t.Context()); err == nil || !strings.Contains(err.Error(), "in a sum for the current checkpoint") {
+			t.Errorf("checking in beside its own vector: %v, want to be asked to come back", err)
+		}
+	})
+}
+
 // TestLostRevealMakesACheckpoint loses an attempt after its devices were told to reveal.
 // They need another checkpoint, which the buffer makes although it is not full.
 func TestLostRevealMakesACheckpoint(t *testing.T) {

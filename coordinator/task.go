@@ -308,7 +308,7 @@ func (t *task) checkIn(now time.Time, c *checkIn) {
 		wait, reason = far, t.state()
 	}
 	if wait == 0 && t.given(c.id) {
-		wait, reason = comeBack, "this device has revealed for the current checkpoint; the next one is made when the buffer is full"
+		wait, reason = comeBack, "this device is in a sum for the current checkpoint; the next one is made when the buffer is full"
 	}
 	if t.over() {
 		wait, reason = time.Minute, t.state()
