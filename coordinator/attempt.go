@@ -308,7 +308,7 @@ func (t *task) mayReveal(now time.Time, r *attempt) bool {
 		r.revealed = true
 		return true
 	}
-	if err := t.store.Revealing(context.Background(), t.name, r.plan.GetRound(), r.plan.GetAttempt()); err != nil {
+	if err := t.store.Revealing(context.Background(), t.name, r.plan.GetRound(), r.plan.GetAttempt(), t.current.sum); err != nil {
 		t.logOf(r).Error("attempt cannot reveal", "error", err)
 		t.abort(now, r, "the coordinator could not note that the sum is to be revealed; its operator finds the reason in its log")
 		t.pause(now)

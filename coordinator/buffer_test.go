@@ -89,6 +89,9 @@ func TestSlowCohortHoldsNobodyUp(t *testing.T) {
 		}
 		w.shut()
 		again := newWorld(t, w.dir, Options{})
+		if n := again.log.count("round left"); n != 0 {
+			t.Errorf("%d rounds left at a restart after a checkpoint", n)
+		}
 		devices[0].connect(again)
 		receipt, err := devices[0].rounds.Reveal(t.Context(), slow[0].reveal)
 		if err != nil || receipt.String() != slow[0].receipt.String() {
@@ -187,6 +190,63 @@ func TestLostRevealMakesACheckpoint(t *testing.T) {
 			d.connect(w)
 		}
 		wholly(t, gather(t, devices[3:]...)...)
+	})
+}
+
+// TestHeldCheckpointBeforeIntents loses an attempt after its devices were told to reveal,
+// while a change of intents waits and nobody comes: the held checkpoint, and then the
+// change, are made when the next attempt might have started.
+func TestHeldCheckpointBeforeIntents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := buffered(3, 2)
+		s.EveryMs = 60_000
+		w, devices := fleet(t, 3, s, Options{Grace: time.Second})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 4) })
+		if _, err := rpc.NewOperatorServiceClient(w.operator(t)).ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")}); err != nil {
+			t.Fatal(err)
+		}
+		for _, d := range devices {
+			d.leave()
+		}
+		time.Sleep(2 * time.Minute)
+		synctest.Wait()
+		if v := w.task("desk").view.Load(); v.version != 1 || v.done != 1 {
+			t.Errorf("version %d after %d checkpoints: %s", v.version, v.done, v.state)
+		}
+	})
+}
+
+// TestLateSumsMeetAReveal makes a checkpoint of a sum that came late while the first device
+// on the one before is told to reveal, in an attempt that is lost then: nobody has revealed
+// for the new one, and intents change.
+func TestLateSumsMeetAReveal(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 9, buffered(2, 2), Options{Grace: time.Second})
+		slow := gather(t, devices[:3]...)
+		wholly(t, append(gather(t, devices[3:6]...), gather(t, devices[6:]...)...)...)
+		go wholly(t, slow...)
+		synctest.Wait()
+		fresh := gather(t, devices[3:6]...)
+		each(t, 3, func(i int) error { return fresh[i].steps(t.Context(), 3) })
+		met, task := make(chan bool), w.task("desk")
+		task.mail.post(func(now time.Time) {
+			task.flush(now.Add(time.Minute)) // the sum has waited for long enough
+			o := <-task.finished             // and is in a checkpoint, as the store has it
+			met <- task.mayReveal(now, task.open[len(task.open)-1])
+			task.finish(now, o)
+		})
+		if !<-met {
+			t.Error("the attempt was aborted")
+		}
+		for _, k := range fresh {
+			k.leave()
+		}
+		time.Sleep(time.Minute)
+		list, err := rpc.NewOperatorServiceClient(w.operator(t)).ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+		if err != nil || list.GetList().GetVersion() != 1 || task.view.Load().done != 2 {
+			t.Errorf("%v, %v after %d checkpoints, want the change made after two", list, err, task.view.Load().done)
+		}
 	})
 }
 

@@ -184,7 +184,7 @@ func TestNoteThatFailedAndWasKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, walks := atSubmit(t, Options{})
 		at := walks[0].at
-		if err := w.store.Revealing(t.Context(), at.GetTask(), at.GetRound(), at.GetAttempt()); err != nil {
+		if err := w.store.Revealing(t.Context(), at.GetTask(), at.GetRound(), at.GetAttempt(), w.task("desk").view.Load().sum); err != nil {
 			t.Fatal(err)
 		}
 		<-time.After(time.Minute) // nobody submits, so the attempt is aborted

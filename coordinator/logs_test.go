@@ -39,7 +39,7 @@ func (w *world) pass(t *testing.T, round uint64) [32]byte {
 	if err := w.store.Begin(t.Context(), "desk", round, 1); err != nil {
 		t.Fatal(err)
 	}
-	if err := w.store.Revealing(t.Context(), "desk", round, 1); err != nil {
+	if err := w.store.Revealing(t.Context(), "desk", round, 1, task.Checkpoint); err != nil {
 		t.Fatal(err)
 	}
 	sum, err := w.store.Commit(t.Context(), store.Commit{Task: "desk", Attempt: store.Attempt{Round: round, Attempt: 1, Ended: time.Now()},

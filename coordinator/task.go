@@ -2,7 +2,6 @@ package coordinator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"math"
@@ -129,10 +128,8 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	}
 	// The attempt that a crash cut short may have been at its last step, and a device
 	// that has revealed its shares joins no other attempt of that round.
-	if row.Round > 0 {
-		if _, _, err := c.store.Committed(ctx, row.Name, row.Round, row.Attempt); errors.Is(err, store.ErrNotFound) {
-			t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
-		}
+	if row.Round > row.CheckpointRound {
+		t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
 	}
 	if t.accounts, err = c.loadAccounts(ctx, row.Name); err != nil {
 		return nil, err
@@ -208,7 +205,7 @@ func (t *task) advance(now time.Time) {
 		}
 	}
 	t.flush(now)
-	if t.spent && !t.flushing && (len(t.open) == 0 || t.spec.GetBuffer() != nil) && !now.Before(t.notBefore) {
+	if t.holds() && !now.Before(t.notBefore) {
 		t.hold(now)
 	}
 	t.makeIntents(now)
@@ -229,6 +226,12 @@ func (t *task) advance(now time.Time) {
 	}
 }
 
+// holds tells whether a held checkpoint is to take the place of the current one, as soon
+// as the next attempt might start.
+func (t *task) holds() bool {
+	return t.spent && !t.flushing && (len(t.open) == 0 || t.spec.GetBuffer() != nil)
+}
+
 // due returns when advance has something to do, zero for never.
 func (t *task) due(now time.Time) time.Time {
 	forms, next := t.gathering.due()
@@ -245,6 +248,9 @@ func (t *task) due(now time.Time) time.Time {
 		earlier(r.outbox.due())
 	}
 	earlier(t.flushAt())
+	if t.holds() {
+		earlier(t.notBefore)
+	}
 	switch {
 	case !t.roomy():
 	case now.Before(t.notBefore):

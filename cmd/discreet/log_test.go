@@ -53,7 +53,7 @@ func (b *bench) grow(from, to uint64) {
 		if err := s.Begin(ctx, "support", round, 1); err != nil {
 			b.t.Fatal(err)
 		}
-		if err := s.Revealing(ctx, "support", round, 1); err != nil {
+		if err := s.Revealing(ctx, "support", round, 1, task.Checkpoint); err != nil {
 			b.t.Fatal(err)
 		}
 		if _, err := s.Commit(ctx, store.Commit{Task: "support", Attempt: store.Attempt{Round: round, Attempt: 1, Ended: time.Now()},

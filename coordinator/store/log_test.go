@@ -209,7 +209,7 @@ func TestRevealedCheckpointIsNotUsedAgain(t *testing.T) {
 		round   uint64
 		attempt uint32
 	}{{"desk", 1, 2}, {"desk", 2, 1}, {"nobody", 1, 1}} {
-		if err := s.Revealing(t.Context(), at.task, at.round, at.attempt); !errors.Is(err, ErrStale) {
+		if err := s.Revealing(t.Context(), at.task, at.round, at.attempt, sha256.Sum256(checkpoint(0))); !errors.Is(err, ErrStale) {
 			t.Errorf("%+v: %v, want ErrStale", at, err)
 		}
 	}

@@ -50,10 +50,14 @@ func withTask(t *testing.T, dir string) *Store {
 	return s
 }
 
-// reveals notes that an attempt of the task "desk" reveals.
+// reveals notes that an attempt of the task "desk" reveals for its current checkpoint.
 func reveals(t *testing.T, s *Store, round uint64, attempt uint32) {
 	t.Helper()
-	if err := s.Revealing(t.Context(), "desk", round, attempt); err != nil {
+	task, err := s.Task(t.Context(), "desk")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Revealing(t.Context(), "desk", round, attempt, task.Checkpoint); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -93,7 +97,7 @@ func TestCommitSurvivesReopening(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := Task{Name: "desk", Spec: []byte("spec"), Created: start, RoundsDone: 1, Round: 1, Attempt: 1,
-		Checkpoint: sha256.Sum256(checkpoint(1)), CheckpointBytes: uint64(len(checkpoint(1)))}
+		Checkpoint: sha256.Sum256(checkpoint(1)), CheckpointBytes: uint64(len(checkpoint(1))), CheckpointRound: 1}
 	if fmt.Sprint(task) != fmt.Sprint(want) {
 		t.Errorf("task %+v, want %+v", task, want)
 	}

@@ -27,6 +27,7 @@ type Task struct {
 	Attempt         uint32
 	Checkpoint      [32]byte // SHA-256 of the current one
 	CheckpointBytes uint64
+	CheckpointRound uint64 // in whose place it stands; Round, unless an attempt was begun since
 	// Revealing tells that the latest attempt's devices were asked to reveal and that
 	// it was not committed. Once it has ended, the round is lost and the checkpoint
 	// must not be used again: the sums of two rounds on it would differ by somebody's
@@ -83,14 +84,14 @@ func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []
 	})
 }
 
-const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, t.revealing,
+const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, c.round, t.revealing,
 	t.best, t.best_accuracy, t.best_since FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
 
 func scanTask(scan func(...any) error, t *Task) error {
 	var created int64
 	var sum, best []byte
 	var b Best
-	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.Revealing,
+	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.CheckpointRound, &t.Revealing,
 		&best, &b.Accuracy, &b.Since); err != nil {
 		return err
 	}
@@ -147,12 +148,14 @@ func (s *Store) begin(ctx context.Context, task string, round uint64, attempt ui
 }
 
 // Revealing records that the devices of the current attempt, or of one that runs beside
-// it, are about to be asked to reveal. It is on the disk when Revealing returns nil; from
-// then on the task's checkpoint is used up, whatever becomes of the attempt. It returns
-// ErrStale for a later attempt or another round's, and may be repeated.
-func (s *Store) Revealing(ctx context.Context, task string, round uint64, attempt uint32) error {
+// it, are about to be asked to reveal for a checkpoint. It is on the disk when Revealing
+// returns nil; from then on the checkpoint is used up, whatever becomes of the attempt. Of
+// one that another has taken the place of meanwhile, which is used up already, nothing is
+// noted. It returns ErrStale for a later attempt or another round's, and may be repeated.
+func (s *Store) Revealing(ctx context.Context, task string, round uint64, attempt uint32, checkpoint [32]byte) error {
 	return s.write(ctx, "noting that an attempt reveals", func(tx *sql.Tx) error {
-		done, err := tx.ExecContext(ctx, `UPDATE tasks SET revealing = 1 WHERE name = $1 AND round = $2 AND attempt >= $3`, task, round, attempt)
+		done, err := tx.ExecContext(ctx, `UPDATE tasks SET revealing = CASE WHEN checkpoint = $4 THEN 1 ELSE revealing END
+			WHERE name = $1 AND round = $2 AND attempt >= $3`, task, round, attempt, checkpoint[:])
 		return fence(done, err, task, round, attempt)
 	})
 }

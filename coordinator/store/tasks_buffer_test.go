@@ -1,6 +1,7 @@
 package store
 
 import (
+	"crypto/sha256"
 	"errors"
 	"testing"
 
@@ -58,5 +59,27 @@ func TestBufferedCommitRecordsEachAttempt(t *testing.T) {
 	entries, err := s.LogEntries(t.Context(), "desk", 0, 10)
 	if err != nil || len(entries) != 3 {
 		t.Errorf("%d entries in the log, %v", len(entries), err)
+	}
+}
+
+// TestRevealForACheckpointThatIsNoLongerCurrent notes that an attempt reveals when sums that
+// came late have just made another checkpoint: nobody has revealed for that one.
+func TestRevealForACheckpointThatIsNoLongerCurrent(t *testing.T) {
+	s := withTask(t, t.TempDir())
+	late := commitOf(1, 2, checkpoint(0), checkpoint(1))
+	late.Buffered = []Attempt{{Round: 1, Attempt: 1, Survivors: 3}}
+	if _, err := s.Commit(t.Context(), late); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		of   byte
+		want bool
+	}{{0, false}, {1, true}, {0, true}} {
+		if err := s.Revealing(t.Context(), "desk", 1, 1, sha256.Sum256(checkpoint(tc.of))); err != nil {
+			t.Fatal(err)
+		}
+		if task, err := s.Task(t.Context(), "desk"); err != nil || task.Revealing != tc.want {
+			t.Errorf("checkpoint %d: revealing %v, %v; want %v", tc.of, task.Revealing, err, tc.want)
+		}
 	}
 }
