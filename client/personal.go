@@ -30,6 +30,7 @@ type personalPart struct {
 	HeldBack   uint32         `json:"held_back"`  // chats in 10,000 that judge it
 	Added      uint64         `json:"added"`      // chats ever added to the folder
 	Personal   model.Personal `json:"personal"`
+	Failed     string         `json:"failed,omitempty"` // why training did; then Personal is empty
 
 	classifiers sync.Pool // of *model.Classifier; empty unless Personal.Better
 }
@@ -105,8 +106,8 @@ func (c *Client) makePersonal(state *pb.TaskState) {
 // personalise brings the personal part up to date with the checkpoint in use and the
 // chats, for a task that wants one, and drops it otherwise, or where participation is
 // switched off. A device calls it whenever it has asked for tasks, and after a round; it
-// trains at most once for each checkpoint and each addition to the chats, and on a bounded
-// number of them.
+// trains at most once for each checkpoint and each addition to the chats, also where that
+// fails, and on a bounded number of them.
 func (c *Client) personalise(state *pb.TaskState) error {
 	c.shaping.Lock()
 	defer c.shaping.Unlock()
@@ -141,7 +142,7 @@ func (c *Client) personalise(state *pb.TaskState) error {
 	}
 	own, held := HoldBack(examples, share)
 	if part.Personal, err = train.Personalise(m.checkpoint, own, held, binary.LittleEndian.Uint64(m.sum[:])); err != nil {
-		return err
+		part.Personal, part.Failed = model.Personal{}, err.Error()
 	}
 	return c.keepPersonal(m, part)
 }
@@ -159,7 +160,12 @@ func (c *Client) keepPersonal(m *loadedModel, part *personalPart) error {
 		return err
 	}
 	m.personal.Store(part)
-	c.log.Info("personal part made", "task", m.checkpoint.Manifest.Task, "round", m.checkpoint.Manifest.Round)
+	log := c.log.With("task", m.checkpoint.Manifest.Task, "round", m.checkpoint.Manifest.Round)
+	if part.Failed != "" {
+		log.Warn("personal part could not be trained; the next checkpoint, or new chats, try again", "error", part.Failed)
+	} else {
+		log.Info("personal part made")
+	}
 	return nil
 }
 
@@ -183,6 +189,8 @@ func (m *loadedModel) personalText() string {
 	}
 	p := &part.Personal
 	switch {
+	case part.Failed != "":
+		return "not made: " + part.Failed
 	case p.Held < model.MinJudges:
 		return fmt.Sprintf("not made: %d chats held back to judge it by, want at least %d", p.Held, model.MinJudges)
 	case len(p.Output) == 0:

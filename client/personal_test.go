@@ -111,6 +111,51 @@ func made(t *testing.T, c *Client, what, model string, kept bool) {
 	}
 }
 
+// TestPersonalPartThatFails has a checkpoint on which training ends in no number. It is
+// trained once, also over a restart, and again when there is another chat.
+func TestPersonalPartThatFails(t *testing.T) {
+	dir := t.TempDir()
+	c := personalDevice(t, dir)
+	params := slices.Clone(apart().Params)
+	for i := range params {
+		params[i] *= 1e37
+	}
+	diverging, err := model.NewCheckpoint("shop", "small", 0, rigLabels, params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	use(t, c, diverging)
+	tried := func() *personalPart {
+		t.Helper()
+		if err := c.personalise(shopState); err != nil {
+			t.Fatal(err)
+		}
+		made(t, c, "where training fails", Shared, true)
+		return c.model.Load().personal.Load()
+	}
+	part := tried()
+	if s, err := c.Status(); err != nil || !strings.HasPrefix(s.Personal, "not made: ") || !strings.Contains(s.Personal, "lower the learning rate") {
+		t.Errorf("status %q, %v, want why it was not made", s.Personal, err)
+	}
+	if tried() != part {
+		t.Error("with nothing new it was tried again")
+	}
+	c.Close()
+	if c, err = Open(dir, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	if part = c.model.Load().personal.Load(); part == nil || part.Failed == "" || tried() != part {
+		t.Errorf("after a restart it was tried again: %+v", part)
+	}
+	if err := c.Learn(phrases(1)[0]); err != nil {
+		t.Fatal(err)
+	}
+	if tried() == part {
+		t.Error("with another chat it was not tried again")
+	}
+}
+
 func TestPersonalPartAnswers(t *testing.T) {
 	dir := t.TempDir()
 	c := personalDevice(t, dir)

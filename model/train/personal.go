@@ -34,6 +34,7 @@ func Personalise(c *model.Checkpoint, own, held []model.Example, seed uint64) (p
 		return p, err
 	}
 	p.Held = len(held)
+	own = own[max(len(own)-MaxPersonal, 0):]
 	labelled := false
 	for _, e := range own {
 		labelled = labelled || !e.Not
@@ -51,12 +52,15 @@ func Personalise(c *model.Checkpoint, own, held []model.Example, seed uint64) (p
 	params := append([]float32(nil), c.Params...)
 	_, _, bias := l.Split(params)
 	lean(bias, own)
-	if _, err := t.Train(params, own[max(len(own)-MaxPersonal, 0):], s, seed); err != nil {
+	if _, err := t.Train(params, own, s, seed); err != nil {
 		return p, fmt.Errorf("training a personal output layer: %w", err)
 	}
 	p.Output = append([]float32(nil), l.Output(params)...)
 	p.SharedLoss, p.SharedRight = crossEntropy(classifierOf(c.Params, l), held)
 	p.OwnLoss, p.OwnRight = crossEntropy(classifierOf(params, l), held)
+	if math.IsNaN(p.SharedLoss-p.OwnLoss) || math.IsInf(p.SharedLoss-p.OwnLoss, 0) {
+		return p, fmt.Errorf("judging a personal output layer: losses of %v and %v, want finite numbers", p.SharedLoss, p.OwnLoss)
+	}
 	return p, nil
 }
 

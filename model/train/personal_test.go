@@ -95,6 +95,23 @@ func TestPersonaliseNeedsExamples(t *testing.T) {
 	}
 }
 
+// TestPersonaliseForgetsTheOldest holds that examples beyond the bound change nothing, whatever intent they have.
+func TestPersonaliseForgetsTheOldest(t *testing.T) {
+	c, _, held := taughtCheckpoint(t)
+	own := synthetic(MaxPersonal, 12, c.Manifest.Layout.Labels, 5)
+	old := slices.Clone(own[:300])
+	for i := range old {
+		old[i].Label = 3
+	}
+	want, err := Personalise(c, own, held, 7)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Personalise(c, append(old, own...), held, 7); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("with older examples it differs: %d right, without them %d, %v", got.OwnRight, want.OwnRight, err)
+	}
+}
+
 func BenchmarkPersonalise(b *testing.B) {
 	for _, size := range []string{"small", "base"} {
 		l, err := model.NewLayout(size, 150)
