@@ -41,7 +41,7 @@ func (r *rig) dealFor(who []int) {
 		b, err := randomScalar(d.rand)
 		r.must(err)
 		x := &dealer{session: s, self: i, mask: newMaskKey(s.params.Keys, &s.ctx0, a.sigma), rand: d.rand}
-		m, err := x.deal(a.sigma, b)
+		m, err := x.deal(a.sigma, b, nil)
 		r.must(err)
 		leaves := s.leaves(i, m)
 		root := leaves.root()

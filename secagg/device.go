@@ -3,6 +3,7 @@ package secagg
 import (
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cloudflare/circl/group"
 )
@@ -66,7 +67,7 @@ func (a *Advertised) Wipe() {
 	wipeScalars(a.sigma)
 }
 
-// Share checks the roster, deals shares of the device's two secrets to its neighbours,
+// Share checks the roster, deals shares of the device's secrets to its neighbours,
 // and returns the message for the server. Any error ends the attempt for this device.
 func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, error) {
 	if a.spent {
@@ -82,8 +83,13 @@ func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, erro
 		return nil, nil, err
 	}
 	defer wipeScalars(b)
+	levels, err := s.newLevels(rand)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer wipeScalars(levels...)
 	d := &dealer{session: s, self: self, mask: newMaskKey(a.params.Keys, &s.ctx0, a.sigma), rand: rand}
-	m, err := d.deal(a.sigma, b)
+	m, err := d.deal(a.sigma, b, levels)
 	if err != nil {
 		d.wipe()
 		return nil, nil, err
@@ -92,49 +98,61 @@ func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, erro
 	copy(m.signature[:], a.signer.sign(s.sharesSigned(self, m, &root)))
 	return &Shared{
 		session: s, self: self, signer: a.signer, channel: a.channel.copy(), mask: d.mask,
-		seed: selfSeed(&s.ctx1, b), ownShare: d.ownShare, pairs: d.pairs,
+		seed: selfSeed(&s.ctx1, b), levels: s.seedsOf(levels), ownShare: d.ownShare, ownLevels: d.ownLevels, pairs: d.pairs,
 	}, m.encode(s, self), nil
 }
 
 // dealer makes a device's dealing.
 type dealer struct {
-	session  *session
-	self     int
-	mask     *maskKey
-	rand     io.Reader
-	ownShare [scalarSize]byte // of b; zero on a sparse graph
-	pairs    []digest         // by slot: seeds of the edges on which this end encapsulates
+	session   *session
+	self      int
+	mask      *maskKey
+	rand      io.Reader
+	ownShare  [scalarSize]byte   // of b; zero on a sparse graph
+	ownLevels [][scalarSize]byte // of the secrets of levels; none on a sparse graph
+	pairs     []digest           // by slot: seeds of the edges on which this end encapsulates
 }
 
 func (d *dealer) wipe() {
 	d.mask.wipe()
 	clear(d.ownShare[:])
+	clear(d.ownLevels)
 	clear(d.pairs)
 }
 
-func (d *dealer) deal(sigma, b group.Scalar) (*dealing, error) {
+// deal shares out σ, b and the secrets of levels, in this order.
+func (d *dealer) deal(sigma, b group.Scalar, levels []group.Scalar) (*dealing, error) {
 	s := d.session
-	t, n := s.graph.threshold, s.shares()
-	sharesSigma, err := deal(sigma, t, n, d.rand)
-	if err != nil {
-		return nil, err
-	}
-	defer wipeScalars(sharesSigma...)
-	sharesB, err := deal(b, t, n, d.rand)
-	if err != nil {
-		return nil, err
-	}
-	defer wipeScalars(sharesB...)
+	shares := make([][]group.Scalar, 2+len(levels)) // by secret, then by holder
+	defer func() {
+		for _, list := range shares {
+			wipeScalars(list...)
+		}
+	}()
 	m := &dealing{b: commitB(&s.ctx1, b)}
+	for i, secret := range append([]group.Scalar{sigma, b}, levels...) {
+		var err error
+		if shares[i], err = deal(secret, s.graph.threshold, s.shares(), d.rand); err != nil {
+			return nil, err
+		}
+		if i >= 2 {
+			m.levels = append(m.levels, s.commitLevel(i-1, secret))
+		}
+	}
 	if s.own() == 1 {
-		d.ownShare = encodeScalar(sharesB[d.self])
-		m.ownShare = s.commitShare(d.self, d.self, shareOfB, &d.ownShare)
+		d.keepOwn(m, shares)
 	}
 	neighbours := s.graph.neighbours(d.self)
 	d.pairs = make([]digest, len(neighbours))
 	for slot, to := range neighbours {
 		i := s.shareIndex(d.self, to)
-		q, err := d.parcel(slot, to, &m.b, encodeScalar(sharesSigma[i]), encodeScalar(sharesB[i]))
+		plain := make([]byte, 0, s.plainSize())
+		for _, list := range shares {
+			share := encodeScalar(list[i])
+			plain = append(plain, share[:]...)
+			clear(share[:])
+		}
+		q, err := d.parcel(slot, to, &m.b, plain)
 		if err != nil {
 			return nil, s.blame(to, err)
 		}
@@ -143,19 +161,33 @@ func (d *dealer) deal(sigma, b group.Scalar) (*dealing, error) {
 	return m, nil
 }
 
-// parcel makes what one neighbour gets.
-func (d *dealer) parcel(slot, to int, b *digest, sigma, share [scalarSize]byte) (*parcel, error) {
+// keepOwn keeps, and commits to, the dealer's own share of every secret but σ.
+func (d *dealer) keepOwn(m *dealing, shares [][]group.Scalar) {
 	s := d.session
-	var plain [sharePair]byte
-	defer clear(plain[:])
-	copy(plain[:], sigma[:])
-	copy(plain[scalarSize:], share[:])
-	q := &parcel{
-		sigma: s.commitShare(d.self, to, shareOfSigma, &sigma),
-		b:     s.commitShare(d.self, to, shareOfB, &share),
+	d.ownShare = encodeScalar(shares[1][d.self])
+	m.ownShare = s.commitShare(d.self, d.self, shareOfB, &d.ownShare)
+	d.ownLevels = make([][scalarSize]byte, s.levels())
+	for i := range d.ownLevels {
+		d.ownLevels[i] = encodeScalar(shares[2+i][d.self])
+		m.ownLevels = append(m.ownLevels, s.commitShare(d.self, d.self, byte(i+1), &d.ownLevels[i]))
 	}
-	clear(sigma[:])
-	clear(share[:])
+}
+
+// commitShares commits to the shares that are sealed to a neighbour.
+func (s *session) commitShares(from, to int, plain []byte) (q parcel) {
+	share := func(i int) *[scalarSize]byte { return (*[scalarSize]byte)(plain[i*scalarSize:]) }
+	q.sigma, q.b = s.commitShare(from, to, shareOfSigma, share(0)), s.commitShare(from, to, shareOfB, share(1))
+	for g := 1; g <= s.levels(); g++ {
+		q.levels = append(q.levels, s.commitShare(from, to, byte(g), share(1+g)))
+	}
+	return q
+}
+
+// parcel makes what one neighbour gets. It wipes the shares, plain.
+func (d *dealer) parcel(slot, to int, b *digest, plain []byte) (*parcel, error) {
+	s := d.session
+	defer clear(plain)
+	q := s.commitShares(d.self, to, plain)
 	var h *digest
 	if s.graph.encapsulates(d.self, to) {
 		secret, ciphertext, err := d.mask.encapsulate(s.members[to].id, s.adverts[to].mask)
@@ -169,21 +201,23 @@ func (d *dealer) parcel(slot, to int, b *digest, sigma, share [scalarSize]byte) 
 		q.pair = s.commitPair(d.self, to, &d.pairs[slot])
 	}
 	var err error
-	q.sealed, err = s.params.Keys.seal(s.adverts[to].channel, s.sealedContext(d.self, to, b, h), plain[:], d.rand)
-	return q, err
+	q.sealed, err = s.params.Keys.seal(s.adverts[to].channel, s.sealedContext(d.self, to, b, h), plain, d.rand)
+	return &q, err
 }
 
 // Shared is a device that has dealt its shares and waits for the others'.
 type Shared struct {
-	session  *session
-	self     int
-	signer   Signer
-	channel  *channelKey
-	mask     *maskKey
-	seed     digest           // of the self mask
-	ownShare [scalarSize]byte // of b, on the complete graph
-	pairs    []digest         // by slot
-	spent    bool
+	session   *session
+	self      int
+	signer    Signer
+	channel   *channelKey
+	mask      *maskKey
+	seed      digest             // of the self mask
+	levels    []digest           // seeds
+	ownShare  [scalarSize]byte   // of b, on the complete graph
+	ownLevels [][scalarSize]byte // of the secrets of levels, on the complete graph
+	pairs     []digest           // by slot
+	spent     bool
 }
 
 // Wipe forgets the secrets; the value answers ErrSpent from then on.
@@ -192,7 +226,9 @@ func (d *Shared) Wipe() {
 	d.channel.wipe()
 	d.mask.wipe()
 	clear(d.seed[:])
+	clear(d.levels)
 	clear(d.ownShare[:])
+	clear(d.ownLevels)
 	clear(d.pairs)
 }
 
@@ -223,7 +259,7 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 		return nil, nil, err
 	}
 	k := newKeeping(s, d.self, d.signer, sharers)
-	k.ownShare = d.ownShare
+	k.ownShare, k.ownLevels = d.ownShare, slices.Clone(d.ownLevels)
 	masks, complaint, accused, err := d.openAll(k, key, entries)
 	if err == nil && k.opened.count()+s.own() < s.graph.threshold {
 		err = fmt.Errorf("%w: the shares of %d of %d neighbours are here and open, want %d", ErrTooFew, k.opened.count(), s.graph.k, s.graph.threshold-s.own())
@@ -234,7 +270,7 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 		return nil, nil, err
 	}
 	masks.add(&d.seed, false)
-	m := &Masking{keeping: k, masks: masks, accused: accused}
+	m := &Masking{keeping: k, masks: masks, seeds: slices.Clone(d.levels), accused: accused}
 	if s.sparse() {
 		complaint.pledge = d.signer.sign(s.pledgeSigned(d.self, sharers))
 	} else if accused == nil {
@@ -285,17 +321,14 @@ func (d *Shared) open(k *keeping, key *opener, slot, from int, e *inboxEntry) (r
 		return unopened, err
 	}
 	defer clear(plain)
-	sigma, b := [scalarSize]byte(plain[:scalarSize]), [scalarSize]byte(plain[scalarSize:])
-	defer clear(sigma[:])
-	defer clear(b[:])
-	for _, share := range [][]byte{sigma[:], b[:]} {
+	for share := range slices.Chunk(plain, scalarSize) {
 		x, err := decodeScalar(share)
 		if err != nil {
 			return notScalars, err
 		}
 		wipeScalars(x)
 	}
-	if s.commitShare(from, d.self, shareOfSigma, &sigma) != q.sigma || s.commitShare(from, d.self, shareOfB, &b) != q.b {
+	if c := s.commitShares(from, d.self, plain); c.sigma != q.sigma || c.b != q.b || !slices.Equal(c.levels, q.levels) {
 		return uncommitted, ErrMismatch
 	}
 	if receives {
@@ -312,6 +345,6 @@ func (d *Shared) open(k *keeping, key *opener, slot, from int, e *inboxEntry) (r
 	} else {
 		k.pairs[slot] = d.pairs[slot]
 	}
-	k.sigma[slot], k.b[slot] = sigma, b
+	k.keep(slot, plain)
 	return 0, nil
 }

@@ -17,7 +17,7 @@ import (
 type sizes struct {
 	public     int // of a channel or mask key
 	ciphertext int // of the mask KEM; without one both ends use their static keys
-	sealed     int // of a sealed pair of shares
+	sealed     int // of a sealed pair of shares, without those of levels
 }
 
 func (x KeyExchange) sizes() sizes {
@@ -216,7 +216,7 @@ func commitB(ctx1 *digest, b group.Scalar) digest {
 	return hash(labelCommitB, ctx1[:], s[:])
 }
 
-// The two secrets that every member shares out.
+// The two secrets that every member shares out. Those of levels are 1, 2, ….
 const (
 	shareOfB     byte = 'b'
 	shareOfSigma byte = 's'

@@ -2,40 +2,56 @@ package secagg
 
 import (
 	"fmt"
+	"slices"
 	"sync"
 )
 
 // keeping is what a device keeps for the others until Reveal, by the neighbour's slot.
 type keeping struct {
-	session  *session
-	self     int
-	signer   Signer
-	sharers  bitmap // by place
-	opened   bitmap // whose shares are here
-	sigma, b [][scalarSize]byte
-	pairs    []digest         // seeds of the masks in common
-	ownShare [scalarSize]byte // of the device's own b, on the complete graph
+	session   *session
+	self      int
+	signer    Signer
+	sharers   bitmap // by place
+	opened    bitmap // whose shares are here
+	sigma, b  [][scalarSize]byte
+	levels    [][scalarSize]byte // of a neighbour's levels one behind the other
+	pairs     []digest           // seeds of the masks in common
+	ownShare  [scalarSize]byte   // of the device's own b, on the complete graph
+	ownLevels [][scalarSize]byte // and of its secrets of levels
 }
 
 func newKeeping(s *session, self int, signer Signer, sharers bitmap) *keeping {
 	k := s.graph.k
 	return &keeping{
 		session: s, self: self, signer: signer, sharers: sharers, opened: newBitmap(k),
-		sigma: make([][scalarSize]byte, k), b: make([][scalarSize]byte, k), pairs: make([]digest, k),
+		sigma: make([][scalarSize]byte, k), b: make([][scalarSize]byte, k), levels: make([][scalarSize]byte, k*s.levels()), pairs: make([]digest, k),
+	}
+}
+
+// keep keeps the shares that a neighbour sealed for this device.
+func (k *keeping) keep(slot int, plain []byte) {
+	copy(k.sigma[slot][:], plain)
+	copy(k.b[slot][:], plain[scalarSize:])
+	n := k.session.levels()
+	for i := range n {
+		copy(k.levels[slot*n+i][:], plain[(2+i)*scalarSize:])
 	}
 }
 
 func (k *keeping) wipe() {
 	clear(k.sigma)
 	clear(k.b)
+	clear(k.levels)
 	clear(k.pairs)
 	clear(k.ownShare[:])
+	clear(k.ownLevels)
 }
 
 // Masking is a device that may mask one vector.
 type Masking struct {
 	keeping *keeping
 	masks   *maskSet
+	seeds   []digest // of levels
 	accused []*PeerError
 	mu      sync.Mutex
 	covered spans
@@ -44,6 +60,11 @@ type Masking struct {
 
 // Accused lists the neighbours that the complaint accuses, with what they did.
 func (m *Masking) Accused() []*PeerError { return m.accused }
+
+// Seeds are those of Params.Levels, in their order: what the caller adds to its vector by a
+// seed, before it masks it, can be taken off the sum again where so many survive. Whoever
+// has a seed can take it off, so the caller wipes them.
+func (m *Masking) Seeds() [][32]byte { return slices.Clone(m.seeds) }
 
 // Mask adds the device's masks to vector[lo:hi], modulo 2^32. The vector has
 // Params.Length words. Ranges that do not overlap may be masked at the same time.
@@ -82,6 +103,7 @@ func (m *Masking) Done() *Masked {
 	}
 	m.spent = true
 	m.masks.wipe()
+	clear(m.seeds)
 	return &Masked{keeping: m.keeping}
 }
 
@@ -93,6 +115,7 @@ func (m *Masking) Wipe() {
 	if !m.spent {
 		m.spent = true
 		m.masks.wipe()
+		clear(m.seeds)
 		m.keeping.wipe()
 	}
 }
@@ -210,7 +233,8 @@ func (c *Confirmed) Wipe() {
 
 // Reveal checks the quorum and returns the message for the server: for each member
 // whose share is here exactly one share, of b where it survived and of σ where it did
-// not; and the seed of the mask in common with each that did not survive. The value is
+// not; and the seed of the mask in common with each that did not survive. Of each survivor
+// there is also a share for the highest of Params.Levels that their number reaches. The value is
 // spent; the message may be sent as often as need be.
 func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
 	if c.spent {
@@ -223,24 +247,37 @@ func (c *Confirmed) Reveal(quorum []byte) ([]byte, error) {
 		return nil, err
 	}
 	h := s.survivorsHash(k.sharers, c.alive)
-	b := append(message(kindReveal, revealSize(s.shares(), s.graph.k)), h[:]...)
+	n, level := s.levels(), s.params.reached(c.alive.count())
+	b := append(message(kindReveal, revealSize(s.shares(), s.graph.k, s.shares())), h[:]...)
 	own := s.own() == 1
 	for slot, j := range s.graph.neighbours(k.self) {
 		if own && j > k.self {
-			b, own = append(b, k.ownShare[:]...), false
+			b, own = k.appendOwn(b, level), false
 		}
 		if !k.opened.has(slot) {
 			continue
 		}
 		if c.alive.has(j) {
 			b = append(b, k.b[slot][:]...)
+			if level > 0 {
+				b = append(b, k.levels[slot*n+level-1][:]...)
+			}
 		} else {
 			b = append(b, k.sigma[slot][:]...)
 			b = append(b, k.pairs[slot][:]...)
 		}
 	}
 	if own {
-		b = append(b, k.ownShare[:]...)
+		b = k.appendOwn(b, level)
 	}
 	return b, nil
+}
+
+// appendOwn appends the device's shares of its own secrets.
+func (k *keeping) appendOwn(b []byte, level int) []byte {
+	b = append(b, k.ownShare[:]...)
+	if level > 0 {
+		b = append(b, k.ownLevels[level-1][:]...)
+	}
+	return b
 }

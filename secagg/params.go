@@ -82,6 +82,11 @@ type Params struct {
 	// cohort's sum, that this side takes part in, MinCohort to Cohort. It is each
 	// side's own and is not hashed.
 	MinSurvivors int
+	// Levels are numbers of survivors, ascending, at each of which the sum gives back one
+	// more seed of every survivor: what it had added by that seed can then be taken off
+	// ([Masking.Seeds], [Unmasking.Seeds]). There may be up to eight, above MinCohort and up
+	// to Cohort, or none.
+	Levels []int
 	// Revoked, where set, tells which devices are members no more.
 	Revoked func(ID) bool
 }
@@ -124,18 +129,23 @@ func (p *Params) check() error {
 	case p.MinSurvivors > p.Cohort:
 		return fmt.Errorf("%w: minimum of %d survivors from a cohort of at most %d; raise the cohort or lower the minimum", ErrParams, p.MinSurvivors, p.Cohort)
 	}
-	return nil
+	return p.checkLevels()
 }
 
 func (p *Params) revoked(id ID) bool { return p.Revoked != nil && p.Revoked(id) }
 
 // context is ctx0: it binds all that an attempt is about.
 func (p *Params) context() digest {
-	return hash(labelContext,
+	fields := [][]byte{
 		binary.BigEndian.AppendUint16(nil, formatVersion),
 		[]byte(p.Task),
 		binary.BigEndian.AppendUint64(nil, p.Round),
 		binary.BigEndian.AppendUint32(nil, p.Attempt),
 		u32(p.Length), u32(p.RingBits), u32(p.Cohort), u32(p.Corrupt), u32(p.Dropout), u32(int(p.Keys)),
-		p.Plan)
+		p.Plan,
+	}
+	if len(p.Levels) > 0 {
+		fields = append(fields, p.levelsContext())
+	}
+	return hash(labelContext, fields...)
 }

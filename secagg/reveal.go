@@ -98,9 +98,9 @@ func (s *session) checkQuorum(msg []byte, sharers, survivors bitmap) error {
 // A reveal holds, for every member whose share the device has and in roster order, one
 // share: of its b where it survived and of its σ where it did not. There is no room for
 // both. Behind it stands the seed of the mask between the two where the member did not
-// survive.
+// survive, and a share of its secret of the level reached where it did and there is one.
 
-// revealSize is the body's length for shares and seeds of those numbers.
-func revealSize(shares, seeds int) int {
-	return len(digest{}) + shares*scalarSize + seeds*len(digest{})
+// revealSize is the body's length for shares, seeds and shares of levels of those numbers.
+func revealSize(shares, seeds, levels int) int {
+	return len(digest{}) + (shares+levels)*scalarSize + seeds*len(digest{})
 }

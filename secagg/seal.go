@@ -24,6 +24,11 @@ func (x KeyExchange) kem() hpke.KEM {
 	return hpke.KEM_XWING
 }
 
+// encapsulated is the key that a sealed message begins with.
+func (x KeyExchange) encapsulated(sealed []byte) []byte {
+	return sealed[:x.sizes().sealed-sharePair-sealTag]
+}
+
 func (x KeyExchange) suite() hpke.Suite {
 	return hpke.NewSuite(x.kem(), hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM)
 }
@@ -92,7 +97,7 @@ func (k *channelKey) opener() (*opener, error) {
 }
 
 func (o *opener) open(sealed, aad []byte) ([]byte, error) {
-	enc := sealed[:len(sealed)-sharePair-sealTag]
+	enc := o.exchange.encapsulated(sealed)
 	if err := checkPublic(enc); err != nil {
 		return nil, err
 	}

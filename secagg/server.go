@@ -262,7 +262,7 @@ func (c *Shares) Add(from ID, msg []byte) error {
 // see as well.
 func (s *session) checkPoints(from int, m *dealing) error {
 	for slot, q := range m.parcels {
-		err := checkPublic(q.sealed[:len(q.sealed)-sharePair-sealTag])
+		err := checkPublic(s.params.Keys.encapsulated(q.sealed))
 		if err == nil && len(q.ciphertext) > 0 {
 			err = checkPublic(q.ciphertext)
 		}

@@ -7,20 +7,26 @@ import (
 	"slices"
 )
 
-// parcel is what a dealer sends one neighbour: the sealed pair of shares with a
-// commitment to each, and, from the end of the edge that encapsulates, the ciphertext
+// parcel is what a dealer sends one neighbour: the sealed shares with a commitment to
+// each, and, from the end of the edge that encapsulates, the ciphertext
 // of the mask KEM with a commitment to the seed of their mask.
 type parcel struct {
 	sealed     []byte
 	sigma, b   digest // commitments to the shares
+	levels     []digest
 	ciphertext []byte
 	pair       digest
 }
 
-func (x KeyExchange) parcelSize(encapsulates bool) int {
-	n := x.sizes().sealed + 2*len(digest{})
+// plainSize is the length of the shares that a parcel seals.
+func (s *session) plainSize() int { return sharePair + s.levels()*scalarSize }
+
+func (s *session) sealedSize() int { return s.params.Keys.sizes().sealed - sharePair + s.plainSize() }
+
+func (s *session) parcelSize(encapsulates bool) int {
+	n := s.sealedSize() + (2+s.levels())*len(digest{})
 	if encapsulates {
-		n += x.sizes().ciphertext + len(digest{})
+		n += s.params.Keys.sizes().ciphertext + len(digest{})
 	}
 	return n
 }
@@ -29,6 +35,7 @@ func (q *parcel) append(b []byte, encapsulates bool) []byte {
 	b = append(b, q.sealed...)
 	b = append(b, q.sigma[:]...)
 	b = append(b, q.b[:]...)
+	b = appendDigests(b, q.levels)
 	if encapsulates {
 		b = append(b, q.ciphertext...)
 		b = append(b, q.pair[:]...)
@@ -37,18 +44,20 @@ func (q *parcel) append(b []byte, encapsulates bool) []byte {
 }
 
 // takeParcel cuts a parcel off; it holds on to f.
-func (f *fields) takeParcel(x KeyExchange, encapsulates bool) *parcel {
-	q := &parcel{sealed: f.next(x.sizes().sealed), sigma: f.digest(), b: f.digest()}
+func (s *session) takeParcel(f *fields, encapsulates bool) *parcel {
+	q := &parcel{sealed: f.next(s.sealedSize()), sigma: f.digest(), b: f.digest(), levels: f.takeDigests(s.levels())}
 	if encapsulates {
-		q.ciphertext, q.pair = f.next(x.sizes().ciphertext), f.digest()
+		q.ciphertext, q.pair = f.next(s.params.Keys.sizes().ciphertext), f.digest()
 	}
 	return q
 }
 
 // dealing is what a device sends in the Share step: a parcel for every neighbour.
 type dealing struct {
-	b         digest // commitment to the secret b
-	ownShare  digest // commitment to the dealer's own share of b; complete graph only
+	b         digest   // commitment to the secret b
+	levels    []digest // commitments to the secrets of levels
+	ownShare  digest   // commitment to the dealer's own share of b; complete graph only
+	ownLevels []digest // and to those of levels
 	signature [ed25519.SignatureSize]byte
 	parcels   []*parcel // by the neighbour's slot
 }
@@ -56,9 +65,9 @@ type dealing struct {
 // dealingSize is the body's length for the member at place from. Every encapsulating
 // end is one of k/2, or on the complete graph about as many.
 func (s *session) dealingSize(from int) int {
-	n := len(digest{}) + ed25519.SignatureSize + s.own()*len(digest{})
+	n := s.headSize()
 	for _, j := range s.graph.neighbours(from) {
-		n += s.params.Keys.parcelSize(s.graph.encapsulates(from, j))
+		n += s.parcelSize(s.graph.encapsulates(from, j))
 	}
 	return n
 }
@@ -66,20 +75,22 @@ func (s *session) dealingSize(from int) int {
 // appendHead encodes what goes to every neighbour.
 func (m *dealing) appendHead(b []byte, s *session) []byte {
 	b = append(b, m.b[:]...)
+	b = appendDigests(b, m.levels)
 	if s.own() == 1 {
 		b = append(b, m.ownShare[:]...)
+		b = appendDigests(b, m.ownLevels)
 	}
 	return append(b, m.signature[:]...)
 }
 
 func (s *session) headSize() int {
-	return (1+s.own())*len(digest{}) + ed25519.SignatureSize
+	return (1+s.own())*(1+s.levels())*len(digest{}) + ed25519.SignatureSize
 }
 
 func (s *session) takeHead(f *fields) *dealing {
-	m := &dealing{b: f.digest()}
+	m := &dealing{b: f.digest(), levels: f.takeDigests(s.levels())}
 	if s.own() == 1 {
-		m.ownShare = f.digest()
+		m.ownShare, m.ownLevels = f.digest(), f.takeDigests(s.levels())
 	}
 	copy(m.signature[:], f.next(len(m.signature)))
 	return m
@@ -103,7 +114,7 @@ func (s *session) decodeDealing(msg []byte, from int) (*dealing, error) {
 	f := fields(b)
 	m := s.takeHead(&f)
 	for _, j := range s.graph.neighbours(from) {
-		m.parcels = append(m.parcels, f.takeParcel(s.params.Keys, s.graph.encapsulates(from, j)))
+		m.parcels = append(m.parcels, s.takeParcel(&f, s.graph.encapsulates(from, j)))
 	}
 	return m, nil
 }
@@ -123,12 +134,15 @@ func (s *session) leaf(from, to int, q *parcel) digest {
 
 // appendLeaf appends the transcript that a leaf is the hash of. Nothing in it is secret.
 func (s *session) appendLeaf(b []byte, from, to int, q *parcel) []byte {
-	fields := [...][]byte{s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:], q.ciphertext, q.pair[:]}
-	n := len(fields)
-	if !s.graph.encapsulates(from, to) {
-		n -= 2 // no ciphertext and no seed
+	list := [9][]byte{s.ctx1[:], s.members[from].id[:], s.members[to].id[:], q.sealed, q.sigma[:], q.b[:]}
+	fields := list[:6]
+	if s.levels() > 0 {
+		fields = append(fields, appendDigests(nil, q.levels))
 	}
-	return appendTranscript(slices.Grow(b, transcriptSize(labelLeaf, fields[:n])), labelLeaf, fields[:n])
+	if s.graph.encapsulates(from, to) {
+		fields = append(fields, q.ciphertext, q.pair[:])
+	}
+	return appendTranscript(slices.Grow(b, transcriptSize(labelLeaf, fields)), labelLeaf, fields)
 }
 
 // leaves is the tree over all recipients, by slot.
@@ -147,6 +161,9 @@ func (s *session) sharesSigned(from int, m *dealing, root *digest) []byte {
 	fields := [][]byte{s.ctx1[:], s.members[from].id[:], m.b[:], root[:]}
 	if s.own() == 1 {
 		fields = append(fields, m.ownShare[:])
+	}
+	if s.levels() > 0 {
+		fields = append(fields, appendDigests(appendDigests(nil, m.levels), m.ownLevels))
 	}
 	return transcript(labelShares, fields...)
 }
@@ -167,7 +184,7 @@ type inboxEntry struct {
 
 // inboxEntrySize is the length of what from sent to.
 func (s *session) inboxEntrySize(from, to int) int {
-	return s.headSize() + s.params.Keys.parcelSize(s.graph.encapsulates(from, to)) + depth(s.graph.k)*len(digest{})
+	return s.headSize() + s.parcelSize(s.graph.encapsulates(from, to)) + depth(s.graph.k)*len(digest{})
 }
 
 // decodeInbox takes the inbox of the member at place self: who shared, and an entry
@@ -201,7 +218,7 @@ func (s *session) decodeInbox(msg []byte, self int) (bitmap, []*inboxEntry, erro
 			continue
 		}
 		e := &inboxEntry{dealing: *s.takeHead(&f)}
-		e.parcel = f.takeParcel(s.params.Keys, s.graph.encapsulates(from, self))
+		e.parcel = s.takeParcel(&f, s.graph.encapsulates(from, self))
 		e.path = f.next(depth(s.graph.k) * len(digest{}))
 		entries[slot] = e
 	}

@@ -218,13 +218,23 @@ func (c *Submissions) settle() *settled {
 	s := c.session
 	n := len(s.members)
 	f := &settled{shared: c.shared, survivors: c.got, complain: c.complain, dealt: make([]*dealt, n), alone: make(map[int]map[int]digest)}
-	f.hash = s.survivorsHash(c.shared, c.got)
+	f.hash, f.level = s.survivorsHash(c.shared, c.got), s.params.reached(c.got.count())
+	level := f.level
 	for _, i := range c.shared.places() {
 		m := c.received[i].dealing
 		d := &dealt{b: m.b, ownShare: m.ownShare}
+		if level > 0 {
+			d.level = m.levels[level-1]
+			if s.own() == 1 {
+				d.ownLevel = m.ownLevels[level-1]
+			}
+		}
 		for slot, j := range s.graph.neighbours(i) {
 			q := m.parcels[slot]
 			k := kept{sigma: q.sigma, b: q.b, pair: q.pair}
+			if level > 0 {
+				k.level = q.levels[level-1]
+			}
 			if !c.got.has(i) || !c.got.has(j) {
 				k.ciphertext = bytes.Clone(q.ciphertext)
 			}
@@ -240,6 +250,7 @@ func (c *Submissions) settle() *settled {
 type settled struct {
 	shared, survivors bitmap
 	hash              digest // of both
+	level             int    // that the number of survivors reaches, 0 for none
 	complain          complaints
 	dealt             []*dealt               // by place; nil for who did not share
 	alone             map[int]map[int]digest // seeds of masks that a survivor used and another, its accuser, did not
@@ -285,11 +296,13 @@ func (c *settled) checkSeed(s *session, holder, neighbour int, seed *digest) err
 
 // dealt is what is kept of a dealing.
 type dealt struct {
-	b, ownShare digest
-	parcels     []kept
+	b, ownShare     digest
+	level, ownLevel digest // of the level reached
+	parcels         []kept
 }
 
 type kept struct {
 	sigma, b, pair digest
+	level          digest // of the level reached
 	ciphertext     []byte // where an end did not survive
 }

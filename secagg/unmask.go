@@ -22,6 +22,7 @@ type Reveals struct {
 type revealed struct {
 	bytes  []byte
 	shares map[int][]byte // by dealer; of b or of σ as the dealer survived or did not
+	levels map[int][]byte // by dealer who survived; of the level reached
 	seeds  map[int]digest // by neighbour
 }
 
@@ -81,13 +82,16 @@ func (c *Reveals) holding(place int) []int {
 }
 
 func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
-	dealers, seeds := c.holding(place), 0
+	dealers, seeds, levels := c.holding(place), 0, 0
 	for _, j := range dealers {
-		if !c.cohort.survivors.has(j) {
+		switch {
+		case !c.cohort.survivors.has(j):
 			seeds++
+		case c.cohort.level > 0:
+			levels++
 		}
 	}
-	b, err := body(kindReveal, msg, revealSize(len(dealers), seeds))
+	b, err := body(kindReveal, msg, revealSize(len(dealers), seeds, levels))
 	if err != nil {
 		return nil, err
 	}
@@ -95,7 +99,7 @@ func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
 	if f.digest() != c.cohort.hash {
 		return nil, fmt.Errorf("%w: the reveal is for other survivors or another attempt", ErrMalformed)
 	}
-	r := &revealed{bytes: msg, shares: make(map[int][]byte, len(dealers)), seeds: make(map[int]digest, seeds)}
+	r := &revealed{bytes: msg, shares: make(map[int][]byte, len(dealers)), levels: make(map[int][]byte, levels), seeds: make(map[int]digest, seeds)}
 	for _, j := range dealers {
 		share := f.next(scalarSize)
 		if err := c.checkShare(place, j, (*[scalarSize]byte)(share)); err != nil {
@@ -108,6 +112,12 @@ func (c *Reveals) decode(place int, msg []byte) (*revealed, error) {
 				return nil, err
 			}
 			r.seeds[j] = seed
+		} else if c.cohort.level > 0 {
+			share := f.next(scalarSize)
+			if err := c.checkLevel(place, j, (*[scalarSize]byte)(share)); err != nil {
+				return nil, err
+			}
+			r.levels[j] = share
 		}
 	}
 	return r, nil
@@ -125,8 +135,12 @@ func (c *Reveals) checkShare(holder, dealer int, share *[scalarSize]byte) error 
 			secret, want = shareOfSigma, k.sigma
 		}
 	}
-	if s.commitShare(dealer, holder, secret, share) != want {
-		return fmt.Errorf("%w: it reveals another share than device %v dealt to it", ErrMismatch, s.members[dealer].id)
+	return c.hold(holder, dealer, secret, share, &want)
+}
+
+func (c *Reveals) hold(holder, dealer int, secret byte, share *[scalarSize]byte, want *digest) error {
+	if c.session.commitShare(dealer, holder, secret, share) != *want {
+		return fmt.Errorf("%w: it reveals another share than device %v dealt to it", ErrMismatch, c.session.members[dealer].id)
 	}
 	return nil
 }
@@ -183,7 +197,11 @@ func (c *Reveals) Close() (*Unmasking, error) {
 	defer c.Wipe()
 	s := c.session
 	u := &Unmasking{length: s.params.Length, survivors: s.ids(c.cohort.survivors.places()), masks: &maskSet{}}
-	w := &unmasker{reveals: c, masks: u.masks}
+	u.seeds = make([][][32]byte, c.cohort.level)
+	for i := range u.seeds {
+		u.seeds[i] = make([][32]byte, 0, len(u.survivors)) // appending moves none
+	}
+	w := &unmasker{reveals: c, masks: u.masks, seeds: u.seeds}
 	for _, j := range c.cohort.shared.places() {
 		remove := w.survivor
 		if !c.cohort.survivors.has(j) {
@@ -201,19 +219,29 @@ func (c *Reveals) Close() (*Unmasking, error) {
 type unmasker struct {
 	reveals *Reveals
 	masks   *maskSet
-	places  []int // of the shares for which coefficients hold
+	seeds   [][]digest // by level reached
+	places  []int      // of the shares for which coefficients hold
 	lambda  lagrange
 }
 
-// secret interpolates a dealer's secret from the first shares that suffice.
-func (w *unmasker) secret(dealer int) (group.Scalar, error) {
+// secret interpolates a dealer's secret from the first shares that suffice: of b or σ, as
+// it survived or not, or of the level reached.
+func (w *unmasker) secret(dealer int, ofLevel bool) (group.Scalar, error) {
 	c := w.reveals
 	s, t := c.session, c.session.graph.threshold
 	places, shares := make([]int, 0, t), make([]group.Scalar, 0, t)
 	defer func() { wipeScalars(shares...) }()
 	take := func(holder int) error {
-		if r := c.got[holder]; r != nil && len(shares) < t && r.shares[dealer] != nil {
-			x, err := decodeScalar(r.shares[dealer])
+		r := c.got[holder]
+		if r == nil || len(shares) == t {
+			return nil
+		}
+		share := r.shares[dealer]
+		if ofLevel {
+			share = r.levels[dealer]
+		}
+		if share != nil {
+			x, err := decodeScalar(share)
 			if err != nil {
 				return s.blame(dealer, err)
 			}
@@ -246,7 +274,7 @@ func (w *unmasker) secret(dealer int) (group.Scalar, error) {
 func (w *unmasker) survivor(j int) error {
 	c := w.reveals
 	s := c.session
-	b, err := w.secret(j)
+	b, err := w.secret(j, false)
 	if err != nil {
 		return err
 	}
@@ -260,7 +288,7 @@ func (w *unmasker) survivor(j int) error {
 	for accuser, pair := range c.cohort.alone[j] {
 		w.masks.add(&pair, s.graph.encapsulates(j, accuser))
 	}
-	return nil
+	return w.levels(j)
 }
 
 // vanished takes off what the survivors put on with a member that did not survive: by
@@ -297,7 +325,7 @@ func (w *unmasker) vanished(j int) error {
 // maskKey is a vanished member's mask key pair.
 func (w *unmasker) maskKey(j int) (*maskKey, error) {
 	s := w.reveals.session
-	sigma, err := w.secret(j)
+	sigma, err := w.secret(j, false)
 	if err != nil {
 		return nil, err
 	}
@@ -350,6 +378,7 @@ type Unmasking struct {
 	length    int
 	survivors []ID
 	masks     *maskSet
+	seeds     [][][32]byte // by level, then by survivor
 }
 
 // Range takes the masks off sum[lo:hi], modulo 2^32. The sum has Params.Length
@@ -374,11 +403,20 @@ func (u *Unmasking) Expansions() int {
 	return u.masks.count()
 }
 
+// Seeds are, for each of Params.Levels that the number of survivors reaches, those of all
+// survivors: what they added by them ([Masking.Seeds]) is in the sum, and can be taken off
+// it. They are views, and zeros after Wipe.
+func (u *Unmasking) Seeds() [][][32]byte { return u.seeds }
+
 // Survivors lists the devices whose vectors the sum is of, ascending.
 func (u *Unmasking) Survivors() []ID { return slices.Clone(u.survivors) }
 
-// Wipe forgets the masks.
+// Wipe forgets the masks and the seeds.
 func (u *Unmasking) Wipe() {
+	for _, seeds := range u.seeds {
+		clear(seeds)
+	}
+	u.seeds = nil
 	if u.masks != nil {
 		u.masks.wipe()
 		u.masks = nil
