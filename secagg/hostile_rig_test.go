@@ -45,6 +45,7 @@ func (a *Advertised) again() *Advertised {
 func (d *Shared) again() *Shared {
 	c := *d
 	c.channel, c.pairs = d.channel.copy(), slices.Clone(d.pairs)
+	c.levels, c.ownLevels = slices.Clone(d.levels), slices.Clone(d.ownLevels)
 	mask := *d.mask
 	if mask.kem != nil {
 		kem := *mask.kem
@@ -57,6 +58,7 @@ func (d *Shared) again() *Shared {
 func (k *keeping) again() *keeping {
 	c := *k
 	c.sigma, c.b, c.pairs = slices.Clone(k.sigma), slices.Clone(k.b), slices.Clone(k.pairs)
+	c.levels, c.ownLevels = slices.Clone(k.levels), slices.Clone(k.ownLevels)
 	return &c
 }
 

@@ -31,6 +31,7 @@ type testDevice struct {
 	rand   io.Reader
 	input  []uint32
 	masked []uint32
+	seeds  [][32]byte // of levels
 
 	checkedIn  *CheckedIn
 	advertised *Advertised
@@ -240,6 +241,10 @@ func (r *rig) maskOne(i int) {
 	var err error
 	d.masking, d.complaint, err = d.shared.Open(d.inbox)
 	r.must(err)
+	d.seeds = d.masking.Seeds()
+	for _, seed := range d.seeds {
+		addBy(seed, d.input, 1)
+	}
 	d.masked = slices.Clone(d.input)
 	d.masking.Mask(d.masked, 10, testLength)
 	d.masking.Mask(d.masked, 0, 10)

@@ -168,6 +168,7 @@ var badAttempts = map[string]func(*badBook){
 	"attempt-classical-13-losses":   (*badBook).losses,
 	"attempt-classical-101-sparse":  (*badBook).sparse,
 	"attempt-classical-two-cohorts": (*badBook).cohorts,
+	"attempt-classical-8-levels":    (*badBook).levels,
 }
 
 // TestBadVectors reads the messages that are to be refused and gives each to whom it is

@@ -99,6 +99,14 @@ func (c *cohortRun) share() {
 	c.out.Sharers = hexed(slices.Clone(c.submissions.shared))
 }
 
+func hexSeeds(seeds [][32]byte) string {
+	list := make([]string, len(seeds))
+	for i, seed := range seeds {
+		list[i] = hex.EncodeToString(seed[:])
+	}
+	return strings.Join(list, " ")
+}
+
 func flipSealed(_ *session, q *parcel) { q.sealed[len(q.sealed)-1] ^= 1 }
 
 // misdeal has a member change what it deals to another before it signs it.
@@ -120,16 +128,13 @@ func (c *cohortRun) submit() {
 		c.at(c, stepInbox, place, false)
 		d.masking, d.complaint, err = d.shared.Open(d.inbox)
 		c.must(err)
+		d.seeds = d.masking.Seeds()
 		d.masked = slices.Clone(d.input)
 		d.masking.Mask(d.masked, 0, len(d.masked))
 		d.done = d.masking.Done()
 		out.Inbox, out.Complaint, out.Input = c.blob(place, d.inbox), c.blob(place, d.complaint), hexWords(d.input)
 		if c.full == nil || slices.Contains(c.full, place) {
-			var seeds []string
-			for _, seed := range d.done.keeping.pairs {
-				seeds = append(seeds, hex.EncodeToString(seed[:]))
-			}
-			out.PairSeeds = strings.Join(seeds, " ")
+			out.PairSeeds, out.LevelSeeds = hexSeeds(d.done.keeping.pairs), hexSeeds(d.seeds)
 		}
 		out.Packed = make([]byte, aggregation.PackedSize(len(d.masked), vectorBits))
 		c.must(aggregation.Pack(out.Packed, d.masked, vectorBits))
@@ -186,7 +191,10 @@ func (c *cohortRun) reveal() {
 	c.each(stepReveal, true, func(_ int, d *testDevice, _ *memberVectors) { c.must(c.reveals.Add(d.id, slices.Clone(d.reveal))) })
 	unmasking, err := c.reveals.Close()
 	c.must(err)
-	c.out.Masks = unmasking.Expansions()
+	c.out.Masks, c.out.Level = unmasking.Expansions(), len(unmasking.Seeds())
+	for _, seeds := range unmasking.Seeds() {
+		c.out.Seeds = append(c.out.Seeds, hexSeeds(seeds))
+	}
 	unmasking.Range(c.sum, 0, len(c.sum))
 	want := make([]uint32, len(c.sum))
 	for place, d := range c.devices {

@@ -34,6 +34,7 @@ type scenario struct {
 	devices                  int
 	keys                     KeyExchange
 	cohort, corrupt, dropout int
+	levels                   []int
 	gone                     map[int]step // before which step a device is lost
 	dealer, cheated          int          // where they differ, the dealer's parcel for the other does not open
 	full                     []int        // places in a cohort that are given in full; nil for all
@@ -105,7 +106,7 @@ func newVectorRun(t *testing.T, s scenario, attempt uint32) *vectorRun {
 	v := &vectorRun{scenario: s, t: t, ca: ca, params: Params{
 		Task: "support", Round: 7, Attempt: attempt, Plan: []byte("a plan"), CA: ca.Public().(ed25519.PublicKey),
 		Length: vectorLength, RingBits: vectorBits, Cohort: s.cohort, Corrupt: s.corrupt, Dropout: s.dropout,
-		Keys: s.keys, MinSurvivors: MinCohort,
+		Keys: s.keys, MinSurvivors: MinCohort, Levels: s.levels,
 	}}
 	for i := range s.devices {
 		key := newKey(seed, "device", i)
@@ -135,7 +136,7 @@ func (v *vectorRun) run() {
 	ctx0 := p.context()
 	v.out = &attemptVectors{
 		vectorHead: newVectorHead(v.comment), CASeed: v.ca.Seed(), Context: ctx0[:],
-		Params: paramsVectors{p.Task, p.Round, p.Attempt, p.Plan, hexed(p.CA), p.Length, p.RingBits, p.Cohort, p.Corrupt, p.Dropout, p.Keys.String(), p.MinSurvivors},
+		Params: paramsVectors{p.Task, p.Round, p.Attempt, p.Plan, hexed(p.CA), p.Length, p.RingBits, p.Cohort, p.Corrupt, p.Dropout, p.Keys.String(), p.MinSurvivors, p.Levels},
 	}
 	v.checkIn()
 	total := make([]uint32, p.Length)

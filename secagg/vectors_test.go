@@ -105,6 +105,7 @@ type paramsVectors struct {
 	Dropout      int    `json:"dropout"`
 	Keys         string `json:"keys"`
 	MinSurvivors int    `json:"min_survivors"`
+	Levels       []int  `json:"levels,omitempty"`
 }
 
 // checkInVectors is a device up to its advert. Random bytes are those that it took in
@@ -140,6 +141,8 @@ type cohortVectors struct {
 	Hash       hexed            `json:"survivors_hash"`
 	Message    hexed            `json:"quorum_message"`
 	Masks      int              `json:"masks_removed"`
+	Level      int              `json:"level_reached,omitempty"`
+	Seeds      []string         `json:"level_seeds,omitempty"`
 	Sum        string           `json:"sum"`
 }
 
@@ -151,6 +154,7 @@ type memberVectors struct {
 	Roster      string `json:"roster,omitempty"`
 	ShareRandom string `json:"share_random,omitempty"`
 	SelfSeed    hexed  `json:"self_mask_key,omitempty"`
+	LevelSeeds  string `json:"level_seeds,omitempty"`
 	Shares      string `json:"shares,omitempty"`
 	Inbox       string `json:"inbox,omitempty"`
 	PairSeeds   string `json:"pair_mask_keys,omitempty"`
@@ -191,6 +195,11 @@ var scenarios = []scenario{
 	{
 		name: "attempt-classical-two-cohorts", comment: "nine devices in two cohorts by lot, one of which does not advertise",
 		devices: 9, keys: Classical, cohort: 5, corrupt: 1000, dropout: 1000, gone: map[int]step{4: stepAdvert},
+	},
+	{
+		name: "attempt-classical-8-levels", comment: "eight members with seeds of three levels, of which seven survivors give two back; one is lost before its vector and one before it reveals; the members at places 0, 1 and 7 are given in full",
+		devices: 8, keys: Classical, cohort: 8, corrupt: 1000, dropout: 1000, levels: []int{5, 7, 8},
+		gone: map[int]step{3: stepVector, 5: stepReveal}, full: []int{0, 1, 7},
 	},
 }
 
