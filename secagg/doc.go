@@ -22,7 +22,7 @@
 //	    inbox ←───────────────────────────────────── Shares.Close → *Submissions
 //	Shared.Open(inbox) → *Masking
 //	    complaint, where there is one ─────────────→ Submissions.Complain
-//	Masking.Mask(vector), Masking.Done → *Masked
+//	Masking.Seeds, to be added by; Masking.Mask(vector), Masking.Done → *Masked
 //	    masked vector ─────→ the caller's sum, and → Submissions.Admit, Submissions.Add
 //	    survivors ←───────────────────────────────── Submissions.Close → *Confirms
 //	Masked.Confirm(survivors) → *Confirmed
@@ -31,7 +31,7 @@
 //	Confirmed.Reveal(quorum)
 //	    reveal ────────────────────────────────────→ Reveals.Add
 //	                                                 Reveals.Close → *Unmasking
-//	                                                 Unmasking.Range(sum)
+//	                                                 Unmasking.Range(sum), Unmasking.Seeds
 //
 // Begin with [CheckIn] for a device and [NewServer] for a server. All messages
 // are this package's own canonical bytes. Vectors never pass through it: the
