@@ -20,8 +20,9 @@ import (
 //     the whole numbers is at most Norm; after 64 tries zeros take their place.
 //  3. Noise is added to each, from the discrete Gaussian distribution N_Z(0, Sigma²).
 //
-// All devices weigh the same, which is what the word behind the update says: 1. A device
-// without data adds its noise to zeros.
+// All devices weigh the same, which is what the last word says: 1. A device without data
+// adds its noise to zeros. Where the clip moves there is a word between the two, of a vote
+// on it, with noise as in the update's ([NewAdaptiveGaussian]).
 //
 // What a sum then gives away depends on the number of devices that added their noise and
 // keep it to themselves: package privacy has the formula, DistributedRho.
@@ -29,6 +30,9 @@ type DiscreteGaussian struct {
 	Clip  float32 // bound on the L2 norm of an update
 	Scale float64 // whole numbers a unit of update
 	Sigma float64 // standard deviation of a device's noise in whole numbers, noise.MinSigma to noise.MaxSigma; 0 where the coordinator adds Correlated noise
+	// Below is the vote of a device whose update keeps to Clip and −Above that of another;
+	// 0 where there are no votes.
+	Below, Above int
 }
 
 const (
@@ -54,11 +58,15 @@ func NewDiscreteGaussian(clip float32, multiplier float64, honest, parameters in
 	if !(clip > 0) || math.IsInf(float64(clip), 0) || !(multiplier > 0) || math.IsInf(multiplier, 0) || honest < 1 || parameters < 1 {
 		return DiscreteGaussian{}, fmt.Errorf("aggregation: clip %v, a noise multiplier of %v, %d honest devices and %d parameters, want positive numbers", clip, multiplier, honest, parameters)
 	}
-	root := math.Sqrt(float64(honest))
-	scaled := max(math.Sqrt(float64(parameters)/(4*roundingShare)), noise.MinSigma*root/multiplier)
+	scaled := max(math.Sqrt(float64(parameters)/(4*roundingShare)), noise.MinSigma*math.Sqrt(float64(honest))/multiplier)
 	g := DiscreteGaussian{Clip: clip, Scale: scaled / float64(clip)}
-	g.Sigma = max(noise.MinSigma, multiplier*g.Norm(parameters)/root)
+	g.Sigma = sigmaFor(multiplier, g.Norm(parameters), honest)
 	return g, g.check()
+}
+
+// sigmaFor is the σ of a device of which so many together have multiplier times the norm.
+func sigmaFor(multiplier, norm float64, honest int) float64 {
+	return max(noise.MinSigma, multiplier*norm/math.Sqrt(float64(honest)))
 }
 
 // NewCentral returns the mechanism for updates of so many parameters to whose sum the
@@ -89,22 +97,32 @@ func (g DiscreteGaussian) check() error {
 	case g.Sigma != 0 && !(g.Sigma >= noise.MinSigma && g.Sigma <= noise.MaxSigma):
 		return fmt.Errorf("aggregation: noise of σ %v, want %d to %d; let cohorts have more survivors, or fewer", g.Sigma, noise.MinSigma, noise.MaxSigma)
 	}
-	return nil
+	return g.checkVotes()
 }
 
 // Length returns the number of ring words for an update of so many parameters: one each,
-// and the weight.
-func (g DiscreteGaussian) Length(parameters int) int { return parameters + 1 }
+// the vote where there is one, and the weight.
+func (g DiscreteGaussian) Length(parameters int) int { return g.Noised(parameters) + 1 }
+
+// Noised is how many of them have noise: all but the last.
+func (g DiscreteGaussian) Noised(parameters int) int {
+	if g.Votes() {
+		return parameters + 1
+	}
+	return parameters
+}
 
 // Norm is Δ̃₂, the largest L2 norm of what a device adds its noise to, and so what one
 // device can change a sum by. With x = Scale·Clip and d parameters it is the root of
 //
-//	min{(x + √d)², x² + d/4 + x + √d/2}
+//	min{(x + √d)², x² + d/4 + x + √d/2} + max{Below, Above}²
 //
-// (proposition 22 of the paper, with β = e^−½).
-func (g DiscreteGaussian) Norm(parameters int) float64 { return math.Sqrt(g.square(parameters)) }
+// (proposition 22 of the paper, with β = e^−½; a vote is one more coordinate).
+func (g DiscreteGaussian) Norm(parameters int) float64 {
+	return math.Sqrt(g.square(parameters) + float64(g.loudest()*g.loudest()))
+}
 
-// square is Norm².
+// square is what Norm² is without the vote.
 func (g DiscreteGaussian) square(parameters int) float64 {
 	x, d := float64(g.Scale*float64(g.Clip)), float64(parameters)
 	root := math.Sqrt(d)
@@ -125,8 +143,9 @@ func (g DiscreteGaussian) most(devices, parameters int) int64 {
 }
 
 // Fits proves that the sum of the encodings of so many devices keeps its value in a ring of
-// ringBits bits: n·Norm + 9·√n·Sigma < 2^(ringBits−1). The first term is certain, the
-// second holds in each coordinate but for a probability of 2.3·10^−19.
+// ringBits bits: n·Norm + 9·√n·Sigma < 2^(ringBits−1). The first term is certain, of a
+// vote as of every other coordinate; the second holds in each but for a probability of
+// 2.3·10^−19.
 func (g DiscreteGaussian) Fits(devices, parameters, ringBits int) error {
 	if err := g.check(); err != nil {
 		return err
@@ -165,7 +184,11 @@ func (g DiscreteGaussian) Encode(dst []uint32, update []float32, rounding, noisi
 	}
 	words := dst[:len(update)]
 	g.round(words, update, factor, rounding)
-	dst[len(update)] = 1
+	if g.Votes() {
+		dst[len(update)] = g.vote(norm)
+	}
+	noised := dst[:g.Noised(len(update))]
+	dst[len(noised)] = 1
 	if g.Sigma == 0 {
 		return nil
 	}
@@ -173,7 +196,7 @@ func (g DiscreteGaussian) Encode(dst []uint32, update []float32, rounding, noisi
 	if err != nil {
 		return err
 	}
-	sampler.Add(words, noising)
+	sampler.Add(noised, noising)
 	return nil
 }
 
@@ -215,8 +238,8 @@ func (g DiscreteGaussian) round(words []uint32, update []float32, factor float64
 }
 
 // Decode turns a total of encodings, as Lift makes it, into the mean update, written to
-// mean, which has one coordinate fewer than total has words. It returns the number of
-// devices; a total of none is refused.
+// mean, of which total has the Length. It returns the number of devices; a total of none
+// is refused.
 func (g DiscreteGaussian) Decode(mean []float32, total []int64) (devices int, err error) {
 	if err := g.check(); err != nil {
 		return 0, err
@@ -224,7 +247,7 @@ func (g DiscreteGaussian) Decode(mean []float32, total []int64) (devices int, er
 	if len(total) != g.Length(len(mean)) {
 		return 0, fmt.Errorf("aggregation: decoding %d words into %d coordinates, want %d words", len(total), len(mean), g.Length(len(mean)))
 	}
-	n := total[len(mean)]
+	n := total[len(total)-1]
 	if n < 1 || int64(int(n)) != n {
 		return 0, fmt.Errorf("aggregation: a sum over %d devices, want 1 to %d; the total is not one of encodings", n, math.MaxInt)
 	}

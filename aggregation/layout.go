@@ -7,8 +7,8 @@ import (
 )
 
 // Layout says where each block of a vector lies, which is the same for every device of
-// a round and known to both ends: the words of the update, the weight, then the
-// evaluation's counts and the strategy's scalar, if there are any.
+// a round and known to both ends: the words of the update, a vote on the clip where it
+// moves, the weight, then the evaluation's counts and the strategy's scalar, if there are any.
 type Layout struct {
 	Codec      Codec
 	Noise      DiscreteGaussian // takes the codec's place; zero where sums are exact
@@ -19,7 +19,16 @@ type Layout struct {
 
 // Length is the number of ring words of a vector.
 func (l Layout) Length() int {
-	return l.Codec.Length(l.Parameters) + l.Evaluation.Words() + l.scalars()
+	return l.UpdateLength() + l.Evaluation.Words() + l.scalars()
+}
+
+// UpdateLength is the number of words that the codec, or the noise in its place, writes:
+// those of the update, its vote and its weight, which is the last.
+func (l Layout) UpdateLength() int {
+	if l.Noised() {
+		return l.Noise.Length(l.Parameters)
+	}
+	return l.Codec.Length(l.Parameters)
 }
 
 // scalars is how many words there are for the strategy.
@@ -30,9 +39,9 @@ func (l Layout) scalars() int {
 	return 1
 }
 
-// Signed is how many of them, from the first, hold signed numbers: the update's. All
-// others are 0 or more.
-func (l Layout) Signed() int { return l.Codec.Length(l.Parameters) - 1 }
+// Signed is how many of them, from the first, hold signed numbers: the update's and its
+// vote. All others are 0 or more.
+func (l Layout) Signed() int { return l.UpdateLength() - 1 }
 
 // Noised tells whether devices add noise to their updates.
 func (l Layout) Noised() bool { return l.Noise != DiscreteGaussian{} }
@@ -91,9 +100,16 @@ func (l Layout) decode(mean []float32, total []int64) (weight int, err error) {
 	return l.Codec.Decode(mean, l.Update(total))
 }
 
-// Update is the part of a vector, or of a total of them, that the codec reads: the
-// update and the weight.
-func (l Layout) Update(total []int64) []int64 { return total[:l.Codec.Length(l.Parameters)] }
+// Update is the part of a vector, or of a total of them, that the codec reads, of
+// UpdateLength.
+func (l Layout) Update(total []int64) []int64 { return total[:l.UpdateLength()] }
+
+// Weight is the sum of the weights in a total.
+func (l Layout) Weight(total []int64) int64 { return total[l.UpdateLength()-1] }
+
+// Votes is the sum of the votes on the clip in a total, with noise in it. There are some
+// where Noise has them.
+func (l Layout) Votes(total []int64) int64 { return total[l.Parameters] }
 
 // Counts are the evaluation's words of a vector, or of a total of them, by meaning. The
 // slices are views. It panics unless the words are Length.
@@ -101,7 +117,7 @@ func Counts[W uint32 | int64](l Layout, words []W) Tally[W] {
 	if len(words) != l.Length() {
 		panic(fmt.Sprintf("aggregation: counts of %d words, want the vector's %d", len(words), l.Length()))
 	}
-	return tally(l.Evaluation, words[l.Codec.Length(l.Parameters):l.Length()-l.scalars()])
+	return tally(l.Evaluation, words[l.UpdateLength():l.Length()-l.scalars()])
 }
 
 // Evaluation describes the block of counts. The zero value has no words.

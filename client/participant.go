@@ -79,7 +79,7 @@ type Result struct {
 }
 
 // Update trains a copy of the checkpoint and returns the encoded difference, one ring
-// word for each parameter, or for what the plan leaves of them, and one for the weight,
+// word for each parameter, or for what the plan leaves of them, and one for the weight, where the clip moves one for a vote on it before that,
 // and behind them what the plan has counted of the checkpoint on the chats that are held
 // back from training, without masks. The plan must be one that TakePart would accept.
 func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, error) {
@@ -129,7 +129,7 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 	if labelled > 0 && l.Scalar != nil {
 		weight, words[len(words)-1] = weigh(l, update, params, c, examples, settings, labelled)
 	}
-	if err := p.encode(words[:l.Codec.Length(len(update))], update, weight, plan, l); err != nil {
+	if err := p.encode(words[:l.UpdateLength()], update, weight, plan, l); err != nil {
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}

@@ -36,6 +36,8 @@ func (b Bounds) checkPrivacy(p *pb.Privacy) error {
 		return fmt.Errorf("the task lets a device take part %d times, want 1 to %d", p.GetParticipations(), mostParticipations)
 	case p.GetSeparation() < 1 || p.GetSeparation() > mostSeparation:
 		return fmt.Errorf("the task lets %d rounds pass between a device's participations, want 1 to %d", p.GetSeparation(), mostSeparation)
+	case p.GetClipQuantile() >= 10_000:
+		return fmt.Errorf("the task's clip is for %d updates in 10,000 to keep to, want fewer than all", p.GetClipQuantile())
 	}
 	return nil
 }
@@ -61,11 +63,15 @@ func checkNoise(plan *pb.Plan) error {
 	case s.GetLength() < 2 || s.GetLength() > mostWords:
 		return fmt.Errorf("vectors of %d words, want 2 to %d", s.GetLength(), mostWords)
 	}
-	g, d := mechanism(n), int(s.GetLength())-1
+	if err := checkClip(n); err != nil {
+		return err
+	}
+	g := mechanism(n)
+	d := int(s.GetLength()) - g.Length(0)
 	if err := g.Fits(int(s.GetCohort()), d, int(min(c.GetRingBits(), 64))); err != nil {
 		return err
 	}
-	rho := privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, d)
+	rho := privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, g.Noised(d))
 	if central != nil {
 		var err error
 		if rho, err = centralRho(plan, g, d); err != nil {
@@ -124,5 +130,32 @@ func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
 	if n.GetPrivacy().GetCentral() != nil {
 		return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale()}
 	}
-	return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale(), Sigma: n.GetSigma()}
+	clip := n.GetPrivacy().GetClip()
+	if n.GetClip() > 0 {
+		clip = n.GetClip()
+	}
+	return aggregation.DiscreteGaussian{Clip: clip, Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
+}
+
+// checkClip holds what a plan says of a clip that moves against what it promises. What the
+// vote costs is in what a vector costs.
+func checkClip(n *pb.Noise) error {
+	const largest = 1 << 22 // of a vote, as of everything in whole numbers
+	p, below, above := n.GetPrivacy(), uint64(n.GetBelow()), uint64(n.GetAbove())
+	first, clip, quantile := float64(p.GetClip()), float64(n.GetClip()), uint64(p.GetClipQuantile())
+	switch {
+	case quantile == 0 && (below != 0 || above != 0 || clip != 0):
+		return fmt.Errorf("a clip of %v with votes of %d and −%d in a task whose clip stays at %v", clip, below, above, first)
+	case quantile == 0:
+		return nil
+	case p.GetCentral() != nil:
+		return errors.New("a clip that moves beside noise by the coordinator, which takes back noise in units of other clips")
+	case below < 1 || above < 1 || below > largest || above > largest:
+		return fmt.Errorf("votes of %d and −%d on the clip, want 1 to %d", below, above, largest)
+	case above*10_000 != quantile*(below+above):
+		return fmt.Errorf("votes of %d and −%d on a clip that %d updates in 10,000 are to keep to", below, above, quantile)
+	case !(clip >= first/aggregation.ClipRange && clip <= first*aggregation.ClipRange):
+		return fmt.Errorf("a clip of %v in a task that began at %v, want at most %d times more or less", clip, first, aggregation.ClipRange)
+	}
+	return nil
 }

@@ -40,6 +40,74 @@ func noisedPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
 	return plan
 }
 
+// movingPlan is noisedPlan of a task whose clip, at first 1, moves to the median.
+func movingPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
+	t.Helper()
+	plan := noisedPlan(t, c)
+	n, d := plan.Noise, c.Manifest.Layout.Parameters()
+	g, err := aggregation.NewAdaptiveGaussian(1, 1/math.Sqrt(2*privacy.Charge(n.Charge).Rho()*(1-1e-9)), 13, 20, d, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.Privacy.ClipQuantile, n.Sigma, n.Below, n.Above = 5000, g.Sigma, uint32(g.Below), uint32(g.Above)
+	n.Clip, n.Scale = 0.5, 2*g.Scale
+	plan.SecureAggregation.Length = uint32(d) + 2
+	plan.Codec.RingBits = uint32(g.RingBits(20, d))
+	return plan
+}
+
+// TestClipsThatMoveAreCheckedAndPaidFor changes one number of a plan whose clip moves.
+func TestClipsThatMoveAreCheckedAndPaidFor(t *testing.T) {
+	c := rigModel(t)
+	bounds, err := Bounds{MaxEpsilon: 8}.filled()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := readPlan(encoded(t, movingPlan(t, c)), bounds); err != nil {
+		t.Fatal(err)
+	}
+	for _, tc := range []struct {
+		name, want string
+		edit       func(*pb.Plan)
+	}{
+		{"less noise", "too little noise", func(p *pb.Plan) { p.Noise.Sigma *= 0.9999 }},
+		{"louder votes", "too little noise", func(p *pb.Plan) { p.Noise.Below, p.Noise.Above = 2*p.Noise.Below, 2*p.Noise.Above }},
+		{"the noise of the update alone", "too little noise", func(p *pb.Plan) { p.Noise.Sigma = noisedPlan(t, c).Noise.Sigma }},
+		{"larger clip", "too little noise", func(p *pb.Plan) { p.Noise.Clip *= 1.001 }},
+		{"no votes", "votes of 0 and −0", func(p *pb.Plan) { p.Noise.Below, p.Noise.Above = 0, 0 }},
+		{"one vote", "votes of 0 and", func(p *pb.Plan) { p.Noise.Below = 0 }},
+		{"votes without end", "want 1 to 4194304", func(p *pb.Plan) { p.Noise.Below, p.Noise.Above = math.MaxUint32, math.MaxUint32 }},
+		{"another quantile", "that 5500 updates in 10,000", func(p *pb.Plan) { p.Noise.Privacy.ClipQuantile = 5500 }},
+		{"all of them", "fewer than all", func(p *pb.Plan) { p.Noise.Privacy.ClipQuantile = 10_000 }},
+		{"none of them", "whose clip stays at 1", func(p *pb.Plan) { p.Noise.Privacy.ClipQuantile = 0 }},
+		{"no clip", "a clip of 0 in a task that began at 1", func(p *pb.Plan) { p.Noise.Clip = 0 }},
+		{"a clip far away", "1024 times more or less", func(p *pb.Plan) { p.Noise.Clip = 1025 }},
+		{"a clip near nothing", "1024 times more or less", func(p *pb.Plan) { p.Noise.Clip = 0.0009 }},
+		{"a clip that is no number", "a clip of NaN", func(p *pb.Plan) { p.Noise.Clip = float32(math.NaN()) }},
+		{"a first clip without bounds", "a clip of", func(p *pb.Plan) { p.Noise.Privacy.Clip = float32(math.Inf(1)) }},
+		{"noise by the coordinator", "in units of other clips", func(p *pb.Plan) {
+			p.Noise.Privacy.Central, p.Noise.Honest = centralPlan(t, c).Noise.Privacy.Central, 0
+			p.Noise.Privacy.Epsilon = 8
+		}},
+		{"ring", "overflow", func(p *pb.Plan) { p.Codec.RingBits-- }},
+		{"no words", "vectors of 1 words", func(p *pb.Plan) { p.SecureAggregation.Length = 1 }},
+		{"no parameters", "0 parameters", func(p *pb.Plan) { p.SecureAggregation.Length = 2 }},
+	} {
+		plan := movingPlan(t, c)
+		tc.edit(plan)
+		loose := bounds
+		loose.TrustCoordinator = true
+		if _, err := readPlan(encoded(t, plan), loose); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want ErrPlanRefused with %q", tc.name, err, tc.want)
+		}
+	}
+	plan := movingPlan(t, c)
+	plan.SecureAggregation.Length-- // a vector without the vote
+	if err := checkModel(plan, c); !errors.Is(err, ErrPlanRefused) {
+		t.Errorf("a vector without a vote: %v", err)
+	}
+}
+
 // centralPlan is a plan that a device accepts where it trusts the coordinator to add noise.
 func centralPlan(t testing.TB, c *model.Checkpoint) *pb.Plan {
 	t.Helper()

@@ -103,7 +103,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := Basis{Checkpoint: t.current.sum, Bytes: t.current.size, Layout: t.current.Manifest.Layout, LogHead: head}
+	from := Basis{Checkpoint: t.current.sum, Bytes: t.current.size, Layout: t.current.Manifest.Layout, LogHead: head, Clip: t.current.clip}
 	list, revoked := t.authority.Revocations()
 	if list != nil {
 		sum := sha256.Sum256(list)
@@ -413,6 +413,6 @@ func (r *attempt) record(now time.Time) store.Attempt {
 	return store.Attempt{
 		Round: r.plan.GetRound(), Attempt: r.plan.GetAttempt(),
 		Cohort: len(r.checkIns), Roster: r.round.Roster(), Cohorts: all, CohortsLost: lost,
-		Started: r.started, Ended: now, ChargedDevices: len(r.charged), Charge: r.plan.GetNoise().GetCharge(),
+		Started: r.started, Ended: now, ChargedDevices: len(r.charged), Charge: r.plan.GetNoise().GetCharge(), Clip: r.plan.GetNoise().GetClip(),
 	}
 }

@@ -176,7 +176,7 @@ func (t *task) commitBuffer(number store.Attempt, from []*attempt, current check
 		t.metrics.staleness.Observe(float64(record.Staleness))
 	}
 	t.log.Info("round committed", "round", number.Round, "attempt", number.Attempt, "survivors", len(c.Survivors), "sums", len(from), "checkpoint", hexHead(sum))
-	return outcome{next: checkpoint{moved, sum, uint64(len(c.Checkpoint)), state, nil, standing}}
+	return outcome{next: checkpoint{moved, sum, uint64(len(c.Checkpoint)), state, nil, 0, standing}}
 }
 
 // Part is what one attempt of a task with a buffer brings to a checkpoint.

@@ -141,17 +141,17 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 		return outcome{err: err}
 	}
 	standing.Calibrate(moved, t.spec)
-	raw, record := moved.Encode(), s.record
+	raw, record, clip := moved.Encode(), s.record, NextClip(plan, current.Manifest.Layout, s.total, len(s.survivors))
 	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Noise: noise, Survivors: s.survivors, Best: standing.best,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Noise: noise, Clip: clip, Survivors: s.survivors, Best: standing.best,
 	})
 	if err != nil {
 		return outcome{err: err}
 	}
 	t.log.Info("round committed", "round", record.Round, "attempt", record.Attempt, "devices", record.Cohort, "roster", record.Roster,
 		"survivors", record.Survivors, "cohorts", record.Cohorts, "cohorts_lost", record.CohortsLost, "checkpoint", hexHead(sum))
-	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, noise, standing}}
+	return outcome{next: checkpoint{moved, sum, uint64(len(raw)), state, noise, clip, standing}}
 }
 
 // finish ends the attempts whose totals were committed, or could not be, and answers the
@@ -206,7 +206,7 @@ func (t *task) hold(now time.Time) {
 		return
 	}
 	t.log.Info("checkpoint held", "round", t.round, "attempt", t.attempt, "checkpoint", hexHead(sum))
-	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.noise, t.current.standing})
+	t.adopt(checkpoint{next, sum, uint64(len(raw)), t.current.state, t.current.noise, t.current.clip, t.current.standing})
 	t.retire(now)
 }
 

@@ -178,7 +178,7 @@ func (t *task) commitIntents(now time.Time) (next checkpoint, version uint64, er
 		Task: t.name, Round: t.round, Attempt: t.attempt, Previous: t.current.sum, Checkpoint: raw, State: state, Version: list.Version, Now: now,
 	})
 	// What was best before knows other intents, and is compared to nothing after.
-	return checkpoint{moved, sum, uint64(len(raw)), state, nil, Standing{}}, list.Version, err
+	return checkpoint{moved, sum, uint64(len(raw)), state, nil, t.current.clip, Standing{}}, list.Version, err
 }
 
 // carryState takes the strategy's state over: vectors as long as the parameters.

@@ -167,7 +167,7 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 			StartedMs: a.Started.UnixMilli(), EndedMs: a.Ended.UnixMilli(), Aborted: a.Aborted, IntentsVersion: a.IntentsVersion, Staleness: uint32(a.Staleness),
 		}
 		if a.Charge > 0 {
-			record.Privacy = &pb.RoundPrivacy{Devices: uint32(a.ChargedDevices), Charge: a.Charge}
+			record.Privacy = &pb.RoundPrivacy{Devices: uint32(a.ChargedDevices), Charge: a.Charge, Clip: a.Clip}
 		}
 		if record.Evaluation, err = evaluationIn(a); err != nil {
 			return nil, err

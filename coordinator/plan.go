@@ -214,6 +214,9 @@ type Basis struct {
 	// stands, and Revocations the SHA-256 of the list of revoked devices, empty where
 	// there is none. A simulation has neither.
 	LogHead, Revocations []byte
+	// Clip is the bound on the norm of an update, where the task's moves; 0 is that of the
+	// first round.
+	Clip float32
 }
 
 // NewPlan returns what the devices of one attempt are told, and its bytes, which
@@ -230,6 +233,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	if err != nil {
 		return nil, nil, err
 	}
+	moveClip(noise, from.Clip)
 	if noise != nil {
 		layout.Noise, codec = mechanism(noise), aggregation.Codec{}
 	}
@@ -258,8 +262,12 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 
 // aggregationOf is what every round of a task asks of its devices.
 func aggregationOf(spec *pb.TaskSpec, layout model.Layout) *pb.SecureAggregation {
+	length := specLayout(spec, layout).Length()
+	if spec.GetPrivacy().GetClipQuantile() > 0 {
+		length++ // a vote on the clip
+	}
 	return &pb.SecureAggregation{
-		Length: uint32(specLayout(spec, layout).Length()), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
+		Length: uint32(length), Cohort: cohortOf(spec), MinSurvivors: spec.GetMinSurvivors(),
 		Corrupt: corruptOf(spec), Dropout: dropoutOf(spec), Keys: keysOf(spec),
 	}
 }
@@ -313,7 +321,7 @@ func meanOf(spec *pb.TaskSpec, c *model.Checkpoint, plan *pb.Plan, total *aggreg
 	if err := ChoiceOf(spec).Mean(mean, layout, total); err != nil {
 		return nil, 0, err
 	}
-	weight = int(total.Totals[0][len(mean)]) // the word behind the update
+	weight = int(layout.Weight(total.Totals[0]))
 	if len(mean) != len(c.Params) {
 		whole := make([]float32, len(c.Params))
 		short.Expand(whole, mean)

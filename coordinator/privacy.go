@@ -56,6 +56,9 @@ func checkPrivacy(spec *pb.TaskSpec) error {
 		return fmt.Errorf("a minimum of %d survivors, of whose noise the coordinator may know that of %d: none is sure to be left; want a minimum of at least %d, and much more for little noise",
 			spec.GetMinSurvivors(), knownOf(spec), knownOf(spec)+1)
 	}
+	if err := checkClip(p); err != nil {
+		return err
+	}
 	return checkCentral(spec)
 }
 
@@ -74,7 +77,7 @@ func ChargeOf(p *pb.Privacy) (privacy.Charge, error) {
 }
 
 // NoiseOf is what plans of a task tell devices about noise, for a model of this layout; nil
-// where sums are exact.
+// where sums are exact. A clip that moves, and the scale with it, are those of the first round.
 func NoiseOf(spec *pb.TaskSpec, m model.Layout) (*pb.Noise, error) {
 	p := spec.GetPrivacy()
 	if p == nil {
@@ -88,16 +91,20 @@ func NoiseOf(spec *pb.TaskSpec, m model.Layout) (*pb.Noise, error) {
 	if p.GetCentral() != nil {
 		return centralNoise(p, charge, d)
 	}
-	g, err := aggregation.NewDiscreteGaussian(p.GetClip(), charge.Multiplier(), honest, d)
+	g, err := newMechanism(spec, charge.Multiplier(), d)
 	if err != nil {
 		return nil, err
 	}
-	if costs, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, d)); err != nil {
+	if costs, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, g.Noised(d))); err != nil {
 		return nil, err
 	} else if costs > charge {
 		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a round, more than the %v that there are", g.Sigma, costs.Rho(), charge.Rho())
 	}
-	return &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: g.Sigma, Honest: uint32(honest), Charge: uint64(charge)}, nil
+	n := &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: g.Sigma, Honest: uint32(honest), Charge: uint64(charge)}
+	if g.Votes() {
+		n.Clip, n.Below, n.Above = g.Clip, uint32(g.Below), uint32(g.Above)
+	}
+	return n, nil
 }
 
 // noisedLayout is specLayout with the noise that the task's plans tell.
@@ -115,7 +122,7 @@ func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
 	if n.GetPrivacy().GetCentral() != nil {
 		return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale()}
 	}
-	return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale(), Sigma: n.GetSigma()}
+	return aggregation.DiscreteGaussian{Clip: ClipOf(n), Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
 }
 
 // accounts are what a task's devices may have given away. Those that were told of an
@@ -195,5 +202,6 @@ func privacyMessage(spec *pb.TaskSpec, v *view) *pb.TaskPrivacy {
 	if err != nil { // rounds cannot begin either, and the log says why
 		noise = &pb.Noise{Privacy: spec.GetPrivacy()}
 	}
+	moveClip(noise, v.clip)
 	return &pb.TaskPrivacy{Noise: noise, Devices: uint32(v.devices), Participations: v.worst.Vectors, Charged: v.worst.Charged}
 }

@@ -65,6 +65,7 @@ type checkpoint struct {
 	size     uint64
 	state    []float32 // the strategy's
 	noise    []byte    // what goes on of noise that the coordinator adds; empty where it adds none
+	clip     float32   // of the next round, where the task's moves; 0 is that of the first
 	standing Standing
 }
 
@@ -84,6 +85,7 @@ type view struct {
 	version     uint64                // of its list of intents
 	intents     int                   // how many there are
 	layout      model.Layout          // of its model
+	clip        float32               // of its next round, where its clip moves
 	devices     int                   // that may have given something away, where sums have noise in them
 	worst       store.Account         // what one of them may have, at the most
 }
@@ -122,7 +124,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		Coordinator: c, name: row.Name, spec: spec,
 		created: row.Created, mail: newMailbox(),
 		log:     c.log.With("task", row.Name),
-		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, noise, standing}, spent: row.Revealing,
+		current: checkpoint{current, row.Checkpoint, row.CheckpointBytes, state, noise, row.Clip, standing}, spent: row.Revealing,
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
 		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, mostOpen),
 	}
@@ -287,7 +289,7 @@ func (t *task) publish() {
 		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
-		layout: t.current.Manifest.Layout, devices: len(t.accounts.of), worst: t.accounts.worst,
+		layout: t.current.Manifest.Layout, clip: t.current.clip, devices: len(t.accounts.of), worst: t.accounts.worst,
 	})
 }
 

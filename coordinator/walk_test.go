@@ -103,13 +103,17 @@ func (k *walk) encode() []uint32 {
 	if e != nil {
 		counts = aggregation.Evaluation{Intents: 2, Bins: int(e.GetBins()), Chats: int(e.GetChats())}
 	}
-	l := aggregation.Layout{Codec: Codec(), Parameters: int(k.plan.GetSecureAggregation().GetLength()) - 1 - counts.Words(), Evaluation: counts}
-	vector, update := make([]uint32, l.Length()), make([]float32, l.Parameters)
+	noise, own := mechanism(k.plan.GetNoise()), Codec().Length(0)
+	if k.plan.GetNoise() != nil {
+		own = noise.Length(0)
+	}
+	l := aggregation.Layout{Codec: Codec(), Parameters: int(k.plan.GetSecureAggregation().GetLength()) - own - counts.Words(), Evaluation: counts}
+	vector, update := make([]uint32, k.plan.GetSecureAggregation().GetLength()), make([]float32, l.Parameters)
 	for i := range update {
 		update[i] = k.value
 	}
-	if n := k.plan.GetNoise(); n != nil {
-		if err := mechanism(n).Encode(vector, update, [32]byte{}, [32]byte{1}); err != nil {
+	if k.plan.GetNoise() != nil {
+		if err := noise.Encode(vector, update, [32]byte{}, [32]byte{1}); err != nil {
 			panic(err)
 		}
 		return vector

@@ -684,7 +684,9 @@ type RoundPrivacy struct {
 	// Devices that may have sent a vector.
 	Devices uint32 `protobuf:"varint,1,opt,name=devices,proto3" json:"devices,omitempty"`
 	// What each of them is charged, in trillionths of ρ.
-	Charge        uint64 `protobuf:"varint,2,opt,name=charge,proto3" json:"charge,omitempty"`
+	Charge uint64 `protobuf:"varint,2,opt,name=charge,proto3" json:"charge,omitempty"`
+	// The bound on the L2 norm of an update that it had, where the task's moves; else 0.
+	Clip          float32 `protobuf:"fixed32,40,opt,name=clip,proto3" json:"clip,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -729,6 +731,13 @@ func (x *RoundPrivacy) GetDevices() uint32 {
 func (x *RoundPrivacy) GetCharge() uint64 {
 	if x != nil {
 		return x.Charge
+	}
+	return 0
+}
+
+func (x *RoundPrivacy) GetClip() float32 {
+	if x != nil {
+		return x.Clip
 	}
 	return 0
 }
@@ -2199,10 +2208,11 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x05noise\x18\x01 \x01(\v2\x12.discreet.v1.NoiseR\x05noise\x12\x18\n" +
 	"\adevices\x18\x02 \x01(\rR\adevices\x12&\n" +
 	"\x0eparticipations\x18\x03 \x01(\rR\x0eparticipations\x12\x18\n" +
-	"\acharged\x18\x04 \x01(\x04R\acharged\"@\n" +
+	"\acharged\x18\x04 \x01(\x04R\acharged\"T\n" +
 	"\fRoundPrivacy\x12\x18\n" +
 	"\adevices\x18\x01 \x01(\rR\adevices\x12\x16\n" +
-	"\x06charge\x18\x02 \x01(\x04R\x06charge\"Z\n" +
+	"\x06charge\x18\x02 \x01(\x04R\x06charge\x12\x12\n" +
+	"\x04clip\x18( \x01(\x02R\x04clip\"Z\n" +
 	"\x0eBestCheckpoint\x12\x16\n" +
 	"\x06sha256\x18\x01 \x01(\fR\x06sha256\x12\x1a\n" +
 	"\baccuracy\x18\x02 \x01(\x01R\baccuracy\x12\x14\n" +

@@ -1024,7 +1024,11 @@ type Privacy struct {
 	Clip float32 `protobuf:"fixed32,5,opt,name=clip,proto3" json:"clip,omitempty"`
 	// Where it is set the coordinator adds the noise, to sums that it is trusted with;
 	// absent where devices do.
-	Central       *CentralNoise `protobuf:"bytes,6,opt,name=central,proto3" json:"central,omitempty"`
+	Central *CentralNoise `protobuf:"bytes,6,opt,name=central,proto3" json:"central,omitempty"`
+	// Updates in 10,000 that the clip is to leave whole: it then begins at clip and moves from
+	// round to round (docs/protocol.md, "Noise"). A multiple of 500, 500 to 9,500; 0 where it
+	// stays.
+	ClipQuantile  uint32 `protobuf:"varint,40,opt,name=clip_quantile,json=clipQuantile,proto3" json:"clip_quantile,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1099,6 +1103,13 @@ func (x *Privacy) GetCentral() *CentralNoise {
 		return x.Central
 	}
 	return nil
+}
+
+func (x *Privacy) GetClipQuantile() uint32 {
+	if x != nil {
+		return x.ClipQuantile
+	}
+	return 0
 }
 
 // CentralNoise is noise that is correlated over rounds: the coordinator takes back in
@@ -1182,7 +1193,15 @@ type Noise struct {
 	Honest uint32 `protobuf:"varint,4,opt,name=honest,proto3" json:"honest,omitempty"`
 	// What a device is charged for a vector, in trillionths of ρ (zero-concentrated
 	// differential privacy).
-	Charge        uint64 `protobuf:"varint,5,opt,name=charge,proto3" json:"charge,omitempty"`
+	Charge uint64 `protobuf:"varint,5,opt,name=charge,proto3" json:"charge,omitempty"`
+	// The round's bound on the L2 norm of an update, where the task's moves: at most 1,024
+	// times the promise's, and no less than a 1,024th. 0 where it is the promise's.
+	Clip float32 `protobuf:"fixed32,40,opt,name=clip,proto3" json:"clip,omitempty"`
+	// Where the clip moves: what a device whose update keeps to it adds to the word of votes, 1
+	// to 4,194,304; else 0.
+	Below uint32 `protobuf:"varint,41,opt,name=below,proto3" json:"below,omitempty"`
+	// What one whose update does not takes off that word, of the same range.
+	Above         uint32 `protobuf:"varint,42,opt,name=above,proto3" json:"above,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1248,6 +1267,27 @@ func (x *Noise) GetHonest() uint32 {
 func (x *Noise) GetCharge() uint64 {
 	if x != nil {
 		return x.Charge
+	}
+	return 0
+}
+
+func (x *Noise) GetClip() float32 {
+	if x != nil {
+		return x.Clip
+	}
+	return 0
+}
+
+func (x *Noise) GetBelow() uint32 {
+	if x != nil {
+		return x.Below
+	}
+	return 0
+}
+
+func (x *Noise) GetAbove() uint32 {
+	if x != nil {
+		return x.Above
 	}
 	return 0
 }
@@ -1394,7 +1434,8 @@ func (x *Codec) GetMaxWeight() uint32 {
 type SecureAggregation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Words in the masked vector: parameters of the model, or what is left of them (Plan,
-	// compression), one for the weight, and the evaluation's counts.
+	// compression), one for votes where a clip moves, one for the weight, and the evaluation's
+	// counts.
 	Length uint32 `protobuf:"varint,1,opt,name=length,proto3" json:"length,omitempty"`
 	// Devices in a cohort at most. A round of more is split into cohorts by lot.
 	Cohort uint32 `protobuf:"varint,2,opt,name=cohort,proto3" json:"cohort,omitempty"`
@@ -2275,7 +2316,7 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\bFairness\x12\x18\n" +
 	"\aeighths\x18\x01 \x01(\rR\aeighths\x12\x1c\n" +
 	"\tlipschitz\x18\x02 \x01(\x02R\tlipschitz\x12\x1c\n" +
-	"\treference\x18\x03 \x01(\x02R\treference\"\xca\x01\n" +
+	"\treference\x18\x03 \x01(\x02R\treference\"\xef\x01\n" +
 	"\aPrivacy\x12\x18\n" +
 	"\aepsilon\x18\x01 \x01(\x01R\aepsilon\x12\x14\n" +
 	"\x05delta\x18\x02 \x01(\x01R\x05delta\x12&\n" +
@@ -2284,17 +2325,21 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"separation\x18\x04 \x01(\rR\n" +
 	"separation\x12\x12\n" +
 	"\x04clip\x18\x05 \x01(\x02R\x04clip\x123\n" +
-	"\acentral\x18\x06 \x01(\v2\x19.discreet.v1.CentralNoiseR\acentral\"R\n" +
+	"\acentral\x18\x06 \x01(\v2\x19.discreet.v1.CentralNoiseR\acentral\x12#\n" +
+	"\rclip_quantile\x18( \x01(\rR\fclipQuantile\"R\n" +
 	"\fCentralNoise\x12\x16\n" +
 	"\x06rounds\x18\x01 \x01(\rR\x06rounds\x12\x14\n" +
 	"\x05scale\x18\x02 \x03(\x01R\x05scale\x12\x14\n" +
-	"\x05decay\x18\x03 \x03(\x01R\x05decay\"\x93\x01\n" +
+	"\x05decay\x18\x03 \x03(\x01R\x05decay\"\xd3\x01\n" +
 	"\x05Noise\x12.\n" +
 	"\aprivacy\x18\x01 \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\x12\x14\n" +
 	"\x05scale\x18\x02 \x01(\x01R\x05scale\x12\x14\n" +
 	"\x05sigma\x18\x03 \x01(\x01R\x05sigma\x12\x16\n" +
 	"\x06honest\x18\x04 \x01(\rR\x06honest\x12\x16\n" +
-	"\x06charge\x18\x05 \x01(\x04R\x06charge\"\xb6\x01\n" +
+	"\x06charge\x18\x05 \x01(\x04R\x06charge\x12\x12\n" +
+	"\x04clip\x18( \x01(\x02R\x04clip\x12\x14\n" +
+	"\x05below\x18) \x01(\rR\x05below\x12\x14\n" +
+	"\x05above\x18* \x01(\rR\x05above\"\xb6\x01\n" +
 	"\vCompression\x127\n" +
 	"\x06method\x18\x01 \x01(\x0e2\x1f.discreet.v1.Compression.MethodR\x06method\x12\x14\n" +
 	"\x05ratio\x18\x02 \x01(\rR\x05ratio\x12\x12\n" +

@@ -19,14 +19,18 @@ type Privacy struct {
 	// rounds after one it may take part in the next.
 	Participations uint32 `json:"participations"`
 	Separation     uint32 `json:"separation"`
-	// Clip bounds the L2 norm of an update, of Parameters numbers once it is shortened.
-	Clip       float32 `json:"clip"`
-	Parameters int     `json:"parameters"`
+	// Clip bounds the L2 norm of an update, of Parameters numbers once it is shortened. Where
+	// ClipQuantile is above 0 it is that of the first round, moves so that as large a share of
+	// updates keeps to it, and LastClip is what it came to.
+	Clip         float32 `json:"clip"`
+	ClipQuantile float64 `json:"clip_quantile,omitempty"`
+	LastClip     float32 `json:"last_clip,omitempty"`
+	Parameters   int     `json:"parameters"`
 	// Honest is the fewest survivors of a cohort that keep their noise to themselves. With
 	// so many a sum has noise of Multiplier times what one device can change it by.
 	Honest     uint32  `json:"honest"`
 	Multiplier float64 `json:"multiplier"`
-	// Scale is the whole numbers a unit of update, and Sigma the standard deviation of a
+	// Scale is the whole numbers a unit of update, in the first round where the clip moves, and Sigma the standard deviation of a
 	// device's noise in whole numbers.
 	Scale    float64 `json:"scale"`
 	Sigma    float64 `json:"sigma"`
@@ -73,6 +77,8 @@ func (r *run) given() (*Privacy, error) {
 	if p == nil {
 		return nil, nil
 	}
+	clip := r.clip
+	r.clip = 0 // the first round's again
 	plan, _, err := r.plan(1, 1)
 	if err != nil {
 		return nil, err
@@ -91,7 +97,7 @@ func (r *run) given() (*Privacy, error) {
 	return &Privacy{
 		CentralRounds: p.GetCentral().GetRounds(),
 		Epsilon:       p.GetEpsilon(), Delta: p.GetDelta(), Participations: p.GetParticipations(), Separation: p.GetSeparation(),
-		Clip: p.GetClip(), Parameters: l.Parameters, Honest: n.GetHonest(),
+		Clip: p.GetClip(), ClipQuantile: float64(p.GetClipQuantile()) / 10_000, LastClip: clip, Parameters: l.Parameters, Honest: n.GetHonest(),
 		Multiplier: multiplier,
 		Scale:      n.GetScale(), Sigma: n.GetSigma(), RingBits: plan.GetCodec().GetRingBits(),
 		RhoRound: charge.Rho(), MostVectors: most, GivenRho: given.Rho(), GivenEpsilon: given.Epsilon(p.GetDelta()),

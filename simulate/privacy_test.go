@@ -25,7 +25,7 @@ func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 	digests := make(map[bool]string)
 	for _, secure := range []bool{true, false} {
 		c := private(t, 0.1, secure)
-		c.NoBaselines = true
+		c.NoBaselines, c.Privacy.ClipQuantile = true, 5000
 		if slow {
 			c.Rounds = 1
 		}
@@ -37,6 +37,11 @@ func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 		p := result.Privacy
 		if p == nil || p.MostVectors < 1 || p.MostVectors > 2 || p.GivenEpsilon > 6 || p.MostVectors == 2 && p.GivenEpsilon < 5.99 {
 			t.Fatalf("seed %d: %+v, want 1 or 2 vectors of a device within ε 6", c.Seed, p)
+		}
+		for _, round := range result.Rounds { // every update is shorter than the clip, and votes are noised
+			if last := p.LastClip; round.Clip != 1 && round.Round == 1 || last == 1 || math.Abs(math.Log(float64(last))) > 0.1001*float64(c.Rounds) {
+				t.Errorf("seed %d: round %d had a clip of %v, the last of all is %v", c.Seed, round.Round, round.Clip, last)
+			}
 		}
 		rho := 1 / (2 * p.Multiplier * p.Multiplier)
 		if math.Abs(rho/p.RhoRound-1) > 1e-6 || privacy.Epsilon(2*rho, 1e-5) > 6 {

@@ -157,6 +157,8 @@ type Round struct {
 	CohortsLost int `json:"cohorts_lost"`
 	// MasksExpanded is how many mask streams the coordinator expanded to unmask the sum.
 	MasksExpanded int `json:"masks_expanded"`
+	// Clip is the bound on the norm of updates, where sums have noise.
+	Clip float32 `json:"clip,omitempty"`
 	// Evaluation is what the devices found, on the chats that they hold back, of the
 	// checkpoint that the round began with; nil where they hold none back.
 	Evaluation *Evaluation `json:"evaluation,omitempty"`
@@ -282,6 +284,7 @@ type run struct {
 	encoded    []byte    // the checkpoint's file
 	state      []float32 // the strategy's
 	noise      []byte    // what goes on of noise that the coordinator adds
+	clip       float32   // of the next round, where it moves; 0 is that of the first
 	standing   coordinator.Standing
 	// observe, in tests, sees and may change what the coordinator is sent; nil withholds it.
 	observe func(device int, step round.Step, payload []byte) []byte
@@ -454,6 +457,7 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		r.clock += r.takes(plan, members)
 		result.Clock = r.clock
 		if r.Config.Privacy != nil {
+			result.Clip = coordinator.ClipOf(plan.GetNoise())
 			r.charge(number, members)
 		}
 		sum := r.plain
@@ -495,7 +499,7 @@ func (r *run) plan(number uint64, attempt uint32) (*pb.Plan, []byte, error) {
 
 // basis is what the next round starts from.
 func (r *run) basis() coordinator.Basis {
-	return coordinator.Basis{Checkpoint: sha256.Sum256(r.encoded), Bytes: uint64(len(r.encoded)), Layout: r.layout}
+	return coordinator.Basis{Checkpoint: sha256.Sum256(r.encoded), Bytes: uint64(len(r.encoded)), Layout: r.layout, Clip: r.clip}
 }
 
 // total is the sum over a round's cohorts, free of masks.
@@ -534,5 +538,6 @@ func (r *run) step(plan *pb.Plan, t *total) error {
 		r.standing.Calibrate(next, r.spec)
 	}
 	r.checkpoint, r.state, r.noise, r.encoded = next, state, noise, next.Encode()
+	r.clip = coordinator.NextClip(plan, r.layout, t.sums, t.survivors)
 	return nil
 }

@@ -30,6 +30,7 @@ type privacySettings struct {
 	intents        int
 	compression    string
 	clip           float32
+	quantile       float64
 	central        bool
 }
 
@@ -48,6 +49,7 @@ func (s *privacySettings) flags(f *pflag.FlagSet) {
 	f.IntVar(&s.intents, "intents", 20, "number of intents")
 	compressionFlag(f, &s.compression)
 	f.Float32Var(&s.clip, "clip", defaultClip, "L2 norm that a device's update is clipped to")
+	clipQuantileFlag(f, &s.quantile)
 	f.BoolVar(&s.central, "central-noise", false, "let the coordinator add the noise, correlated over the rounds, to sums that it is trusted with")
 }
 
@@ -78,7 +80,11 @@ type privacyPlan struct {
 	RingBits   int     `json:"ring_bits"`
 	Bytes      int     `json:"bytes"` // of one device's masked vector
 
-	Clip        float64 `json:"clip"`
+	Clip        float64 `json:"clip"`                // of the first round, where it moves
+	Quantile    float64 `json:"clip_quantile"`       // of updates that a clip which moves lets be as they are; 0 where it stays
+	Below       int     `json:"vote_below"`          // in whole numbers, of a device whose update keeps to the clip; 0 where it stays
+	Above       int     `json:"vote_above"`          // taken off by one whose update does not
+	VoteNoise   float64 `json:"vote_noise"`          // of the honest in the sum of a cohort's votes, where one is below + above
 	NoiseSigma  float64 `json:"noise_in_mean"`       // standard deviation of a coordinate, nobody lost
 	NoiseNorm   float64 `json:"noise_norm_in_mean"`  // in clips
 	NoiseRounds float64 `json:"noise_in_all_rounds"` // in the sum of all their means, in clips, divided by their number
@@ -150,11 +156,18 @@ func (s privacySettings) plan() (p privacyPlan, err error) {
 		Parameters: l.Parameters, RingBits: int(plan.GetCodec().GetRingBits()),
 	}
 	p.Bytes = aggregation.PackedSize(l.Length(), p.RingBits)
+	if l.Noise.Votes() {
+		p.Quantile, p.Below, p.Above = s.quantile, l.Noise.Below, l.Noise.Above
+		p.VoteNoise = p.Sigma * math.Sqrt(float64(p.Honest)) / float64(p.Below+p.Above)
+	}
 	p.cost(privacy.Charge(n.GetCharge()), n.GetPrivacy().GetCentral())
 	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s",
 		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression)
 	if s.central {
 		p.create += " --central-noise"
+	}
+	if s.quantile > 0 {
+		p.create += fmt.Sprintf(" --clip-quantile %v", s.quantile)
 	}
 	return p, nil
 }
@@ -177,6 +190,9 @@ func (s privacySettings) spec() (*pb.TaskSpec, error) {
 		spec.Intents = append(spec.Intents, fmt.Sprint("intent ", i))
 	}
 	var err error
+	if spec.Privacy.ClipQuantile, err = clipQuantileOf(s.quantile); err != nil {
+		return nil, err
+	}
 	if spec.Corrupt, err = partOf("corrupt", s.corrupt); err != nil {
 		return nil, err
 	}
@@ -248,7 +264,7 @@ func (p privacyPlan) print(w io.Writer) {
 		multiplier, noise = "a round's fresh noise", fmt.Sprintf("σ %.6g in 1/256 of whole numbers, of the coordinator", p.Sigma)
 		seen, against = "the checkpoints", "whoever sees the checkpoints, but not against the coordinator, which sees sums without noise"
 	}
-	table(w, [][2]string{
+	rows := [][2]string{
 		{"asked for", fmt.Sprintf("ε %.4g at δ %.4g", p.Epsilon, p.Delta)},
 		{"a device takes part", fmt.Sprintf("%d times at most in %s", p.Participations, count(p.Rounds, "round"))},
 		{"cohort", cohort},
@@ -258,9 +274,13 @@ func (p privacyPlan) print(w io.Writer) {
 		{"noise multiplier", fmt.Sprintf("%.6g: %s, over what one device can change it by", p.Multiplier, multiplier)},
 		{"whole numbers", fmt.Sprintf("%.6g a unit of update; an update's norm is at most %.6g", p.Scale, p.Norm)},
 		{"noise", noise},
-		{"ring", fmt.Sprintf("%d bits for each of %d numbers, %.0f kB a device and round", p.RingBits, p.Parameters+1, float64(p.Bytes)/1000)},
+		{"ring", fmt.Sprintf("%d bits for each of %d numbers, %.0f kB a device and round", p.RingBits, p.words(), float64(p.Bytes)/1000)},
 		{"noise in the mean", fmt.Sprintf("σ %.4g a coordinate, where nobody vanishes and the clip is %.4g", p.NoiseSigma, p.Clip)},
-	})
+	}
+	if p.Quantile > 0 {
+		rows = append(rows, [2]string{"a vote on the clip", fmt.Sprintf("+%d or −%d, with noise of σ %.4g devices in a cohort's sum; it moves until %.4g%% of updates keep to it", p.Below, p.Above, p.VoteNoise, 100*p.Quantile)})
+	}
+	table(w, rows)
 	fmt.Fprintf(w, `
 Noise against signal: in one round's mean the noise is %.3g times as long as the mean of
 updates that all agree and reach the clip; over all %d rounds, %.3g times, as noise adds
@@ -277,6 +297,14 @@ It is for all of a device's chats at once, as long as it is one device a person.
 A task that keeps this promise: discreet task create NAME --intents FILE %s
 An attempt at a round that fails counts as one of a device's times, so that a few more than needed are of use.
 `, p.NoiseNorm, p.Rounds, p.NoiseRounds, seen, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess, against, p.create)
+}
+
+// words is the length of a device's vector.
+func (p privacyPlan) words() int {
+	if p.Quantile > 0 {
+		return p.Parameters + 2
+	}
+	return p.Parameters + 1
 }
 
 // odds is what odds of one to against become at most, at ε.

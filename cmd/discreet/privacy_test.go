@@ -60,6 +60,35 @@ func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
 	}
 }
 
+// TestPrivacyPlanOfAClipThatMoves adds the costs of update and vote up.
+func TestPrivacyPlanOfAClipThatMoves(t *testing.T) {
+	const flags = "plan --epsilon 8 --devices 10000 --per-round 1000 --rounds 50 --separation 10 --compression sketch:16 --clip-quantile 0.5"
+	out, err := printed(t, flags+" --json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var p privacyPlan
+	if err := json.Unmarshal([]byte(out), &p); err != nil {
+		t.Fatal(err)
+	}
+	d, x := float64(p.Parameters), p.Scale*p.Clip
+	update := x*x + d/4 + x + math.Sqrt(d)/2
+	if norm := math.Sqrt(update + float64(p.Below*p.Below)); p.Below != p.Above || p.Below < 10 || math.Abs(p.Norm/norm-1) > 1e-9 {
+		t.Errorf("norm %v with votes of %d and −%d, want %v", p.Norm, p.Below, p.Above, norm)
+	}
+	rho := update/(2*float64(p.Honest)*p.Sigma*p.Sigma) + privacy.ClipRho(p.VoteNoise)
+	if math.Abs(p.RhoRound/rho-1) > 1e-6 || p.EpsilonAtEnd > 8 || p.EpsilonAtEnd < 7.99 || p.VoteNoise < 30 || p.VoteNoise > 50 {
+		t.Errorf("ρ %v, want %v of update and vote together, whose noise is %v", p.RhoRound, rho, p.VoteNoise)
+	}
+	if want := ((p.Parameters+2)*p.RingBits + 7) / 8; p.Bytes != want {
+		t.Errorf("%d bytes, want %d", p.Bytes, want)
+	}
+	out, err = printed(t, flags)
+	if err != nil || !strings.Contains(out, "moves until 50% of updates keep to it") || !strings.Contains(out, "--compression sketch:16 --clip-quantile 0.5") {
+		t.Errorf("%v:\n%s", err, out)
+	}
+}
+
 func TestPrivacyPlanInWords(t *testing.T) {
 	out, err := printed(t, "plan --epsilon 4 --delta 1e-6 --devices 1000 --rounds 50")
 	if err != nil {

@@ -29,6 +29,7 @@ type promise struct {
 	epsilon, delta             float64
 	participations, separation uint32
 	clip                       float32
+	quantile                   float64
 	central                    bool
 }
 
@@ -39,12 +40,27 @@ func (p *promise) flags(f *pflag.FlagSet) {
 	f.Uint32Var(&p.separation, "separation", defaultSeparation, "rounds from one that a device took part in to the next, with --epsilon")
 	f.BoolVar(&p.central, "central-noise", false, "with --epsilon and --rounds, let the coordinator add the noise, correlated over the rounds: far less of it, for devices that trust the coordinator with exact sums")
 	f.Float32Var(&p.clip, "clip", defaultClip, "bound on the L2 norm of a device's update, with --epsilon")
+	clipQuantileFlag(f, &p.quantile)
+}
+
+// clipQuantileFlag is the flag of a clip that moves.
+func clipQuantileFlag(f *pflag.FlagSet, into *float64) {
+	f.Float64Var(into, "clip-quantile", 0, "with --epsilon, let --clip move from round to round until this share of updates keeps to it, 0.05 to 0.95 in steps of 0.05; 0 lets it stay")
+}
+
+// clipQuantileOf is a share as specifications have it, in 10,000.
+func clipQuantileOf(share float64) (uint32, error) {
+	q := math.Round(share * 10_000)
+	if !(share == 0 || share >= 0.05 && share <= 0.95 && math.Abs(share*10_000-q) < 1e-6 && math.Mod(q, 500) == 0) {
+		return 0, usagef("--clip-quantile %v, want 0, or 0.05 to 0.95 in steps of 0.05", share)
+	}
+	return uint32(q), nil
 }
 
 // asked returns the promise over so many rounds, nil where none was asked for.
 func (p *promise) asked(given *pflag.FlagSet, rounds uint64) (*pb.Privacy, error) {
 	if p.epsilon == 0 {
-		for _, name := range []string{"delta", "participations", "separation", "clip", "central-noise"} {
+		for _, name := range []string{"delta", "participations", "separation", "clip", "clip-quantile", "central-noise"} {
 			if given.Changed(name) {
 				return nil, usagef("--%s without --epsilon, which says how much privacy is promised", name)
 			}
@@ -52,10 +68,10 @@ func (p *promise) asked(given *pflag.FlagSet, rounds uint64) (*pb.Privacy, error
 		return nil, nil
 	}
 	asked := &pb.Privacy{Epsilon: p.epsilon, Delta: p.delta, Participations: p.participations, Separation: p.separation, Clip: p.clip}
-	if !p.central {
-		return asked, nil
-	}
 	var err error
+	if asked.ClipQuantile, err = clipQuantileOf(p.quantile); err != nil || !p.central {
+		return asked, err
+	}
 	if asked.Central, err = coordinator.CentralNoise(rounds, asked); err != nil {
 		return nil, usagef("--central-noise: %w", err)
 	}
@@ -81,7 +97,8 @@ func privacyRows(t *pb.Task) [][2]string {
 	rows := [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(p)},
-		{"noise", noiseText(p.Clip, n.GetSigma(), n.GetScale(), n.GetHonest(), p.GetCentral().GetRounds())},
+		{"noise", noiseText(n.GetSigma(), n.GetScale(), n.GetHonest(), p.GetCentral().GetRounds())},
+		{"clip", clipText(p.Clip, coordinator.ClipOf(n), float64(p.ClipQuantile)/10_000)},
 		{"a vector costs", fmt.Sprintf("ρ %v", privacy.Charge(n.GetCharge()).Rho())},
 	}
 	if t.Privacy.GetDevices() > 0 {
@@ -98,11 +115,19 @@ func takesPart(p *pb.Privacy) string {
 	return fmt.Sprintf("%d times at most, %d rounds apart", p.Participations, p.Separation)
 }
 
-func noiseText(clip float32, sigma, scale float64, honest, central uint32) string {
+func noiseText(sigma, scale float64, honest, central uint32) string {
 	if central > 0 {
-		return fmt.Sprintf("σ %.4g of 1/256 of whole numbers by the coordinator, which sees sums without, %.4g a unit, on updates of norm %v at most; correlated over %d rounds", sigma, scale, clip, central)
+		return fmt.Sprintf("σ %.4g of 1/256 of whole numbers by the coordinator, which sees sums without, %.4g a unit; correlated over %d rounds", sigma, scale, central)
 	}
-	return fmt.Sprintf("σ %.4g of whole numbers by each device, %.4g a unit, on updates of norm %v at most; at least %d honest devices' in a sum", sigma, scale, clip, honest)
+	return fmt.Sprintf("σ %.4g of whole numbers by each device, %.4g a unit; at least %d honest devices' in a sum", sigma, scale, honest)
+}
+
+// clipText is the bound on the norm of updates, which began at first.
+func clipText(first, now float32, quantile float64) string {
+	if quantile == 0 {
+		return fmt.Sprintf("%v, the most that an update's norm is let be", first)
+	}
+	return fmt.Sprintf("%.4g, the most that an update's norm is let be; it began at %v and moves until %.4g%% of updates keep to it", now, first, 100*quantile)
 }
 
 // simulatedPrivacy is what the devices of a simulation were promised and gave away.
@@ -113,7 +138,8 @@ func simulatedPrivacy(p *simulate.Privacy) [][2]string {
 	return [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(&pb.Privacy{Participations: p.Participations, Separation: p.Separation})},
-		{"noise", noiseText(p.Clip, p.Sigma, p.Scale, p.Honest, p.CentralRounds)},
+		{"noise", noiseText(p.Sigma, p.Scale, p.Honest, p.CentralRounds)},
+		{"clip", clipText(p.Clip, p.LastClip, p.ClipQuantile)},
 		{"noise multiplier", fmt.Sprintf("%.4g; a vector of %d numbers costs ρ %.6g, in a ring of %d bits", p.Multiplier, p.Parameters, p.RhoRound, p.RingBits)},
 		{"given away, at most", fmt.Sprintf("ε %.3g (ρ %.6g), in %d vectors of a device", p.GivenEpsilon, p.GivenRho, p.MostVectors)},
 	}

@@ -67,6 +67,35 @@ func TestTasksSayWhatTheyPromise(t *testing.T) {
 	}
 }
 
+// TestTasksSayWhereTheirClipIs holds what an operator reads of a clip that moves.
+func TestTasksSayWhereTheirClipIs(t *testing.T) {
+	task := promisedTask(t, "--epsilon", "8", "--per-round", "100", "--compression", "sketch:6", "--clip", "2", "--clip-quantile", "0.55")
+	if task.Spec.Privacy.ClipQuantile != 5500 {
+		t.Errorf("a quantile of %d in 10,000, want 5500", task.Spec.Privacy.ClipQuantile)
+	}
+	l, err := model.NewLayout("small", 2)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise, err := coordinator.NoiseOf(task.Spec, l)
+	if err != nil {
+		t.Fatal(err)
+	}
+	noise.Clip = 0.71239
+	task.Privacy = &pb.TaskPrivacy{Noise: noise}
+	var out strings.Builder
+	printTask(&out, task)
+	rounds := []*pb.RoundRecord{{Round: 3, Attempt: 1, Survivors: 90, Privacy: &pb.RoundPrivacy{Clip: 0.81239}}}
+	if err := printRounds(&out, rounds); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"0.7124, the most that an update's norm is let be; it began at 2 and moves until 55% of updates keep to it", "committed; its clip was 0.8124"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("the task says %s, want %q", out.String(), want)
+		}
+	}
+}
+
 // TestTasksWithCentralNoiseSaySo holds that an operator reads who adds the noise.
 func TestTasksWithCentralNoiseSaySo(t *testing.T) {
 	task := promisedTask(t, "--epsilon", "8", "--per-round", "100", "--rounds", "50", "--separation", "10", "--central-noise")

@@ -405,6 +405,9 @@ func printRounds(w io.Writer, rounds []*pb.RoundRecord) error {
 		case r.Survivors == 0:
 			outcome = "held: the round before was lost when its devices had revealed"
 		}
+		if clip := r.Privacy.GetClip(); clip > 0 {
+			outcome += fmt.Sprintf("; its clip was %.4g", clip)
+		}
 		fmt.Fprintf(t, "%d\t%d\t%s\t%.1f\t%d\t%d\t%d\t%d\t%d\t%s\t%s\n", r.Round, r.Attempt, time.UnixMilli(r.EndedMs).Format(time.DateTime),
 			float64(r.EndedMs-r.StartedMs)/1000, r.Cohort, r.Roster, r.Cohorts, r.CohortsLost, r.Survivors, accuracyOf(r.Evaluation), outcome)
 	}

@@ -186,6 +186,10 @@ CREATE TABLE noise_chunks (
 	data BLOB NOT NULL,
 	PRIMARY KEY (task, seq)
 ) WITHOUT ROWID;
+`}, {sql: `
+-- The clip of a task's next round, and that of an attempt, where the task's moves.
+ALTER TABLE tasks ADD COLUMN clip DOUBLE PRECISION NOT NULL DEFAULT 0;
+ALTER TABLE rounds ADD COLUMN clip DOUBLE PRECISION NOT NULL DEFAULT 0;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -35,6 +35,8 @@ type Task struct {
 	Revealing bool
 	// Best is the checkpoint that is kept as the best one, nil before there is one.
 	Best *Best
+	// Clip is that of the next round, where the task's moves; 0 is that of the first.
+	Clip float32
 }
 
 // Best is the checkpoint that did best in the devices' evaluations.
@@ -60,6 +62,7 @@ type Attempt struct {
 	// sums are exact.
 	ChargedDevices int
 	Charge         uint64
+	Clip           float32 // that its devices were told, where the task's moves
 }
 
 // CreateTask adds a task with its first checkpoint, which begins its log, or returns
@@ -85,14 +88,14 @@ func (s *Store) CreateTask(ctx context.Context, name string, spec, checkpoint []
 }
 
 const taskQuery = `SELECT t.name, t.spec, t.created_ms, t.rounds_done, t.round, t.attempt, t.checkpoint, c.bytes, c.round, t.revealing,
-	t.best, t.best_accuracy, t.best_since FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
+	t.best, t.best_accuracy, t.best_since, t.clip FROM tasks t JOIN checkpoints c ON c.sha256 = t.checkpoint`
 
 func scanTask(scan func(...any) error, t *Task) error {
 	var created int64
 	var sum, best []byte
 	var b Best
 	if err := scan(&t.Name, &t.Spec, &created, &t.RoundsDone, &t.Round, &t.Attempt, &sum, &t.CheckpointBytes, &t.CheckpointRound, &t.Revealing,
-		&best, &b.Accuracy, &b.Since); err != nil {
+		&best, &b.Accuracy, &b.Since, &t.Clip); err != nil {
 		return err
 	}
 	if best != nil {
@@ -185,6 +188,7 @@ type Commit struct {
 	Checkpoint []byte      // the new checkpoint's bytes
 	State      []float32   // the strategy's state that goes with it
 	Noise      []byte      // of the coordinator's own noise, what goes with it; nil leaves what there is
+	Clip       float32     // of the next round; 0 leaves it
 	Survivors  []secagg.ID // the devices in the sum; none where it is held
 	// Best, where set, is the best checkpoint from now on, which pruning spares.
 	Best *Best
@@ -228,6 +232,11 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 		}
 		if err := setNoise(ctx, tx, c.Task, c.Noise); err != nil {
 			return err
+		}
+		if c.Clip > 0 {
+			if _, err := tx.ExecContext(ctx, `UPDATE tasks SET clip = $1 WHERE name = $2`, c.Clip, c.Task); err != nil {
+				return err
+			}
 		}
 		records := c.Buffered
 		if len(records) == 0 {
@@ -276,10 +285,10 @@ func addAttempt(ctx context.Context, tx *sql.Tx, task string, a Attempt, sum []b
 	}
 	if _, err := tx.ExecContext(ctx, `INSERT INTO rounds
 		(task, seq, round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation,
-		staleness, charged_devices, charge)
-		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
+		staleness, charged_devices, charge, clip)
+		VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19)`, task, seq, a.Round, a.Attempt, a.Cohort, a.Roster, a.Survivors,
 		a.Cohorts, a.CohortsLost, a.Started.UnixMilli(), a.Ended.UnixMilli(), a.Aborted, sum, int64(a.IntentsVersion), a.Evaluation,
-		a.Staleness, a.ChargedDevices, int64(a.Charge)); err != nil {
+		a.Staleness, a.ChargedDevices, int64(a.Charge), a.Clip); err != nil {
 		return err
 	}
 	_, err := tx.ExecContext(ctx, `DELETE FROM rounds WHERE task = $1 AND seq <= $2`, task, seq-keptAttempts)
@@ -291,13 +300,13 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 	return collect(ctx, s.reader, "listing rounds", func(rows *sql.Rows, a *Attempt) error {
 		var started, ended int64
 		var sum []byte
-		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation, &a.Staleness, &a.ChargedDevices, &a.Charge); err != nil {
+		if err := rows.Scan(&a.Round, &a.Attempt, &a.Cohort, &a.Roster, &a.Survivors, &a.Cohorts, &a.CohortsLost, &started, &ended, &a.Aborted, &sum, &a.IntentsVersion, &a.Evaluation, &a.Staleness, &a.ChargedDevices, &a.Charge, &a.Clip); err != nil {
 			return err
 		}
 		a.Started, a.Ended = time.UnixMilli(started), time.UnixMilli(ended)
 		copy(a.Checkpoint[:], sum)
 		return nil
-	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness, charged_devices, charge
+	}, `SELECT round, attempt, cohort, roster, survivors, cohorts, cohorts_lost, started_ms, ended_ms, aborted, checkpoint, intents_version, evaluation, staleness, charged_devices, charge, clip
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 

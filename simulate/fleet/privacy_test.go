@@ -8,6 +8,7 @@ import (
 
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/coordinator"
+	"github.com/discreet-fl/discreet/model"
 	"github.com/discreet-fl/discreet/privacy"
 	pb "github.com/discreet-fl/discreet/proto"
 )
@@ -49,14 +50,15 @@ func TestDevicesCountCentralNoise(t *testing.T) {
 	}
 }
 
-// TestDevicesAndCoordinatorCountTheSame runs kiosks to the end of what their task promises.
+// TestDevicesAndCoordinatorCountTheSame runs kiosks to the end of what their task promises,
+// with a clip that moves, which is paid for as well.
 // What the coordinator publishes is then what each of them has in its own ledger, to the
 // last digit; each stays away, says why, and goes on classifying.
 func TestDevicesAndCoordinatorCountTheSame(t *testing.T) {
 	const epsilon, delta, rounds = 6, 1e-6, 2
 	c := config(t, chatsOf(planted(3, 6)), rounds, 0)
 	c.Spec.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: 64}
-	c.Spec.Privacy = &pb.Privacy{Epsilon: epsilon, Delta: delta, Participations: rounds, Separation: 1, Clip: 1}
+	c.Spec.Privacy = &pb.Privacy{Epsilon: epsilon, Delta: delta, Participations: rounds, Separation: 1, Clip: 1, ClipQuantile: 5000}
 	c.Spec.Rounds = rounds
 	charge, err := coordinator.ChargeOf(c.Spec.Privacy)
 	if err != nil {
@@ -67,8 +69,19 @@ func TestDevicesAndCoordinatorCountTheSame(t *testing.T) {
 		if told.GetDevices() != uint32(len(r.kiosks)) || told.GetParticipations() != rounds || told.GetCharged() != uint64(charge.Times(rounds)) {
 			t.Errorf("the coordinator publishes %v, want %d devices of %d vectors at most, charged %d", told, len(r.kiosks), rounds, charge.Times(rounds))
 		}
+		// The accountant of what the plans tell, update and votes, comes to the same.
+		n := told.GetNoise()
+		m, err := model.NewLayout(c.Spec.Model, len(c.Spec.Intents))
+		if err != nil {
+			t.Fatal(err)
+		}
+		l := coordinator.LayoutOf(&pb.Plan{Noise: n, Compression: c.Spec.Compression}, m)
+		rho, err := privacy.NewCharge(privacy.DistributedRho(l.Noise.Norm(l.Parameters), int(n.GetHonest()), n.GetSigma(), l.Noise.Noised(l.Parameters)))
+		if err != nil || rho > charge || rho.Rho() < charge.Rho()*(1-1e-6) || !l.Noise.Votes() || n.GetClip() == 1 {
+			t.Errorf("noise %v costs ρ %v a vector, %v; want what is charged, %v, and a clip that has moved", n, rho.Rho(), err, charge.Rho())
+		}
 		for _, a := range r.Attempts {
-			if a.Privacy.GetDevices() != uint32(len(r.kiosks)) || a.Privacy.GetCharge() != uint64(charge) {
+			if a.Privacy.GetClip() == 0 || a.Privacy.GetDevices() != uint32(len(r.kiosks)) || a.Privacy.GetCharge() != uint64(charge) {
 				t.Errorf("round %d cost %v, want %d for each of %d devices", a.Round, a.Privacy, charge, len(r.kiosks))
 			}
 		}
