@@ -1,18 +1,16 @@
 package aggregation
 
 import (
-	"math"
-	"slices"
 	"testing"
 
 	"github.com/discreet-fl/discreet/privacy"
+	"github.com/discreet-fl/discreet/privacy/audit"
 )
 
 // A canary is a device whose update somebody knows, and who wants to find out from a sum
 // whether it is in it. He knows every other device's update, and all noise but that of the
 // honest; what he sees is the decoded sum. This is the strongest attack that the promise is
-// about, and how far it gets bounds ε from below (Jagielski, Ullman, Oprea 2020, "Auditing
-// differentially private machine learning").
+// about, and how far it gets bounds ε from below; package simulate has one that trains.
 type canary struct {
 	mechanism DiscreteGaussian
 	honest    int
@@ -61,9 +59,7 @@ func (c canary) score(t *testing.T, in bool, trial int) float64 {
 	return dot * float64(n) / square
 }
 
-// lowerBound attacks so many sums with the canary and as many without. Half of them choose
-// the threshold, the others give the ε at δ that the mechanism has at least, with 97.5%
-// confidence.
+// lowerBound attacks so many sums with the canary and as many without.
 func (c canary) lowerBound(t *testing.T, trials int, delta float64) float64 {
 	t.Helper()
 	scores := map[bool][]float64{}
@@ -72,57 +68,7 @@ func (c canary) lowerBound(t *testing.T, trials int, delta float64) float64 {
 			scores[in] = append(scores[in], c.score(t, in, trial))
 		}
 	}
-	above := func(in bool, from, to int, threshold float64) (n int) {
-		for _, s := range scores[in][from:to] {
-			if s > threshold {
-				n++
-			}
-		}
-		return n
-	}
-	half := trials / 2
-	odds := func(a, b int) float64 { return math.Log(float64(a+10) / float64(b+10)) } // wary of rare events
-	best, threshold := math.Inf(-1), 0.0
-	for _, s := range slices.Concat(scores[true][:half], scores[false][:half]) {
-		hits, misses := above(true, 0, half, s), above(false, 0, half, s)
-		if o := max(odds(hits, misses), odds(half-misses, half-hits)); o > best {
-			best, threshold = o, s
-		}
-	}
-	// Two bounds that both hold with 97.5%; and the same with in and out exchanged.
-	n := trials - half
-	hit, clear := atLeast(above(true, half, trials, threshold), n), atLeast(n-above(false, half, trials, threshold), n)
-	bound := max(math.Log((hit-delta)/(1-clear)), math.Log((clear-delta)/(1-hit)))
-	return max(0, bound)
-}
-
-// atLeast is the lower end of the one-sided 98.75% interval of Clopper and Pearson for a
-// probability, of which k of n trials came true: where as many or more do with 1.25%.
-func atLeast(k, n int) float64 {
-	if k == 0 {
-		return 0
-	}
-	low, high := 0.0, float64(k)/float64(n)
-	for range 60 {
-		p := (low + high) / 2
-		if tail(k, n, p) < 0.0125 {
-			low = p
-		} else {
-			high = p
-		}
-	}
-	return low
-}
-
-// tail is the probability of k or more of n, each of probability p.
-func tail(k, n int, p float64) (sum float64) {
-	all, _ := math.Lgamma(float64(n + 1))
-	for i := k; i <= n; i++ {
-		a, _ := math.Lgamma(float64(i + 1))
-		b, _ := math.Lgamma(float64(n - i + 1))
-		sum += math.Exp(all - a - b + float64(i)*math.Log(p) + float64(n-i)*math.Log1p(-p))
-	}
-	return sum
+	return audit.Epsilon(scores[true], scores[false], delta)
 }
 
 // TestCanaryStaysHidden attacks the mechanism at ε = 2, with an update in one coordinate and
