@@ -2,12 +2,10 @@ package secagg
 
 import (
 	"bytes"
-	stded25519 "crypto/ed25519"
+	"crypto/ed25519"
 	"encoding/binary"
 	"fmt"
 	"slices"
-
-	"github.com/cloudflare/circl/sign/ed25519"
 )
 
 const labelRevoked = "discreet/revoked/v1"
@@ -35,7 +33,7 @@ type RevocationList struct {
 // Sign returns the list as the authority publishes it: the ids ascending, each once,
 // with the authority's Ed25519 signature over "discreet/revoked/v1" ‖ all before it.
 // [ErrParams] for version 0, more than [MaxRevoked] devices or a key that is none.
-func (l *RevocationList) Sign(ca stded25519.PrivateKey) ([]byte, error) {
+func (l *RevocationList) Sign(ca ed25519.PrivateKey) ([]byte, error) {
 	ids := slices.Clone(l.Revoked)
 	slices.SortFunc(ids, compareIDs)
 	ids = slices.Compact(ids)
@@ -54,13 +52,13 @@ func (l *RevocationList) Sign(ca stded25519.PrivateKey) ([]byte, error) {
 	for _, id := range ids {
 		list = append(list, id[:]...)
 	}
-	return append(list, ed25519.Sign(ed25519.PrivateKey(ca), revokedMessage(list))...), nil
+	return append(list, ed25519.Sign(ca, revokedMessage(list))...), nil
 }
 
 // VerifyRevocations reads a list that the authority whose public key is ca has signed.
 // [ErrMalformed] for bytes that are not the one encoding of a list, [ErrForged] for a
 // signature that is not the authority's.
-func VerifyRevocations(ca stded25519.PublicKey, list []byte) (*RevocationList, error) {
+func VerifyRevocations(ca ed25519.PublicKey, list []byte) (*RevocationList, error) {
 	if len(ca) != ed25519.PublicKeySize {
 		return nil, fmt.Errorf("%w: the authority's Ed25519 public key has %d bytes, want %d", ErrMalformed, len(ca), ed25519.PublicKeySize)
 	}
@@ -77,7 +75,7 @@ func VerifyRevocations(ca stded25519.PublicKey, list []byte) (*RevocationList, e
 		return nil, fmt.Errorf("%w: a revocation list of version %d with %d bytes for %d devices, want a version from 1 and %d bytes a device",
 			ErrMalformed, l.Version, len(ids), count, idSize)
 	}
-	if !ed25519.Verify(ed25519.PublicKey(ca), revokedMessage(signed), signature) {
+	if !ed25519.Verify(ca, revokedMessage(signed), signature) {
 		return nil, fmt.Errorf("%w: the revocation list was not signed by the authority pinned here", ErrForged)
 	}
 	l.Revoked = make([]ID, count)
