@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
@@ -68,12 +69,32 @@ func HoldBack(examples []model.Example, share uint32) (own, held []model.Example
 	return own, held
 }
 
-// evaluate counts into a vector how a checkpoint does on held-back examples. Where there
-// are more than the plan lets a device count, the newest are, so that no count is above
-// that number.
-func evaluate(words []uint32, l aggregation.Layout, plan *pb.Plan, c *model.Checkpoint, held []model.Example) {
+// half is about half of the examples, each by a coin that the seed decides. A device counts
+// other chats in each round: the counts of two rounds whose devices differ by one then differ
+// by everybody's coins, and not by that one's chats alone.
+func half(examples []model.Example, seed [32]byte) (some []model.Example) {
+	coins := rand.NewChaCha8(seed)
+	for _, e := range examples {
+		if coins.Uint64()>>63 == 0 {
+			some = append(some, e)
+		}
+	}
+	return some
+}
+
+// evaluate counts into a vector how a checkpoint does on half of the held-back examples.
+// Where there are more than the plan lets a device count, the newest are, so that no count
+// is above that number.
+func (p *Participant) evaluate(words []uint32, l aggregation.Layout, plan *pb.Plan, c *model.Checkpoint, held []model.Example) error {
 	if len(held) == 0 {
-		return
+		return nil
+	}
+	coins, err := p.seed(plan, "evaluation")
+	if err != nil {
+		return err
+	}
+	if held = half(held, coins); len(held) == 0 {
+		return nil
 	}
 	e := plan.GetEvaluation()
 	held = held[max(len(held)-l.Evaluation.Chats, 0):]
@@ -95,6 +116,7 @@ func evaluate(words []uint32, l aggregation.Layout, plan *pb.Plan, c *model.Chec
 			counts.StandIns[bin(s.Score, e.ScoreLow, e.ScoreHigh, l.Evaluation.Bins)]++
 		}
 	}
+	return nil
 }
 
 // another is the features of the next example, from the first after the last, that has

@@ -44,8 +44,8 @@ type Participant struct {
 	Train func(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error
 	// Rand is the source of keys; nil means crypto/rand.
 	Rand io.Reader
-	// Seed returns the seed for a purpose, "training", "rounding" or "noise"; nil draws
-	// from Rand.
+	// Seed returns the seed for a purpose, "training", "rounding", "noise" or "evaluation";
+	// nil draws from Rand.
 	Seed func(plan *pb.Plan, purpose string) [32]byte
 	// Record, where set, is called before Advertise, Submit, Confirm and Reveal are sent. An
 	// error ends the attempt. It is where a device notes durably what it must not do
@@ -80,8 +80,8 @@ type Result struct {
 
 // Update trains a copy of the checkpoint and returns the encoded difference, one ring
 // word for each parameter, or for what the plan leaves of them, and one for the weight, where the clip moves one for a vote on it before that,
-// and behind them what the plan has counted of the checkpoint on the chats that are held
-// back from training, without masks. The plan must be one that TakePart would accept.
+// and behind them what the plan has counted of the checkpoint on a fresh half of the chats
+// that are held back from training, without masks. The plan must be one that TakePart would accept.
 func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, error) {
 	if err := checkModel(plan, c); err != nil {
 		return nil, err
@@ -133,7 +133,10 @@ func (p *Participant) Update(plan *pb.Plan, c *model.Checkpoint) ([]uint32, erro
 		clear(words) // they are the update up to where it could not be encoded
 		return nil, fmt.Errorf("client: encoding the update: %w", err)
 	}
-	evaluate(words, l, plan, c, held)
+	if err := p.evaluate(words, l, plan, c, held); err != nil {
+		clear(words)
+		return nil, err
+	}
 	return words, nil
 }
 

@@ -27,7 +27,7 @@ const (
 	// checkpoint.
 	smoothed = 3
 	// remembered is how many a task keeps at hand.
-	remembered = 20
+	remembered = 40
 	// mostUnknown is the largest share of chats in scope, in 10,000, that a task may have
 	// answered with unknown.
 	mostUnknown = 5000

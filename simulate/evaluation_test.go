@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math"
+	"math/rand/v2"
 	"testing"
 
 	"github.com/discreet-fl/discreet/dataset"
@@ -10,8 +11,8 @@ import (
 
 // TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith has every device of a round hold
 // chats back, and holds what their sum says, under masks and in clear, to the same count
-// over all their chats: of the checkpoint before the round, and of no chat that was
-// trained on.
+// over the half of their chats for which its coin falls so: of the checkpoint before the
+// round, and of no chat that was trained on.
 func TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith(t *testing.T) {
 	const share = 0.3
 	digests := make(map[bool]string)
@@ -28,10 +29,11 @@ func TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith(t *testing.T) {
 			labels[intent] = i
 		}
 		var held []model.Example
-		for _, phrases := range c.Train {
+		for device, phrases := range c.Train {
+			coins := rand.NewChaCha8(derive(c.Seed, "evaluation", 1, uint64(device)))
 			for _, p := range phrases {
 				e := model.Example{Features: model.Featurise(p.Text), Label: labels[p.Intent]}
-				if model.HeldBack(e.Features, share*model.HeldBackOf) {
+				if model.HeldBack(e.Features, share*model.HeldBackOf) && coins.Uint64()>>63 == 0 {
 					held = append(held, e)
 				}
 			}
@@ -60,7 +62,7 @@ func TestThresholdTurnsAwayAsManyAsItMay(t *testing.T) {
 		t.Skip("left out with the race detector: much arithmetic, on one round after another")
 	}
 	c := shop(t, 6, 6, 6, 0, false)
-	c.HeldBack, c.Unknown, c.NoBaselines = 0.3, 0.1, true
+	c.HeldBack, c.Unknown, c.NoBaselines = 0.5, 0.1, true
 	c.Outside = []string{"who won the match last night", "sing me a lullaby", "is the moon made of cheese", "translate tree into french", "my cat is hungry"}
 	result, err := Run(t.Context(), c)
 	if err != nil {
