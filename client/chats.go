@@ -68,11 +68,17 @@ func (c *Client) Classify(text string, n int) (Answer, error) {
 	defer done()
 	a := ClassifyWith(classifier, text, n)
 	if a.Model = which; which == Personal {
-		shared := m.classifiers.Get().(*model.Classifier)
-		defer m.classifiers.Put(shared)
-		a.Unknown = ClassifyWith(shared, text, 1).Unknown
+		a.Unknown = m.unknown(text)
 	}
 	return a, nil
+}
+
+// unknown tells whether a text has none of the intents by the shared model, whose the
+// threshold is.
+func (m *loadedModel) unknown(text string) bool {
+	shared := m.classifiers.Get().(*model.Classifier)
+	defer m.classifiers.Put(shared)
+	return ClassifyWith(shared, text, 1).Unknown
 }
 
 // ClassifyWith is [Client.Classify] with the classifier of a checkpoint, which needs no

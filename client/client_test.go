@@ -191,6 +191,9 @@ func TestUnknownTexts(t *testing.T) {
 		if a := ClassifyWith(model.NewClassifier(&c), "hello", 2); a.Unknown != want || len(a.Intents) != 2 || a.Intents[0].Confidence < a.Intents[1].Confidence {
 			t.Errorf("a score of %v with a threshold of %v gives %+v", score, threshold, a)
 		}
+		if e := ExplainWith(model.NewClassifier(&c), "hello"); e.Unknown != want {
+			t.Errorf("a score of %v with a threshold of %v is explained as %+v", score, threshold, e)
+		}
 	}
 }
 

@@ -8,10 +8,11 @@ import (
 )
 
 // Explanation is why a text's answer came before the next-best one. The shares are exact: Bias and those of all Words,
-// or Bias and those of all Parts, sum to LogOdds, the logarithm of how many times as probable the answer is; a negative
-// share speaks for the next-best. See [model.Explanation].
+// or Bias and those of all Parts, sum to LogOdds, the logarithm of how many times as probable the model itself has the
+// answer, before its confidence is calibrated; a negative share speaks for the next-best. See [model.Explanation].
 type Explanation struct {
-	Model   string      `json:"model"` // which answered: Shared or Personal
+	Model   string      `json:"model"`   // which answered: Shared or Personal
+	Unknown bool        `json:"unknown"` // as Classify has it: Answer is only the nearest
 	Answer  Guess       `json:"answer"`
 	Next    Guess       `json:"next"`
 	LogOdds float64     `json:"log_odds"`
@@ -49,7 +50,9 @@ func (c *Client) Explain(text string) (Explanation, error) {
 	classifier, which, done := m.answering()
 	defer done()
 	e := ExplainWith(classifier, text)
-	e.Model = which
+	if e.Model = which; which == Personal {
+		e.Unknown = m.unknown(text)
+	}
 	return e, nil
 }
 
@@ -57,7 +60,7 @@ func (c *Client) Explain(text string) (Explanation, error) {
 func ExplainWith(classifier *model.Classifier, text string) Explanation {
 	from := classifier.Explain(text)
 	e := Explanation{
-		Model:   Shared,
+		Model: Shared, Unknown: !classifier.Knows(from.Intent.Score),
 		Answer:  Guess{Intent: from.Intent.Label, Confidence: from.Intent.Confidence},
 		Next:    Guess{Intent: from.Other.Label, Confidence: from.Other.Confidence},
 		LogOdds: from.LogOdds, Bias: from.Bias,

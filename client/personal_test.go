@@ -315,6 +315,9 @@ func TestSharedModelTellsTheUnknown(t *testing.T) {
 		if a, err := c.Classify("tracking my parcel", 1); err != nil || a.Model != want || !a.Unknown {
 			t.Errorf("%+v, %v, want unknown by the %s model", a, err, want)
 		}
+		if e, err := c.Explain("tracking my parcel"); err != nil || e.Model != want || !e.Unknown {
+			t.Errorf("explained as %+v, %v, want unknown by the %s model", e, err, want)
+		}
 		if err := c.personalise(shopState); err != nil {
 			t.Fatal(err)
 		}

@@ -101,5 +101,7 @@ func writeJSON(w http.ResponseWriter, status int, body any) {
 	h.Set("Cache-Control", "no-store")
 	h.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(status)
-	json.NewEncoder(w).Encode(body) // an error is a caller who left
+	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // no page reads it
+	e.Encode(body)         // an error is a caller who left
 }

@@ -56,8 +56,15 @@ func printExplanation(w io.Writer, e client.Explanation) {
 	if e.Model == client.Personal {
 		by = " (by this device's personal model)"
 	}
+	if e.Unknown {
+		fmt.Fprint(w, "unknown; the nearest is ")
+	}
 	fmt.Fprintf(w, "%s %s, rather than %s %s%s\n\n", e.Answer.Intent, percent(float64(e.Answer.Confidence)),
 		e.Next.Intent, percent(float64(e.Next.Confidence)), by)
+	if len(e.Words) == 0 {
+		fmt.Fprintln(w, "There are no words in the text: so the model answers whatever has none.")
+		return
+	}
 	most, width := math.Abs(e.Bias), len("(any text)")
 	for _, word := range e.Words {
 		most = max(most, math.Abs(word.Share))
@@ -75,7 +82,7 @@ func printExplanation(w io.Writer, e client.Explanation) {
 		line(word.Text, word.Share)
 	}
 	line("(any text)", e.Bias)
-	fmt.Fprintf(w, "%s  %+.2f  so that %s is %s times as probable\n\n", "sum"+strings.Repeat(" ", width-3), e.LogOdds, e.Answer.Intent, times(e.LogOdds))
+	fmt.Fprintf(w, "%s  %+.2f  %s to 1 for %s, by the model's own odds\n\n", "sum"+strings.Repeat(" ", width-3), e.LogOdds, times(e.LogOdds), e.Answer.Intent)
 	fmt.Fprintln(w, "what counted most:")
 	var rows [][2]string
 	for _, p := range e.Parts[:min(shownParts, len(e.Parts))] {
@@ -86,8 +93,11 @@ func printExplanation(w io.Writer, e client.Explanation) {
 
 // times is how many times as probable a difference of logarithms says.
 func times(logOdds float64) string {
-	if odds := math.Exp(logOdds); odds < 1e6 {
+	switch odds := math.Exp(logOdds); {
+	case odds < 100:
 		return fmt.Sprintf("%.3g", odds)
+	case odds < 1e6:
+		return fmt.Sprintf("%.0f", odds)
 	}
 	return "over a million"
 }

@@ -25,7 +25,7 @@ func TestPrintExplanation(t *testing.T) {
 my          +0.58 █████
 parcel      +2.00 ████████████████████
 (any text)  -0.50 █████
-sum         +2.08  so that parcel is 8 times as probable
+sum         +2.08  8 to 1 for parcel, by the model's own odds
 
 what counted most:
   +1.20  the word "parcel"
@@ -35,5 +35,20 @@ what counted most:
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)
+	}
+	b.Reset()
+	e.Unknown, e.Words, e.Parts = true, nil, nil
+	printExplanation(&b, e)
+	want = `unknown; the nearest is parcel 80.0%, rather than refund 10.0%
+
+There are no words in the text: so the model answers whatever has none.
+`
+	if b.String() != want {
+		t.Errorf("of no words, got\n%s\nwant\n%s", b.String(), want)
+	}
+	for odds, want := range map[float64]string{1.5: "1.5", 1248: "1248", 2e6: "over a million"} {
+		if got := times(math.Log(odds)); got != want {
+			t.Errorf("%v are %s to 1, want %s", odds, got, want)
+		}
 	}
 }

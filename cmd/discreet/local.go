@@ -80,13 +80,17 @@ folder, and with --checkpoint it needs neither. The text is not kept. Of a text 
 likely to have none of the task's intents it says "unknown" before the nearest ones, as
 soon as enough chats were held back to tell. With --explain it
 says instead which words, and which parts of words, made the answer come before the
-next-best one.`,
+next-best one, by the odds that the model itself gives them: the confidences beside
+them are calibrated, once they can be.`,
 		Example: `  discreet classify "where is my parcel"
   discreet classify --explain "where is my parcel"`,
 		Args: arguments("TEXT"),
 		RunE: func(c *cobra.Command, args []string) error {
 			if top < 1 {
 				return usagef("--top %d, want at least 1", top)
+			}
+			if why && c.Flags().Changed("top") {
+				return usagef("--top beside --explain, which is about the answer and the one after it")
 			}
 			if why {
 				return explain(c, dir, checkpoint, args[0], asJSON)

@@ -293,6 +293,7 @@ func heldBackAccuracy(r *simulate.Result) string {
 // writeJSON writes v indented.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
+	e.SetEscapeHTML(false) // no page reads it, and people do: < and > mark where a word begins and ends
 	e.SetIndent("", "  ")
 	return e.Encode(v)
 }
