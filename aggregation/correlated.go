@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math"
+	"slices"
 
 	"github.com/discreet-fl/discreet/aggregation/noise"
 )
@@ -47,8 +48,11 @@ const (
 // to the number of rounds and the separation that were counted with.
 //
 // The buffers are secret: with them noise can be taken off. They take eight bytes a
-// coordinate and buffer, and have to be kept, by Encode, with the checkpoint that the
-// round made: a round that is noised twice from the same buffers costs twice.
+// coordinate and buffer, and go on from one round to the next only: two futures that both
+// take back the noise of the same past cost more than was counted. Where it is not sure
+// that there is one, the noise begins anew, with buffers of zeros. That costs no more: C is
+// then without the entries that join what came before to what comes after, none of which
+// was negative, so that no row of it is longer.
 type Correlated struct {
 	memory  []Memory
 	sigma   float64
@@ -58,10 +62,10 @@ type Correlated struct {
 	draws   []int64
 }
 
-// NewCorrelated returns the noise before the first round, for sums of so many words. Sigma
-// is the standard deviation of z in units of noise, 2^−NoiseBits of a whole number, 4 to
-// 2^26.
-func NewCorrelated(words int, sigma float64, memory []Memory) (*Correlated, error) {
+// NewCorrelated returns noise that remembers nothing, before its first round or after so
+// many rounds of which nothing is to be taken back, for sums of so many words. Sigma is the
+// standard deviation of z in units of noise, 2^−NoiseBits of a whole number, 4 to 2^26.
+func NewCorrelated(words int, sigma float64, rounds uint64, memory []Memory) (*Correlated, error) {
 	if words < 1 || words > 1<<30 || len(memory) > 255 {
 		return nil, fmt.Errorf("aggregation: correlated noise for %d words with %d buffers, want 1 to %d and at most 255", words, len(memory), 1<<30)
 	}
@@ -79,15 +83,20 @@ func NewCorrelated(words int, sigma float64, memory []Memory) (*Correlated, erro
 	if err != nil {
 		return nil, err
 	}
-	c := &Correlated{memory: memory, sigma: sigma, sampler: sampler, buffers: make([][]float64, len(memory)), draws: make([]int64, words)}
+	c := &Correlated{memory: memory, sigma: sigma, rounds: rounds, sampler: sampler, buffers: make([][]float64, len(memory)), draws: make([]int64, words)}
 	for i := range c.buffers {
 		c.buffers[i] = make([]float64, words)
 	}
 	return c, nil
 }
 
-// Rounds is how many rounds were noised.
+// Rounds is how many rounds have passed.
 func (c *Correlated) Rounds() uint64 { return c.rounds }
+
+// Is tells whether this is noise for sums of so many words, of that σ and memory.
+func (c *Correlated) Is(words int, sigma float64, memory []Memory) bool {
+	return len(c.draws) == words && c.sigma == sigma && slices.Equal(c.memory, memory)
+}
 
 // Next noises the total of one round, in place: what was whole numbers becomes units of
 // noise, 2^NoiseBits to each. The fresh noise comes from ChaCha8(seed), which has to be
@@ -173,11 +182,10 @@ func DecodeCorrelated(b []byte) (*Correlated, error) {
 	for i := range memory {
 		memory[i] = Memory{math.Float64frombits(next()), math.Float64frombits(next())}
 	}
-	c, err := NewCorrelated(words, sigma, memory)
+	c, err := NewCorrelated(words, sigma, rounds, memory)
 	if err != nil {
 		return nil, err
 	}
-	c.rounds = rounds
 	for _, buffer := range c.buffers {
 		for i := range buffer {
 			buffer[i] = math.Float64frombits(next()) // Next refuses what cannot be

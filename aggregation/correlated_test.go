@@ -15,7 +15,7 @@ var twoBuffers = []Memory{{Scale: 0.43, Decay: 0.887}, {Scale: 0.033, Decay: 0.9
 
 func correlated(t testing.TB, words int, sigma float64) *Correlated {
 	t.Helper()
-	c, err := NewCorrelated(words, sigma, twoBuffers)
+	c, err := NewCorrelated(words, sigma, 0, twoBuffers)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -175,7 +175,7 @@ func TestCorrelatedNoiseGoesOnAfterARestart(t *testing.T) {
 
 // Noise without buffers, which is independent from round to round, is kept like any other.
 func TestIndependentNoiseGoesOnAfterARestart(t *testing.T) {
-	c, err := NewCorrelated(3, 100, nil)
+	c, err := NewCorrelated(3, 100, 0, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -194,7 +194,7 @@ func TestCorrelatedRefuses(t *testing.T) {
 	changed := func(at int, b byte) []byte { x := bytes.Clone(good); x[at] = b; return x }
 	decodes := func(b []byte) error { _, err := DecodeCorrelated(b); return err }
 	makes := func(words int, sigma float64, m ...Memory) error {
-		_, err := NewCorrelated(words, sigma, m)
+		_, err := NewCorrelated(words, sigma, 0, m)
 		return err
 	}
 	damaged := bytes.Clone(good)

@@ -86,16 +86,17 @@ func centralRho(p *pb.Privacy, g aggregation.DiscreteGaussian, sigma float64, d 
 
 // AddNoise adds a coordinator's own noise to a total, in place, where a plan says so, and
 // returns the noise's state that goes with the checkpoint that is made of it. State is
-// what came with the checkpoint before, empty at first. Rounds that were lost in between
-// have noise of their own, so that a round's number is its place among them. Fresh
-// returns a new secret seed each time.
+// what came with the checkpoint before; empty where there was none, or where it was not
+// carried over a stop: then nothing is taken back of what came before this round, and no
+// round costs more for it. Rounds that were lost in between have noise of their own, so that
+// a round's number is its place among them. Fresh returns a new secret seed each time.
 func AddNoise(plan *pb.Plan, m model.Layout, state []byte, total *aggregation.Sums, fresh func() [32]byte) (next []byte, err error) {
 	n := plan.GetNoise()
 	if n.GetPrivacy().GetCentral() == nil {
 		return nil, nil
 	}
 	d := LayoutOf(plan, m).Parameters
-	c, err := centralState(n, state, d)
+	c, err := centralState(plan, state, d)
 	if err != nil {
 		return nil, err
 	}
@@ -113,14 +114,21 @@ func AddNoise(plan *pb.Plan, m model.Layout, state []byte, total *aggregation.Su
 	return c.Encode(), nil
 }
 
-// centralState is the noise as the last round left it.
-func centralState(n *pb.Noise, state []byte, d int) (*aggregation.Correlated, error) {
-	if len(state) > 0 {
-		return aggregation.DecodeCorrelated(state)
-	}
+// centralState is the noise as the last round left it, or without what came before the
+// plan's. A state that is not of the plan's noise is refused.
+func centralState(plan *pb.Plan, state []byte, d int) (*aggregation.Correlated, error) {
+	n := plan.GetNoise()
 	var memory []aggregation.Memory
 	for i, scale := range n.GetPrivacy().GetCentral().GetScale() {
 		memory = append(memory, aggregation.Memory{Scale: scale, Decay: n.GetPrivacy().GetCentral().GetDecay()[i]})
 	}
-	return aggregation.NewCorrelated(d, n.GetSigma(), memory)
+	if len(state) == 0 {
+		return aggregation.NewCorrelated(d, n.GetSigma(), plan.GetRound()-1, memory)
+	}
+	c, err := aggregation.DecodeCorrelated(state)
+	if err == nil && !c.Is(d, n.GetSigma(), memory) {
+		err = fmt.Errorf("coordinator: the noise that is kept of earlier rounds is not of σ %v for %d words with the memory that round %d tells; start the coordinator again, and it begins anew",
+			n.GetSigma(), d, plan.GetRound())
+	}
+	return c, err
 }

@@ -1,10 +1,15 @@
 package coordinator
 
 import (
+	"bytes"
 	"math"
+	"os"
+	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
@@ -127,6 +132,26 @@ func TestCentralNoiseHasThePlacesOfRounds(t *testing.T) {
 	if _, _, err := add(4, []byte("damaged")); err == nil {
 		t.Error("a damaged state is taken")
 	}
+	// Without a state a round takes nothing back: it has the noise of its seed alone.
+	seeds = 0
+	if anew, next, err := add(3, nil); err != nil || seeds != 1 || !slices.Equal(anew, noise) || len(next) != len(state) {
+		t.Errorf("round 3 without a state: %d seeds, %v; want the noise of the first round's seed", seeds, err)
+	}
+	// A state of other noise is refused.
+	memory := []aggregation.Memory{{Scale: 0.1, Decay: 0.1}}
+	for what, of := range map[string]func() (*aggregation.Correlated, error){
+		"memory": func() (*aggregation.Correlated, error) { return aggregation.NewCorrelated(d, n.GetSigma(), 0, memory) },
+		"σ":      func() (*aggregation.Correlated, error) { return aggregation.NewCorrelated(d, 2*n.GetSigma(), 0, nil) },
+		"words":  func() (*aggregation.Correlated, error) { return aggregation.NewCorrelated(d-1, n.GetSigma(), 0, nil) },
+	} {
+		c, err := of()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, _, err := add(4, c.Encode()); err == nil || !strings.Contains(err.Error(), "is not of σ") {
+			t.Errorf("noise of another %s: %v", what, err)
+		}
+	}
 }
 
 // TestMeanUnderCentralNoise decodes a round of three devices with one update, under so
@@ -171,10 +196,8 @@ func TestCentralNoiseIsKept(t *testing.T) {
 		for round := range uint64(2) {
 			walks := gather(t, devices...)
 			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
-			state, err := w.store.Noise(t.Context(), "desk")
-			if err != nil {
-				t.Fatal(err)
-			}
+			synctest.Wait()
+			state := w.task("desk").current.noise
 			c, err := aggregation.DecodeCorrelated(state)
 			if err != nil || c.Rounds() != round+1 {
 				t.Fatalf("after round %d: %v", round+1, err)
@@ -187,9 +210,56 @@ func TestCentralNoiseIsKept(t *testing.T) {
 			for _, d := range devices {
 				d.connect(w)
 			}
+			if !bytes.Equal(w.task("desk").current.noise, state) {
+				t.Error("the noise is another after a restart")
+			}
 		}
 		if task := w.task("desk"); !task.over() || task.done != 2 {
 			t.Errorf("the task has done %d rounds and is over: %v", task.done, task.over())
+		}
+	})
+}
+
+// TestRestoredCoordinatorBeginsNoiseAnew holds that nothing is taken back of noise that the
+// rounds which a restored folder has forgotten may have taken back, too: neither where it was
+// copied in use, as a kill would leave it, nor where it was copied at a stop.
+func TestRestoredCoordinatorBeginsNoiseAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, central(t, 3, 3, 1, 3), Options{})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+		synctest.Wait()
+		copied := func() string {
+			t.Helper()
+			dir := t.TempDir()
+			if err := os.CopyFS(filepath.Join(dir, "copy"), os.DirFS(w.dir)); err != nil {
+				t.Fatal(err)
+			}
+			return filepath.Join(dir, "copy")
+		}
+		inUse := copied()
+		w.shut()
+		stopped, later := copied(), copied()
+		for _, tc := range []struct {
+			what, dir string
+			after     time.Duration
+			kept      bool
+		}{
+			{"a folder that was copied in use", inUse, 0, false},
+			{"a folder that was copied at a stop, at once", stopped, 14 * time.Minute, true},
+			{"the same folder again", stopped, 0, true}, // it was stopped in good order, too
+			{"a folder that was copied at a stop, later", later, time.Hour, false},
+		} {
+			time.Sleep(tc.after) // synctest's
+			w := newWorld(t, tc.dir, Options{})
+			task := w.task("desk")
+			if kept := len(task.current.noise) > 0; kept != tc.kept || task.done != 1 {
+				t.Errorf("%s: noise is gone on with: %v after %d rounds, want %v", tc.what, kept, task.done, tc.kept)
+			}
+			if said := w.log.count("noise begins anew") > 0; said == tc.kept {
+				t.Errorf("%s: the log says that noise begins anew: %v", tc.what, said)
+			}
+			w.shut()
 		}
 	})
 }

@@ -144,7 +144,7 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	raw, record, clip := moved.Encode(), s.record, NextClip(plan, current.Manifest.Layout, s.total, len(s.survivors))
 	record.Survivors, record.Ended, record.Evaluation = len(s.survivors), time.Now(), evaluation
 	sum, err := t.store.Commit(context.Background(), store.Commit{
-		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Noise: noise, Clip: clip, Survivors: s.survivors, Best: standing.best,
+		Task: t.name, Attempt: record, Previous: current.sum, Checkpoint: raw, State: state, Clip: clip, Survivors: s.survivors, Best: standing.best,
 	})
 	if err != nil {
 		return outcome{err: err}

@@ -108,7 +108,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, err
 	}
-	noise, err := c.store.Noise(ctx, row.Name)
+	noise, err := c.store.TakeNoise(ctx, row.Name, time.Now())
 	if err != nil {
 		return nil, err
 	}
@@ -132,6 +132,9 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	// that has revealed its shares joins no other attempt of that round.
 	if row.Round > row.CheckpointRound {
 		t.log.Info("round left", "round", row.Round, "attempt", row.Attempt, "reason", "it was not committed before the coordinator started again")
+	}
+	if spec.GetPrivacy().GetCentral() != nil && len(noise) == 0 && row.RoundsDone > 0 {
+		t.log.Warn("noise begins anew", "round", row.Round+1, "reason", "the coordinator did not stop in good order in the last minutes, or was restored from a back-up; the promise holds, and checkpoints have more noise than they might have had")
 	}
 	if t.accounts, err = c.loadAccounts(ctx, row.Name); err != nil {
 		return nil, err
@@ -186,6 +189,11 @@ func (t *task) stop() {
 	}
 	for _, w := range t.gathering.drain() {
 		w.done <- nil
+	}
+	if len(t.current.noise) > 0 {
+		if err := t.store.KeepNoise(context.Background(), t.name, t.current.sum, t.current.noise, time.Now()); err != nil {
+			t.log.Error("noise cannot be kept, and will begin anew", "error", err)
+		}
 	}
 }
 

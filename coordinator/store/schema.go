@@ -190,6 +190,10 @@ CREATE TABLE noise_chunks (
 -- The clip of a task's next round, and that of an attempt, where the task's moves.
 ALTER TABLE tasks ADD COLUMN clip DOUBLE PRECISION NOT NULL DEFAULT 0;
 ALTER TABLE rounds ADD COLUMN clip DOUBLE PRECISION NOT NULL DEFAULT 0;
+`}, {sql: `
+-- Noise that is taken back is in memory, and here over a stop only: since when, 0 for not.
+DELETE FROM noise_chunks;
+ALTER TABLE tasks ADD COLUMN noise_kept_ms BIGINT NOT NULL DEFAULT 0;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -69,7 +69,6 @@ func commitOf(round uint64, attempt uint32, previous []byte, next []byte) Commit
 			Started: start.Add(time.Second), Ended: start.Add(2 * time.Second)},
 		Previous: sha256.Sum256(previous), Checkpoint: next,
 		State: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
-		Noise: fmt.Appendf(nil, "noise of %d", round),
 	}
 }
 
@@ -130,6 +129,35 @@ func TestCommitSurvivesReopening(t *testing.T) {
 	}
 	if _, _, err := s.Committed(t.Context(), "desk", math.MaxUint64, 1); !errors.Is(err, ErrNotFound) {
 		t.Errorf("an attempt that never was: %v", err)
+	}
+}
+
+// TestNoiseIsTakenOnce keeps noise over a stop, for one start soon after, of the checkpoint
+// that it belongs to.
+func TestNoiseIsTakenOnce(t *testing.T) {
+	s := withTask(t, t.TempDir())
+	current := sha256.Sum256(checkpoint(0))
+	noise := bytes.Repeat([]byte("noise"), ChunkSize/2) // of three pieces
+	for _, tc := range []struct {
+		what string
+		of   [32]byte
+		age  time.Duration
+		want []byte
+	}{
+		{"at once", current, 0, noise},
+		{"in time", current, noiseLasts, noise},
+		{"too late", current, noiseLasts + time.Second, nil},
+		{"before it was kept", current, -time.Second, nil},
+		{"of another checkpoint", [32]byte{1}, 0, nil},
+	} {
+		if err := s.KeepNoise(t.Context(), "desk", tc.of, noise, start); err != nil {
+			t.Fatal(err)
+		}
+		for i, want := range [][]byte{tc.want, nil} {
+			if got, err := s.TakeNoise(t.Context(), "desk", start.Add(tc.age)); err != nil || !bytes.Equal(got, want) {
+				t.Errorf("%s, take %d: %d bytes, %v; want %d", tc.what, i+1, len(got), err, len(want))
+			}
+		}
 	}
 }
 

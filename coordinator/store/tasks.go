@@ -187,7 +187,6 @@ type Commit struct {
 	Previous   [32]byte
 	Checkpoint []byte      // the new checkpoint's bytes
 	State      []float32   // the strategy's state that goes with it
-	Noise      []byte      // of the coordinator's own noise, what goes with it; nil leaves what there is
 	Clip       float32     // of the next round; 0 leaves it
 	Survivors  []secagg.ID // the devices in the sum; none where it is held
 	// Best, where set, is the best checkpoint from now on, which pruning spares.
@@ -228,9 +227,6 @@ func (s *Store) Commit(ctx context.Context, c Commit) (sum [32]byte, err error) 
 			return err
 		}
 		if err := setState(ctx, tx, c.Task, c.State); err != nil {
-			return err
-		}
-		if err := setNoise(ctx, tx, c.Task, c.Noise); err != nil {
 			return err
 		}
 		if c.Clip > 0 {
