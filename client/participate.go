@@ -64,11 +64,11 @@ func (c *Client) participate(ctx context.Context) (*Result, error) {
 			return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
 		}
 	}
-	place, err := c.checkIn(ctx, l, tasks)
+	place, tasks, err := c.checkIn(ctx, l, tasks)
 	if err != nil {
 		return nil, declined(ctx, err)
 	}
-	result, err := c.takePart(ctx, l, place)
+	result, err := c.takePart(ctx, l, place, tasks)
 	if err != nil {
 		if !errors.Is(err, ErrAttemptEnded) {
 			// This device leaves a place in a cohort by its own decision. Without a
@@ -235,26 +235,27 @@ func (c *Client) mayAsk(state *pb.TaskState) error {
 	return l.mayGive(state.GetPrivacy())
 }
 
-// checkIn waits for a place in a cohort. A device that is told to come back later,
+// checkIn waits for a place in a cohort, and returns the tasks as they were listed before
+// it got one. A device that is told to come back later,
 // since others were chosen, takes up the checkpoint that they have made meanwhile.
-func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState) (*Place, error) {
+func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState) (*Place, []*pb.TaskState, error) {
 	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
 	for {
 		task, err := c.eligible(tasks)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if c.checkedIn == nil {
 			if c.checkedIn, c.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
-				return nil, fmt.Errorf("client: checking in: %w", err)
+				return nil, nil, fmt.Errorf("client: checking in: %w", err)
 			}
 		}
 		reply, err := c.checkInOnce(ctx, t, task)
 		if err != nil {
-			return nil, fmt.Errorf("client: checking in: %w", err)
+			return nil, nil, fmt.Errorf("client: checking in: %w", err)
 		}
 		if len(reply.GetPlan()) > 0 {
-			return &Place{CheckedIn: c.checkedIn, Plan: reply.GetPlan(), Committed: reply.GetCommitted()}, nil
+			return &Place{CheckedIn: c.checkedIn, Plan: reply.GetPlan(), Committed: reply.GetCommitted()}, tasks, nil
 		}
 		pause := later(reply.GetRetryAfterMs())
 		if reply.GetRetryAfterMs() == 0 {
@@ -265,10 +266,10 @@ func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState
 		err = sleep(ctx, pause)
 		c.waits("")
 		if err != nil {
-			return nil, fmt.Errorf("client: checking in: %w", err)
+			return nil, nil, fmt.Errorf("client: checking in: %w", err)
 		}
 		if tasks, err = c.update(ctx, t); err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 	}
 }
@@ -300,16 +301,19 @@ func later(ms uint32) time.Duration {
 	return pause + jitter(pause/10)
 }
 
-// takePart holds a plan against the device's bounds, its ledger, the checkpoint log
-// and the authority's revocations, sees to the checkpoint and walks through the
+// takePart holds a plan against the device's bounds, what the tasks were listed with, its
+// ledger, the checkpoint log and the authority's revocations, sees to the checkpoint and walks through the
 // attempt.
-func (c *Client) takePart(ctx context.Context, t Transport, place *Place) (*Result, error) {
+func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks []*pb.TaskState) (*Result, error) {
 	plan, err := readPlan(place.Plan, c.options.Bounds)
 	if err != nil {
 		return nil, err
 	}
 	if c.options.Task != "" && plan.GetTask() != c.options.Task {
 		return nil, fmt.Errorf("client: %w: it is for task %q, this device takes part in %q", ErrPlanRefused, plan.GetTask(), c.options.Task)
+	}
+	if err := asListed(plan, stateOf(tasks, plan.GetTask())); err != nil {
+		return nil, err
 	}
 	if err := c.mayJoin(plan); err != nil {
 		return nil, err

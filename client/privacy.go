@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 
+	"google.golang.org/protobuf/proto"
+
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/privacy"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -94,6 +96,33 @@ func checkNoise(plan *pb.Plan) error {
 		return fmt.Errorf("%d vectors of ρ %v each, more than the ρ %v of the ε %v that the task promises", p.GetParticipations(), told.Rho(), budget.Rho(), p.GetEpsilon())
 	}
 	return nil
+}
+
+// asListed refuses a plan that promises anything else than its task did when it was listed,
+// which is what this device decided on, and what Status says. The task is nil where it was
+// not listed at all.
+func asListed(plan *pb.Plan, task *pb.TaskState) error {
+	got := plan.GetNoise().GetPrivacy()
+	switch want := task.GetPrivacy(); {
+	case task == nil:
+		return fmt.Errorf("client: %w: it is for task %q, which the coordinator did not list; check in again", ErrPlanRefused, plan.GetTask())
+	case !proto.Equal(got, want):
+		return fmt.Errorf("client: task %q, round %d, attempt %d: %w: its plan promises %s, and the task was listed with %s",
+			plan.GetTask(), plan.GetRound(), plan.GetAttempt(), ErrPlanRefused, promiseText(got), promiseText(want))
+	}
+	return nil
+}
+
+// promiseText is a promise in an error.
+func promiseText(p *pb.Privacy) string {
+	if p == nil {
+		return "exact sums"
+	}
+	by := "devices"
+	if p.GetCentral() != nil {
+		by = "the coordinator"
+	}
+	return fmt.Sprintf("ε %v at δ %v in %d vectors %d rounds apart, noised by %s, from a clip of %v", p.GetEpsilon(), p.GetDelta(), p.GetParticipations(), p.GetSeparation(), by, p.GetClip())
 }
 
 // budgetOf is what may be given away where (ε, δ) is promised.

@@ -402,6 +402,60 @@ func TestExactSumsAreCounted(t *testing.T) {
 	}
 }
 
+// TestStatusSaysOfExactVectors holds what a device's status says in a task that it has
+// also sent vectors without noise in.
+func TestStatusSaysOfExactVectors(t *testing.T) {
+	p := &pb.Privacy{Epsilon: 8, Delta: 1e-6, Participations: 5, Separation: 1, Clip: 1}
+	for exact, want := range map[uint64]string{0: "in 0 of 5 vectors", 2: "in 0 of 5 vectors; and 2 vectors in EXACT sums, of which nothing is promised"} {
+		if got := (&ledger{Exact: exact}).sumsText(p); !strings.HasSuffix(got, want) || !strings.HasPrefix(got, "noised: ") {
+			t.Errorf("%d exact vectors: %q, want it to end with %q", exact, got, want)
+		}
+	}
+}
+
+// TestPlansPromiseWhatTheirTaskWasListedWith changes what a plan promises against the list
+// that the device decided on.
+func TestPlansPromiseWhatTheirTaskWasListedWith(t *testing.T) {
+	c := rigModel(t)
+	listed := &pb.TaskState{Task: "shop", Privacy: proto.CloneOf(movingPlan(t, c).Noise.Privacy)}
+	if err := asListed(movingPlan(t, c), listed); err != nil {
+		t.Error(err)
+	}
+	if err := asListed(testPlan(c, c.Encode(), 3), &pb.TaskState{Task: "shop"}); err != nil {
+		t.Error(err)
+	}
+	for _, tc := range []struct {
+		name, want string
+		edit       func(*pb.Plan)
+	}{
+		{"exact sums", "promises exact sums, and the task was listed with ε 8", func(p *pb.Plan) { p.Noise = nil }},
+		{"another ε", "promises ε 9 at", func(p *pb.Plan) { p.Noise.Privacy.Epsilon = 9 }},
+		{"another δ", "at δ 1e-05", func(p *pb.Plan) { p.Noise.Privacy.Delta = 1e-5 }},
+		{"more vectors", "in 3 vectors", func(p *pb.Plan) { p.Noise.Privacy.Participations = 3 }},
+		{"sooner again", "1 rounds apart", func(p *pb.Plan) { p.Noise.Privacy.Separation = 1 }},
+		{"another clip", "from a clip of 2", func(p *pb.Plan) { p.Noise.Privacy.Clip = 2 }},
+		{"noise by the coordinator", "noised by the coordinator", func(p *pb.Plan) { p.Noise.Privacy.Central = &pb.CentralNoise{Rounds: 3} }},
+	} {
+		plan := movingPlan(t, c)
+		tc.edit(plan)
+		if err := asListed(plan, listed); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), tc.want) {
+			t.Errorf("%s: %v, want ErrPlanRefused with %q", tc.name, err, tc.want)
+		}
+	}
+	if err := asListed(movingPlan(t, c), nil); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "did not list") {
+		t.Errorf("a task that was not listed: %v", err)
+	}
+	device, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	place, exact := &Place{Plan: encoded(t, noisedPlan(t, c))}, []*pb.TaskState{{Task: "shop"}}
+	if _, err := device.takePart(t.Context(), nil, place, exact); !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), "listed with exact sums") {
+		t.Errorf("taking part in a task that was listed with exact sums: %v", err)
+	}
+}
+
 // TestNobodyWithoutDataStandsOut compares what a device without data sends with what
 // another does, whatever its training ends in: the same words for the weight, the same
 // noise in all others.

@@ -10,6 +10,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator/store"
 	"github.com/discreet-fl/discreet/privacy"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
@@ -141,5 +142,31 @@ func TestDevicesAreChargedBeforeTheyMayUpload(t *testing.T) {
 				t.Errorf("a device at the end of its budget: %v", err)
 			}
 		}
+	})
+}
+
+// TestDevicesThatSpendWhileTheyWaitAreTold charges a device that waits for a place, as for a
+// vector in the attempt that it left: it gets none, hears why, and the others go on.
+func TestDevicesThatSpendWhileTheyWaitAreTold(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := promised(3, 3, 1, 1)
+		w, devices := fleet(t, 4, s, Options{})
+		waits := make(chan error, 1)
+		go func() {
+			_, err := devices[0].checkIn(t.Context())
+			waits <- err
+		}()
+		synctest.Wait()
+		task, charged := w.task("desk"), make(chan struct{})
+		task.mail.post(func(time.Time) {
+			task.accounts.put(store.Account{Device: devices[0].id, Vectors: 1, Charged: 1, Round: 1})
+			close(charged)
+		})
+		<-charged
+		walks := gather(t, devices[1:]...)
+		if err := <-waits; err == nil || !strings.Contains(err.Error(), "has taken part 1 times, which is all that the task's privacy of ε 8 allows") {
+			t.Errorf("a device that was charged while it waited: %v", err)
+		}
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 	})
 }
