@@ -118,8 +118,10 @@ func runAccuracy(args []string) error {
 	} else if err != nil {
 		return err
 	}
-	s.Privacy = promise()
 	var err error
+	if s.Privacy, err = promise(uint64(s.Rounds)); err != nil {
+		return fmt.Errorf("accuracy: %w", err)
+	}
 	if s.Training, err = model.DefaultTraining(s.Model); err != nil {
 		return err
 	}
@@ -249,19 +251,29 @@ func (s *accuracySettings) deal(phrases *dataset.Set, how dataset.Split, seed ui
 	return phrases.Split(how, s.Devices, seed)
 }
 
-// promiseFlags are those of what devices are promised. What it returns reads them: nil
-// where nothing is.
-func promiseFlags(set *flag.FlagSet) func() *pb.Privacy {
+// promiseFlags are those of what devices are promised. What it returns reads them, for so
+// many rounds: nil where nothing is.
+func promiseFlags(set *flag.FlagSet) func(rounds uint64) (*pb.Privacy, error) {
 	epsilon := set.Float64("epsilon", 0, "promise each device differential privacy of this ε; 0 leaves sums exact")
 	delta := set.Float64("delta", 1e-6, "δ of that promise")
 	participations := set.Uint("participations", 5, "times that a device takes part at most")
 	separation := set.Uint("separation", 1, "rounds from one that a device took part in to the next")
 	clip := set.Float64("clip", 1, "bound on the L2 norm of a device's update")
-	return func() *pb.Privacy {
+	quantile := set.Uint("clip-quantile", 0, "updates in 20 that a clip which moves lets be as they are; 0 lets it stay")
+	central := set.Bool("central-noise", false, "the coordinator adds the noise, correlated over the rounds")
+	return func(rounds uint64) (*pb.Privacy, error) {
 		if *epsilon == 0 {
-			return nil
+			return nil, nil
 		}
-		return &pb.Privacy{Epsilon: *epsilon, Delta: *delta, Participations: uint32(*participations), Separation: uint32(*separation), Clip: float32(*clip)}
+		p := &pb.Privacy{
+			Epsilon: *epsilon, Delta: *delta, Participations: uint32(*participations), Separation: uint32(*separation),
+			Clip: float32(*clip), ClipQuantile: uint32(*quantile) * 500,
+		}
+		var err error
+		if *central {
+			p.Central, err = coordinator.CentralNoise(rounds, p)
+		}
+		return p, err
 	}
 }
 
