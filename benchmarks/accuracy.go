@@ -73,6 +73,7 @@ type seedAccuracy struct {
 	// CalibrationError and OutOfScope are of the last checkpoint.
 	CalibrationError float64              `json:"calibration_error"`
 	OutOfScope       *simulate.OutOfScope `json:"out_of_scope,omitempty"`
+	Spread           *spread              `json:"spread,omitempty"` // of the last checkpoint, too
 	Seconds          float64              `json:"seconds"`
 }
 
@@ -189,6 +190,9 @@ func (s *accuracySettings) measure(seed uint64, central bool) (*seedAccuracy, er
 		}
 		one.Time = result.Rounds[len(result.Rounds)-1].Clock
 		one.MacroF1, one.CalibrationError, one.OutOfScope = result.MacroF1, result.CalibrationError, result.OutOfScope
+		if one.Spread, err = spreadOf(config, result.Checkpoint); err != nil {
+			return nil, err
+		}
 	}
 	one.Seconds = time.Since(start).Seconds()
 	return one, nil
@@ -300,6 +304,9 @@ func (f *accuracyFigures) print() {
 		fmt.Printf(" %.1f | %.0f |\n", s.Time, s.Seconds)
 	}
 	for _, s := range f.Seeds {
+		if s.Spread != nil {
+			fmt.Printf("\nseed %d: %v\n", s.Seed, s.Spread)
+		}
 		if o := s.OutOfScope; o != nil && f.HeldBack > 0 {
 			fmt.Printf("\nseed %d: calibration error %.2f%%; %d texts of no intent: AUROC %.3f, %.1f%% of them and %.1f%% of the test phrases answered unknown, %.2f%% of the phrases answered rightly; %.1f%% unknown were it just 5%% of the phrases\n",
 				s.Seed, 100*s.CalibrationError, o.Texts, o.AUROC, 100*o.Recall, 100*o.TurnedAway, 100*o.Accuracy, 100*o.RecallAtTwentieth)
