@@ -98,7 +98,7 @@ func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, erro
 	copy(m.signature[:], a.signer.sign(s.sharesSigned(self, m, &root)))
 	return &Shared{
 		session: s, self: self, signer: a.signer, channel: a.channel.copy(), mask: d.mask,
-		seed: selfSeed(&s.ctx1, b), levels: s.seedsOf(levels), ownShare: d.ownShare, ownLevels: d.ownLevels, pairs: d.pairs,
+		seed: selfSeed(&s.ctx1, b), levels: seedsOf(levels), ownShare: d.ownShare, ownLevels: d.ownLevels, pairs: d.pairs,
 	}, m.encode(s, self), nil
 }
 

@@ -55,32 +55,38 @@ func (p *Params) reached(survivors int) int {
 // levels is how many there are.
 func (s *session) levels() int { return len(s.params.Levels) }
 
-// newLevels draws the secrets of a device's levels, the lowest first.
+// newLevels makes the secrets of a device's levels, the lowest first.
 func (s *session) newLevels(rand io.Reader) ([]group.Scalar, error) {
 	n := s.levels()
 	if n == 0 {
 		return nil, nil
 	}
-	top, err := randomScalar(rand)
-	if err != nil {
-		return nil, err
+	var secret [scalarSize]byte
+	defer clear(secret[:])
+	if s.params.LevelSecret != nil {
+		var err error
+		if secret, err = s.params.LevelSecret(); err != nil {
+			return nil, err
+		}
+	} else if _, err := io.ReadFull(rand, secret[:]); err != nil {
+		return nil, fmt.Errorf("secagg: reading randomness for the levels: %w", err)
 	}
-	return s.levelsFrom(top, n), nil
+	return levelsFrom(shortScalar(secret), n), nil
 }
 
-// levelsFrom are the secrets up to a level's, which it keeps hold of, the lowest first.
-func (s *session) levelsFrom(secret group.Scalar, level int) []group.Scalar {
-	list := make([]group.Scalar, level)
-	list[level-1] = secret
-	for g := level; g > 1; g-- {
-		list[g-2] = s.levelBelow(g, list[g-1])
+// LevelSeeds are the seeds that a device with a secret has for so many levels, the lowest
+// first: what [Masking.Seeds] gives where [Params.LevelSecret] gave the secret.
+func LevelSeeds(secret [32]byte, levels int) [][32]byte {
+	if levels == 0 {
+		return nil
 	}
-	return list
+	secrets := levelsFrom(shortScalar(secret), levels)
+	defer wipeScalars(secrets...)
+	return seedsOf(secrets)
 }
 
-// levelBelow is the secret of the level below level g: 252 bits of a hash.
-func (s *session) levelBelow(g int, secret group.Scalar) group.Scalar {
-	b := s.ofLevel(labelLevelBelow, g, secret)
+// shortScalar is the scalar of the low 252 bits of b.
+func shortScalar(b [scalarSize]byte) group.Scalar {
 	defer clear(b[:])
 	b[scalarSize-1] &= 0x0f
 	x, err := decodeScalar(b[:])
@@ -90,29 +96,36 @@ func (s *session) levelBelow(g int, secret group.Scalar) group.Scalar {
 	return x
 }
 
-// levelSeed is what the caller makes of a level whatever it may later take off.
-func (s *session) levelSeed(g int, secret group.Scalar) digest {
-	return s.ofLevel(labelLevelSeed, g, secret)
+// levelsFrom are the secrets up to a level's, which it keeps hold of, the lowest first.
+func levelsFrom(secret group.Scalar, level int) []group.Scalar {
+	list := make([]group.Scalar, level)
+	list[level-1] = secret
+	for g := level; g > 1; g-- {
+		list[g-2] = shortScalar(ofLevel(labelLevelBelow, g, list[g-1]))
+	}
+	return list
+}
+
+// seedsOf are the seeds of levels whose secrets are at hand, the lowest first.
+func seedsOf(secrets []group.Scalar) []digest {
+	seeds := make([]digest, len(secrets))
+	for i, x := range secrets {
+		seeds[i] = ofLevel(labelLevelSeed, i+1, x)
+	}
+	return seeds
+}
+
+func ofLevel(label string, g int, secret group.Scalar) digest {
+	b := encodeScalar(secret)
+	defer clear(b[:])
+	return hash(label, []byte{byte(g)}, b[:])
 }
 
 // commitLevel binds the dealer to a level's secret, and hides it.
 func (s *session) commitLevel(g int, secret group.Scalar) digest {
-	return s.ofLevel(labelCommitLevel, g, secret)
-}
-
-func (s *session) ofLevel(label string, g int, secret group.Scalar) digest {
 	b := encodeScalar(secret)
 	defer clear(b[:])
-	return hash(label, s.ctx1[:], []byte{byte(g)}, b[:])
-}
-
-// seedsOf are the seeds of levels whose secrets are at hand, the lowest first.
-func (s *session) seedsOf(secrets []group.Scalar) []digest {
-	seeds := make([]digest, len(secrets))
-	for i, x := range secrets {
-		seeds[i] = s.levelSeed(i+1, x)
-	}
-	return seeds
+	return hash(labelCommitLevel, s.ctx1[:], []byte{byte(g)}, b[:])
 }
 
 // takeDigests cuts n digests off.
@@ -159,9 +172,9 @@ func (w *unmasker) levels(j int) error {
 	if s.commitLevel(level, top) != c.cohort.dealt[j].level {
 		return w.mismatch(j, fmt.Sprintf("level %d", level))
 	}
-	secrets := s.levelsFrom(top, level)
+	secrets := levelsFrom(top, level)
 	defer wipeScalars(secrets...)
-	for i, seed := range s.seedsOf(secrets) {
+	for i, seed := range seedsOf(secrets) {
 		w.seeds[i] = append(w.seeds[i], seed)
 	}
 	return nil

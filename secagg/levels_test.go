@@ -80,7 +80,7 @@ func TestLevels(t *testing.T) {
 func TestLevelSeeds(t *testing.T) {
 	seen := map[[32]byte]string{}
 	for attempt := range uint32(2) {
-		r := toShares(t, 501, 4, func(p *Params) { p.Keys, p.Levels, p.Attempt = Classical, []int{4}, attempt+1 })
+		r := toShares(t, 501+uint64(attempt), 4, func(p *Params) { p.Keys, p.Levels, p.Attempt = Classical, []int{4}, attempt+1 })
 		for i, d := range r.devices {
 			r.maskOne(i)
 			for g, seed := range d.seeds {
@@ -92,21 +92,26 @@ func TestLevelSeeds(t *testing.T) {
 			}
 		}
 	}
-	s := toShares(t, 502, 3, func(p *Params) { p.Cohort, p.Levels = 9, []int{4, 5, 6, 7, 8, 9} }).shares.session
-	secrets, err := s.newLevels(stream(502, "levels", 0))
+	s := toShares(t, 503, 3, func(p *Params) { p.Cohort, p.Levels = 9, []int{4, 5, 6, 7, 8, 9} }).shares.session
+	secrets, err := s.newLevels(stream(503, "levels", 0))
 	if err != nil {
 		t.Fatal(err)
 	}
-	again := s.levelsFrom(secrets[2].Copy(), 3)
+	again := levelsFrom(secrets[2].Copy(), 3)
 	for g := range again {
-		if !again[g].IsEqual(secrets[g]) || s.levelSeed(g+1, again[g]) != s.seedsOf(secrets)[g] {
+		if !again[g].IsEqual(secrets[g]) || seedsOf(again)[g] != seedsOf(secrets)[g] {
 			t.Errorf("the secret of level 3 gives another for level %d", g+1)
 		}
 	}
 	for g, x := range secrets {
-		if b := encodeScalar(x); s.levelSeed(g+1, x) == b || s.commitLevel(g+1, x) == s.levelSeed(g+1, x) {
+		if b := encodeScalar(x); seedsOf(secrets)[g] == b || s.commitLevel(g+1, x) == seedsOf(secrets)[g] {
 			t.Errorf("level %d: its seed is its secret or its commitment", g+1)
 		}
+	}
+	s.params.LevelSecret = func() ([32]byte, error) { return [32]byte{7, 31: 0xff}, nil }
+	given, err := s.newLevels(nil)
+	if err != nil || !slices.Equal(seedsOf(given), LevelSeeds([32]byte{7, 31: 0x0f}, 6)) {
+		t.Errorf("a secret that was given, %v: other seeds than LevelSeeds has", err)
 	}
 }
 

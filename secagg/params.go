@@ -55,7 +55,7 @@ func (x KeyExchange) String() string {
 }
 
 // Params describe one attempt at a round. Device and server derive everything but
-// CA, MinSurvivors and Revoked from the plan, and both hash it into the attempt's
+// CA, MinSurvivors, LevelSecret and Revoked from the plan, and both hash it into the attempt's
 // context: a device that was given another plan makes signatures that the others
 // refuse.
 type Params struct {
@@ -87,6 +87,9 @@ type Params struct {
 	// ([Masking.Seeds], [Unmasking.Seeds]). There may be up to eight, above MinCohort and up
 	// to Cohort, or none.
 	Levels []int
+	// LevelSecret, where set, is asked for the secret that a device's seeds follow from, a
+	// fresh one for each attempt; otherwise it is drawn with the others.
+	LevelSecret func() ([32]byte, error)
 	// Revoked, where set, tells which devices are members no more.
 	Revoked func(ID) bool
 }

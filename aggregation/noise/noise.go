@@ -15,7 +15,8 @@ import (
 	"math/big"
 	"math/bits"
 	"math/rand/v2"
-	"sync/atomic"
+	"slices"
+	"sync"
 )
 
 // The least and the largest σ of a Sampler. From 4 on a sum of draws is all but a discrete
@@ -41,11 +42,43 @@ const precision = 192
 type Sampler struct {
 	of    float64 // σ
 	table []threshold
+	guide []uint32 // by the first bits of a draw: how many entries begin lower; one more at the end
 }
 
-// latest is the sampler that was made last: many devices of one round in a process, as in a
-// simulation, share it.
-var latest atomic.Pointer[Sampler]
+// guideBits is how many bits of a draw Subtract looks up at once.
+const guideBits = 12
+
+// recent are the samplers that were made last, the latest at the end: many devices of one
+// round in a process, as in a simulation, share them.
+var recent struct {
+	sync.Mutex
+	samplers []*Sampler
+}
+
+// mostRecent is how many are kept: as many as a round has, and one more.
+const mostRecent = 10
+
+// made is the sampler of σ if it was made before, else nil.
+func made(sigma float64) *Sampler {
+	recent.Lock()
+	defer recent.Unlock()
+	for _, s := range recent.samplers {
+		if s.of == sigma {
+			return s
+		}
+	}
+	return nil
+}
+
+// keep keeps a sampler, in the place of the one that was made longest ago.
+func keep(s *Sampler) {
+	recent.Lock()
+	defer recent.Unlock()
+	if len(recent.samplers) == mostRecent {
+		recent.samplers = slices.Delete(recent.samplers, 0, 1)
+	}
+	recent.samplers = append(recent.samplers, s)
+}
 
 // threshold is twice an entry of the table, so that the sign's bit does not count.
 type threshold struct{ hi, lo uint64 }
@@ -57,7 +90,7 @@ func New(sigma float64) (*Sampler, error) {
 	if !(sigma >= MinSigma && sigma <= MaxSigma) {
 		return nil, fmt.Errorf("noise: a discrete Gaussian with σ %v, want %d to %d", sigma, MinSigma, MaxSigma)
 	}
-	if s := latest.Load(); s != nil && s.of == sigma {
+	if s := made(sigma); s != nil {
 		return s, nil
 	}
 	mass := masses(sigma)
@@ -77,8 +110,20 @@ func New(sigma float64) (*Sampler, error) {
 			hi: new(big.Int).Rsh(most, 64).Uint64(), lo: new(big.Int).And(most, low).Uint64(),
 		})
 	}
-	latest.Store(s)
+	s.guide = guideOf(s.table)
+	keep(s)
 	return s, nil
+}
+
+func guideOf(table []threshold) []uint32 {
+	guide, at := make([]uint32, 1<<guideBits+1), 0
+	for first := range guide {
+		for at < len(table) && table[at].hi>>(64-guideBits) < uint64(first) {
+			at++
+		}
+		guide[first] = uint32(at)
+	}
+	return guide
 }
 
 // number is a number in the table's precision.
@@ -125,11 +170,26 @@ func (s *Sampler) Add(words []uint32, seed [32]byte) {
 	}
 }
 
+// Subtract takes off again what Add with the same seed added. It is faster, and how long it
+// takes depends on the draws: it is for seeds that are secret no more.
+func (s *Sampler) Subtract(words []uint32, seed [32]byte) {
+	source := rand.NewChaCha8(seed)
+	for i := range words {
+		hi, lo := source.Uint64(), source.Uint64()
+		first := hi >> (64 - guideBits)
+		from := s.guide[first]
+		words[i] -= uint32(signed(int32(from)+place(s.table[from:s.guide[first+1]], hi, lo), lo))
+	}
+}
+
 // draw turns 128 random bits into a draw. It takes the same steps whatever the bits are:
 // a search by halves without a branch. Which entries of the table it reads does depend
 // on them.
-func (s *Sampler) draw(hi, lo uint64) int32 {
-	table, at := s.table, 0
+func (s *Sampler) draw(hi, lo uint64) int32 { return signed(place(s.table, hi, lo), lo) }
+
+// place is how many entries of a table do not lie above a draw.
+func place(table []threshold, hi, lo uint64) int32 {
+	at := 0
 	for n := len(table); n > 0; {
 		half := (n + 1) / 2
 		t := table[at+half-1]
@@ -138,6 +198,10 @@ func (s *Sampler) draw(hi, lo uint64) int32 {
 		at += half & (int(below) - 1) // not below: the place lies behind
 		n -= half
 	}
+	return int32(at)
+}
+
+func signed(at int32, lo uint64) int32 {
 	sign := -int32(lo & 1)
-	return int32(at) ^ sign - sign
+	return at ^ sign - sign
 }

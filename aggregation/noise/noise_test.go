@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -209,12 +210,16 @@ func TestSamplerRefusesOtherSigmas(t *testing.T) {
 
 // BenchmarkAdd times a draw; BenchmarkLimit the 16 bytes of AES-256 in counter mode that
 // one draw would take at the least.
-func BenchmarkAdd(b *testing.B) {
+func BenchmarkAdd(b *testing.B) { benchmarkDraws(b, (*Sampler).Add) }
+
+func BenchmarkSubtract(b *testing.B) { benchmarkDraws(b, (*Sampler).Subtract) }
+
+func benchmarkDraws(b *testing.B, f func(*Sampler, []uint32, [32]byte)) {
 	for _, sigma := range []float64{21.5, 150, 2000} {
 		b.Run(fmt.Sprintf("sigma=%v", sigma), func(b *testing.B) {
 			s, words := sampler(b, sigma), make([]uint32, 1<<15)
 			for b.Loop() {
-				s.Add(words, [32]byte{1})
+				f(s, words, [32]byte{1})
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(len(words)), "ns/draw")
 		})
@@ -235,7 +240,50 @@ func BenchmarkLimit(b *testing.B) {
 
 func BenchmarkNew(b *testing.B) {
 	for b.Loop() {
-		latest.Store(nil)
+		recent.samplers = nil
 		sampler(b, 150)
+	}
+}
+
+// TestSubtract: what was added goes off again, to the last word, and draws at the bounds of
+// the guide's parts are those of the whole table.
+func TestSubtract(t *testing.T) {
+	for _, sigma := range append([]float64{16384, 620.441}, sigmas...) {
+		s := sampler(t, sigma)
+		words := make([]uint32, 20_000)
+		for i := range words {
+			words[i] = uint32(i) * 0x9e3779b9
+		}
+		before := slices.Clone(words)
+		s.Add(words, [32]byte{9})
+		if slices.Equal(words, before) {
+			t.Fatalf("σ %v: nothing was added", sigma)
+		}
+		s.Subtract(words, [32]byte{9})
+		if !slices.Equal(words, before) {
+			t.Errorf("σ %v: what was added is not what was taken off", sigma)
+		}
+		for first := range uint64(1 << guideBits) {
+			for _, hi := range []uint64{first << (64 - guideBits), (first+1)<<(64-guideBits) - 1} {
+				from := s.guide[first]
+				if got, want := int32(from)+place(s.table[from:s.guide[first+1]], hi, ^uint64(0)), place(s.table, hi, ^uint64(0)); got != want {
+					t.Fatalf("σ %v: a draw of %x lies at %d by the guide, and at %d", sigma, hi, got, want)
+				}
+			}
+		}
+	}
+}
+
+// TestSamplersAreKept: the samplers of a round's levels are made once.
+func TestSamplersAreKept(t *testing.T) {
+	first := sampler(t, 100)
+	for i := range mostRecent - 1 {
+		sampler(t, 101+float64(i))
+	}
+	if sampler(t, 100) != first {
+		t.Error("one of the latest samplers was made anew")
+	}
+	if sampler(t, 200); len(recent.samplers) != mostRecent || made(100) != nil {
+		t.Errorf("%d samplers are kept, the oldest among them", len(recent.samplers))
 	}
 }
