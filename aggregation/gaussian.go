@@ -29,7 +29,10 @@ import (
 type DiscreteGaussian struct {
 	Clip  float32 // bound on the L2 norm of an update
 	Scale float64 // whole numbers a unit of update
-	Sigma float64 // standard deviation of a device's noise in whole numbers, noise.MinSigma to noise.MaxSigma; 0 where the coordinator adds Correlated noise
+	Sigma float64 // standard deviation of the noise of a device that stays in sums, in whole numbers, noise.MinSigma to noise.MaxSigma; 0 where the coordinator adds Correlated noise
+	// Levels are what a device adds beside it and comes off again where enough survive, by
+	// survivors, ascending; see Levelled.
+	Levels []Level
 	// Below is the vote of a device whose update keeps to Clip and −Above that of another;
 	// 0 where there are no votes.
 	Below, Above int
@@ -97,6 +100,9 @@ func (g DiscreteGaussian) check() error {
 	case g.Sigma != 0 && !(g.Sigma >= noise.MinSigma && g.Sigma <= noise.MaxSigma):
 		return fmt.Errorf("aggregation: noise of σ %v, want %d to %d; let cohorts have more survivors, or fewer", g.Sigma, noise.MinSigma, noise.MaxSigma)
 	}
+	if err := g.checkLevels(); err != nil {
+		return err
+	}
 	return g.checkVotes()
 }
 
@@ -139,13 +145,13 @@ func (g DiscreteGaussian) RingBits(devices, parameters int) int {
 // than the sum of the weights.
 func (g DiscreteGaussian) most(devices, parameters int) int64 {
 	n := float64(max(devices, 1))
-	return int64(min(float64(n*g.Norm(parameters))+float64(float64(overflowSigmas*g.Sigma)*math.Sqrt(n))+n, 1<<40))
+	return int64(min(float64(n*g.Norm(parameters))+float64(float64(overflowSigmas*g.whole())*math.Sqrt(n))+n, 1<<40))
 }
 
 // Fits proves that the sum of the encodings of so many devices keeps its value in a ring of
-// ringBits bits: n·Norm + 9·√n·Sigma < 2^(ringBits−1). The first term is certain, of a
-// vote as of every other coordinate; the second holds in each but for a probability of
-// 2.3·10^−19.
+// ringBits bits: n·Norm + 9·√n·σ < 2^(ringBits−1), σ being of all noise of a device. The
+// first term is certain, of a vote as of every other coordinate; the second holds in each
+// but for a probability of 2.3·10^−19.
 func (g DiscreteGaussian) Fits(devices, parameters, ringBits int) error {
 	if err := g.check(); err != nil {
 		return err
@@ -165,7 +171,7 @@ func (g DiscreteGaussian) Fits(devices, parameters, ringBits int) error {
 
 // Encode writes the noised encoding of update to dst, which has Length(len(update)) words.
 // Rounding draws from ChaCha8 with one seed and noise with another; who knows the second
-// can take the noise off again. The result is the same on every platform. It refuses
+// can take the noise off again. That of levels is not in it: [Layout.AddLevels] adds it. The result is the same on every platform. It refuses
 // NaN and infinity and then leaves dst unspecified.
 func (g DiscreteGaussian) Encode(dst []uint32, update []float32, rounding, noising [32]byte) error {
 	if err := g.check(); err != nil {

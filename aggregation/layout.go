@@ -11,7 +11,7 @@ import (
 // moves, the weight, then the evaluation's counts and the strategy's scalar, if there are any.
 type Layout struct {
 	Codec      Codec
-	Noise      DiscreteGaussian // takes the codec's place; zero where sums are exact
+	Noise      DiscreteGaussian // takes the codec's place; no clip where sums are exact
 	Parameters int              // of the model, or what a Reduction leaves of them: words of the update
 	Evaluation Evaluation       // zero where nothing is counted
 	Scalar     Scalar           // nil where the strategy needs none
@@ -44,7 +44,7 @@ func (l Layout) scalars() int {
 func (l Layout) Signed() int { return l.UpdateLength() - 1 }
 
 // Noised tells whether devices add noise to their updates.
-func (l Layout) Noised() bool { return l.Noise != DiscreteGaussian{} }
+func (l Layout) Noised() bool { return l.Noise.Clip != 0 }
 
 // RingBits returns the width of the smallest ring in which the vectors of so many
 // devices can be summed.

@@ -18,11 +18,37 @@ const MinLocalSigma = 4
 // Below [MinLocalSigma] it is +Inf: there sums of discrete Gaussians are not relied on.
 // Above, τ is below 10·t·e^−157.
 func DistributedRho(norm float64, honest int, sigma float64, d int) float64 {
-	if !sensible(norm, sigma) || honest < 1 || d < 0 || sigma < MinLocalSigma {
+	return SummedRho(norm, honest, []float64{sigma}, d)
+}
+
+// SummedRho is [DistributedRho] where each of the honest devices added several such noises,
+// independent of each other, of these standard deviations: σ² becomes the sum of their
+// squares, and
+//
+//	τ = 10·Σ_{k=1}^{m−1} exp(−2π²σ_min²·k/(k+1))
+//
+// with m noises in all, the least of them of σ_min. The paper has it for equal ones; here is why
+// it holds for all. The probability of x under N_Z(0, v) + N_Z(0, w) is in proportion to
+// exp(−x²/2(v+w)) times the sum of exp(−(k−cx)²/2s²) over all whole k, with s² = vw/(v+w) and
+// c = v/(v+w), which by Poisson's summation formula lies within √(2π)·s·(1 ± q), q =
+// 2·Σ_{j≥1} exp(−2π²s²j²). Both it and N_Z(0, v+w) add up to 1, so that their probabilities differ
+// by a factor of (1+q)/(1−q) at most, which from s² of 1 on is below exp(5·exp(−2π²s²)). More
+// independent noise on both leaves that so. When the next noise is added to the sum of k, s² is no
+// less than σ_min²·k/(k+1), as it grows with v and w. In all that is τ/2, and twice that where
+// the probabilities of two data sets are compared.
+func SummedRho(norm float64, honest int, sigmas []float64, d int) float64 {
+	if !sensible(norm) || !sensible(sigmas...) || honest < 1 || d < 0 || len(sigmas) == 0 {
 		return math.Inf(1)
 	}
-	ratio := norm / (math.Sqrt(float64(honest)) * sigma)
-	tau := discreteExcess(honest, sigma)
+	square, least := 0.0, math.Inf(1)
+	for _, s := range sigmas {
+		square, least = square+s*s, min(least, s)
+	}
+	if least < MinLocalSigma {
+		return math.Inf(1)
+	}
+	ratio := norm / (math.Sqrt(float64(honest)) * math.Sqrt(square))
+	tau := discreteExcess(honest*len(sigmas), least)
 	apart := ratio + tau*math.Sqrt(float64(d))
 	return min(ratio*ratio+2*tau*float64(d), apart*apart) / 2
 }

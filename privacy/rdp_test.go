@@ -215,3 +215,57 @@ func TestErfcx(t *testing.T) {
 		}
 	}
 }
+
+// TestSumsOfUnequalDiscreteGaussians holds the bound by which [SummedRho] tells a sum of two
+// from one to their probabilities.
+func TestSumsOfUnequalDiscreteGaussians(t *testing.T) {
+	mass := func(variance float64) []float64 { // of 0, 1, …, by the definition
+		p, whole := make([]float64, 60), 0.0
+		for k := range p {
+			p[k] = math.Exp(-float64(k*k) / (2 * variance))
+			whole += p[k]
+			if k > 0 {
+				whole += p[k]
+			}
+		}
+		for k := range p {
+			p[k] /= whole
+		}
+		return p
+	}
+	for _, pair := range [][2]float64{{2, 2}, {1.2, 7}, {3, 1.6}, {1.1, 20}} {
+		v, w := pair[0], pair[1]
+		a, b, one := mass(v), mass(w), mass(v+w)
+		apart := 0.0
+		for x := range 20 {
+			sum := 0.0
+			for k := -59; k < 60; k++ {
+				if rest := x - k; rest > -60 && rest < 60 {
+					sum += a[max(k, -k)] * b[max(rest, -rest)]
+				}
+			}
+			apart = max(apart, math.Abs(math.Log(sum/one[x])))
+		}
+		s := v * w / (v + w)
+		if bound := 5 * math.Exp(-2*math.Pi*math.Pi*s); s >= 1 && apart > bound {
+			t.Errorf("variances %v and %v: probabilities differ by e^%v, want at most e^%v", v, w, apart, bound)
+		} else if apart < bound/1000 && bound > 1e-11 {
+			t.Errorf("variances %v and %v: probabilities differ by e^%v, far below e^%v: the comparison has no edge", v, w, apart, bound)
+		}
+	}
+}
+
+// TestSummedRho: several noises of a device count by the sum of their variances, and none may
+// be small.
+func TestSummedRho(t *testing.T) {
+	for _, sigmas := range [][]float64{{10}, {6, 8}, {8, 6}, {5, 5, 5, 5}, {4, math.Sqrt(84)}} {
+		if got, want := SummedRho(100, 7, sigmas, 1000), DistributedRho(100, 7, 10, 1000); math.Abs(got/want-1) > 1e-12 {
+			t.Errorf("noises of %v cost %v, want %v as one of 10", sigmas, got, want)
+		}
+	}
+	for _, sigmas := range [][]float64{nil, {}, {10, 3.9}, {10, 0}, {10, -1}, {math.NaN(), 10}, {10, math.Inf(1)}} {
+		if got := SummedRho(100, 7, sigmas, 1000); !math.IsInf(got, 1) {
+			t.Errorf("noises of %v cost %v, want +Inf", sigmas, got)
+		}
+	}
+}
