@@ -109,6 +109,36 @@ func TestLevelsRaiseTheScale(t *testing.T) {
 	}
 }
 
+// TestLevelsWithVotes: noise in levels covers update and vote together, and votes are raised
+// with the scale.
+func TestLevelsWithVotes(t *testing.T) {
+	const multiplier, d = 1, 100
+	plain, err := NewAdaptiveGaussian(1, multiplier, 600, 1000, d, 10)
+	if err != nil {
+		t.Fatal(err)
+	}
+	g, err := plain.Levelled(multiplier, 700, 1000, 100, d)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if times := g.Below / plain.Below; times < 2 || g.Below != times*plain.Below || g.Above != times*plain.Above {
+		t.Errorf("votes of %d and −%d, want the same multiple of %d and −%d", g.Below, g.Above, plain.Below, plain.Above)
+	}
+	for n := 700; n <= 1000; n++ {
+		if honest := math.Sqrt(float64(n-100)) * g.sigmaOf(g.Reached(n)); honest < multiplier*g.Norm(d)*(1-1e-12) {
+			t.Fatalf("%d survivors: noise of σ %v, %v was asked for", n, honest, multiplier*g.Norm(d))
+		}
+	}
+	l, seeds := Layout{Noise: g, Parameters: d}, make([][32]byte, len(g.Levels))
+	vector := make([]uint32, l.Length())
+	if err := l.AddLevels(vector, seeds, 0); err != nil {
+		t.Fatal(err)
+	}
+	if vector[d] == 0 || vector[d+1] != 0 {
+		t.Errorf("the vote is %d and the weight %d once noise was added, want noise in the first alone", vector[d], vector[d+1])
+	}
+}
+
 // TestLevelsComeOff adds the noise of levels to devices' vectors and takes that of some off
 // the sum, on every core count.
 func TestLevelsComeOff(t *testing.T) {

@@ -190,7 +190,7 @@ func (x Compression_Method) Number() protoreflect.EnumNumber {
 
 // Deprecated: Use Compression_Method.Descriptor instead.
 func (Compression_Method) EnumDescriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12, 0}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13, 0}
 }
 
 // TasksRequest is sent by an enrolled device at any time.
@@ -1177,6 +1177,62 @@ func (x *CentralNoise) GetDecay() []float64 {
 	return nil
 }
 
+// NoiseLevel is a part of every device's noise that comes off a sum again (docs/protocol.md,
+// "Levels").
+type NoiseLevel struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Survivors of a cohort from which on it does.
+	Survivors uint32 `protobuf:"varint,1,opt,name=survivors,proto3" json:"survivors,omitempty"`
+	// Its standard deviation in integers, 4 to 16,384.
+	Sigma         float64 `protobuf:"fixed64,2,opt,name=sigma,proto3" json:"sigma,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *NoiseLevel) Reset() {
+	*x = NoiseLevel{}
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *NoiseLevel) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*NoiseLevel) ProtoMessage() {}
+
+func (x *NoiseLevel) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use NoiseLevel.ProtoReflect.Descriptor instead.
+func (*NoiseLevel) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+}
+
+func (x *NoiseLevel) GetSurvivors() uint32 {
+	if x != nil {
+		return x.Survivors
+	}
+	return 0
+}
+
+func (x *NoiseLevel) GetSigma() float64 {
+	if x != nil {
+		return x.Sigma
+	}
+	return 0
+}
+
 // Noise says how a device's update becomes integers with noise in them
 // (docs/protocol.md, "Noise"), in place of the codec's clip, bits and largest weight.
 type Noise struct {
@@ -1185,8 +1241,9 @@ type Noise struct {
 	Privacy *Privacy `protobuf:"bytes,1,opt,name=privacy,proto3" json:"privacy,omitempty"`
 	// Integers a unit of update.
 	Scale float64 `protobuf:"fixed64,2,opt,name=scale,proto3" json:"scale,omitempty"`
-	// Standard deviation of a device's noise in integers, 4 to 16,384. Where the coordinator
-	// adds the noise: that of its fresh noise, in units of 1/256 of an integer, 4 to 2^26.
+	// Standard deviation of the noise of a device that stays in sums, in integers, 4 to 16,384.
+	// Where the coordinator adds the noise: that of its fresh noise, in units of 1/256 of an
+	// integer, 4 to 2^26.
 	Sigma float64 `protobuf:"fixed64,3,opt,name=sigma,proto3" json:"sigma,omitempty"`
 	// Survivors of a cohort at the least that keep their noise to themselves: the minimum of
 	// survivors without those that may be corrupt. 0 where the coordinator adds the noise.
@@ -1194,6 +1251,9 @@ type Noise struct {
 	// What a device is charged for a vector, in trillionths of ρ (zero-concentrated
 	// differential privacy).
 	Charge uint64 `protobuf:"varint,5,opt,name=charge,proto3" json:"charge,omitempty"`
+	// What a device adds beside it, and comes off a sum that enough devices are in: up to 8, by
+	// survivors, strictly ascending, above the minimum and up to the cohort.
+	Levels []*NoiseLevel `protobuf:"bytes,6,rep,name=levels,proto3" json:"levels,omitempty"`
 	// The round's bound on the L2 norm of an update, where the task's moves: at most 1,024
 	// times the promise's, and no less than a 1,024th. 0 where it is the promise's.
 	Clip float32 `protobuf:"fixed32,40,opt,name=clip,proto3" json:"clip,omitempty"`
@@ -1208,7 +1268,7 @@ type Noise struct {
 
 func (x *Noise) Reset() {
 	*x = Noise{}
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1220,7 +1280,7 @@ func (x *Noise) String() string {
 func (*Noise) ProtoMessage() {}
 
 func (x *Noise) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[11]
+	mi := &file_discreet_v1_round_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1233,7 +1293,7 @@ func (x *Noise) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Noise.ProtoReflect.Descriptor instead.
 func (*Noise) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{11}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *Noise) GetPrivacy() *Privacy {
@@ -1269,6 +1329,13 @@ func (x *Noise) GetCharge() uint64 {
 		return x.Charge
 	}
 	return 0
+}
+
+func (x *Noise) GetLevels() []*NoiseLevel {
+	if x != nil {
+		return x.Levels
+	}
+	return nil
 }
 
 func (x *Noise) GetClip() float32 {
@@ -1308,7 +1375,7 @@ type Compression struct {
 
 func (x *Compression) Reset() {
 	*x = Compression{}
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1320,7 +1387,7 @@ func (x *Compression) String() string {
 func (*Compression) ProtoMessage() {}
 
 func (x *Compression) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[12]
+	mi := &file_discreet_v1_round_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1333,7 +1400,7 @@ func (x *Compression) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Compression.ProtoReflect.Descriptor instead.
 func (*Compression) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{12}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *Compression) GetMethod() Compression_Method {
@@ -1374,7 +1441,7 @@ type Codec struct {
 
 func (x *Codec) Reset() {
 	*x = Codec{}
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1386,7 +1453,7 @@ func (x *Codec) String() string {
 func (*Codec) ProtoMessage() {}
 
 func (x *Codec) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[13]
+	mi := &file_discreet_v1_round_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1399,7 +1466,7 @@ func (x *Codec) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use Codec.ProtoReflect.Descriptor instead.
 func (*Codec) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{13}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *Codec) GetClip() float32 {
@@ -1455,7 +1522,7 @@ type SecureAggregation struct {
 
 func (x *SecureAggregation) Reset() {
 	*x = SecureAggregation{}
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1467,7 +1534,7 @@ func (x *SecureAggregation) String() string {
 func (*SecureAggregation) ProtoMessage() {}
 
 func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[14]
+	mi := &file_discreet_v1_round_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1480,7 +1547,7 @@ func (x *SecureAggregation) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SecureAggregation.ProtoReflect.Descriptor instead.
 func (*SecureAggregation) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{14}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *SecureAggregation) GetLength() uint32 {
@@ -1546,7 +1613,7 @@ type RoundStep struct {
 
 func (x *RoundStep) Reset() {
 	*x = RoundStep{}
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1558,7 +1625,7 @@ func (x *RoundStep) String() string {
 func (*RoundStep) ProtoMessage() {}
 
 func (x *RoundStep) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[15]
+	mi := &file_discreet_v1_round_proto_msgTypes[16]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1571,7 +1638,7 @@ func (x *RoundStep) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RoundStep.ProtoReflect.Descriptor instead.
 func (*RoundStep) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{15}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
 }
 
 func (x *RoundStep) GetTask() string {
@@ -1611,7 +1678,7 @@ type AdvertiseRequest struct {
 
 func (x *AdvertiseRequest) Reset() {
 	*x = AdvertiseRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1623,7 +1690,7 @@ func (x *AdvertiseRequest) String() string {
 func (*AdvertiseRequest) ProtoMessage() {}
 
 func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[16]
+	mi := &file_discreet_v1_round_proto_msgTypes[17]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1636,7 +1703,7 @@ func (x *AdvertiseRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseRequest.ProtoReflect.Descriptor instead.
 func (*AdvertiseRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{16}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
 }
 
 func (x *AdvertiseRequest) GetStep() *RoundStep {
@@ -1664,7 +1731,7 @@ type AdvertiseResponse struct {
 
 func (x *AdvertiseResponse) Reset() {
 	*x = AdvertiseResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1676,7 +1743,7 @@ func (x *AdvertiseResponse) String() string {
 func (*AdvertiseResponse) ProtoMessage() {}
 
 func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[17]
+	mi := &file_discreet_v1_round_proto_msgTypes[18]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1689,7 +1756,7 @@ func (x *AdvertiseResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdvertiseResponse.ProtoReflect.Descriptor instead.
 func (*AdvertiseResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{17}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
 }
 
 func (x *AdvertiseResponse) GetRoster() []byte {
@@ -1713,7 +1780,7 @@ type ShareRequest struct {
 
 func (x *ShareRequest) Reset() {
 	*x = ShareRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1725,7 +1792,7 @@ func (x *ShareRequest) String() string {
 func (*ShareRequest) ProtoMessage() {}
 
 func (x *ShareRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[18]
+	mi := &file_discreet_v1_round_proto_msgTypes[19]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1738,7 +1805,7 @@ func (x *ShareRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareRequest.ProtoReflect.Descriptor instead.
 func (*ShareRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{18}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
 }
 
 func (x *ShareRequest) GetStep() *RoundStep {
@@ -1766,7 +1833,7 @@ type ShareResponse struct {
 
 func (x *ShareResponse) Reset() {
 	*x = ShareResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1778,7 +1845,7 @@ func (x *ShareResponse) String() string {
 func (*ShareResponse) ProtoMessage() {}
 
 func (x *ShareResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[19]
+	mi := &file_discreet_v1_round_proto_msgTypes[20]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1791,7 +1858,7 @@ func (x *ShareResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShareResponse.ProtoReflect.Descriptor instead.
 func (*ShareResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{19}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
 }
 
 func (x *ShareResponse) GetInbox() []byte {
@@ -1824,7 +1891,7 @@ type SubmitRequest struct {
 
 func (x *SubmitRequest) Reset() {
 	*x = SubmitRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1836,7 +1903,7 @@ func (x *SubmitRequest) String() string {
 func (*SubmitRequest) ProtoMessage() {}
 
 func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[20]
+	mi := &file_discreet_v1_round_proto_msgTypes[21]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1849,7 +1916,7 @@ func (x *SubmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitRequest.ProtoReflect.Descriptor instead.
 func (*SubmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{20}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
 }
 
 func (x *SubmitRequest) GetStep() *RoundStep {
@@ -1903,7 +1970,7 @@ type ComplainRequest struct {
 
 func (x *ComplainRequest) Reset() {
 	*x = ComplainRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1915,7 +1982,7 @@ func (x *ComplainRequest) String() string {
 func (*ComplainRequest) ProtoMessage() {}
 
 func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[21]
+	mi := &file_discreet_v1_round_proto_msgTypes[22]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1928,7 +1995,7 @@ func (x *ComplainRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainRequest.ProtoReflect.Descriptor instead.
 func (*ComplainRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{21}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
 }
 
 func (x *ComplainRequest) GetStep() *RoundStep {
@@ -1954,7 +2021,7 @@ type ComplainResponse struct {
 
 func (x *ComplainResponse) Reset() {
 	*x = ComplainResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1966,7 +2033,7 @@ func (x *ComplainResponse) String() string {
 func (*ComplainResponse) ProtoMessage() {}
 
 func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[22]
+	mi := &file_discreet_v1_round_proto_msgTypes[23]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1979,7 +2046,7 @@ func (x *ComplainResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ComplainResponse.ProtoReflect.Descriptor instead.
 func (*ComplainResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{22}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
 }
 
 // SubmitResponse is empty for every chunk but the last, whose reply comes when the
@@ -1995,7 +2062,7 @@ type SubmitResponse struct {
 
 func (x *SubmitResponse) Reset() {
 	*x = SubmitResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2007,7 +2074,7 @@ func (x *SubmitResponse) String() string {
 func (*SubmitResponse) ProtoMessage() {}
 
 func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[23]
+	mi := &file_discreet_v1_round_proto_msgTypes[24]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2020,7 +2087,7 @@ func (x *SubmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SubmitResponse.ProtoReflect.Descriptor instead.
 func (*SubmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{23}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
 }
 
 func (x *SubmitResponse) GetSurvivors() []byte {
@@ -2044,7 +2111,7 @@ type ConfirmRequest struct {
 
 func (x *ConfirmRequest) Reset() {
 	*x = ConfirmRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2056,7 +2123,7 @@ func (x *ConfirmRequest) String() string {
 func (*ConfirmRequest) ProtoMessage() {}
 
 func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[24]
+	mi := &file_discreet_v1_round_proto_msgTypes[25]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2069,7 +2136,7 @@ func (x *ConfirmRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmRequest.ProtoReflect.Descriptor instead.
 func (*ConfirmRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{24}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
 }
 
 func (x *ConfirmRequest) GetStep() *RoundStep {
@@ -2097,7 +2164,7 @@ type ConfirmResponse struct {
 
 func (x *ConfirmResponse) Reset() {
 	*x = ConfirmResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2109,7 +2176,7 @@ func (x *ConfirmResponse) String() string {
 func (*ConfirmResponse) ProtoMessage() {}
 
 func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[25]
+	mi := &file_discreet_v1_round_proto_msgTypes[26]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2122,7 +2189,7 @@ func (x *ConfirmResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConfirmResponse.ProtoReflect.Descriptor instead.
 func (*ConfirmResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{25}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{26}
 }
 
 func (x *ConfirmResponse) GetQuorum() []byte {
@@ -2146,7 +2213,7 @@ type RevealRequest struct {
 
 func (x *RevealRequest) Reset() {
 	*x = RevealRequest{}
-	mi := &file_discreet_v1_round_proto_msgTypes[26]
+	mi := &file_discreet_v1_round_proto_msgTypes[27]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2158,7 +2225,7 @@ func (x *RevealRequest) String() string {
 func (*RevealRequest) ProtoMessage() {}
 
 func (x *RevealRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[26]
+	mi := &file_discreet_v1_round_proto_msgTypes[27]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2171,7 +2238,7 @@ func (x *RevealRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealRequest.ProtoReflect.Descriptor instead.
 func (*RevealRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{26}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{27}
 }
 
 func (x *RevealRequest) GetStep() *RoundStep {
@@ -2202,7 +2269,7 @@ type RevealResponse struct {
 
 func (x *RevealResponse) Reset() {
 	*x = RevealResponse{}
-	mi := &file_discreet_v1_round_proto_msgTypes[27]
+	mi := &file_discreet_v1_round_proto_msgTypes[28]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2214,7 +2281,7 @@ func (x *RevealResponse) String() string {
 func (*RevealResponse) ProtoMessage() {}
 
 func (x *RevealResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_round_proto_msgTypes[27]
+	mi := &file_discreet_v1_round_proto_msgTypes[28]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2227,7 +2294,7 @@ func (x *RevealResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use RevealResponse.ProtoReflect.Descriptor instead.
 func (*RevealResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_round_proto_rawDescGZIP(), []int{27}
+	return file_discreet_v1_round_proto_rawDescGZIP(), []int{28}
 }
 
 func (x *RevealResponse) GetCheckpointSha256() []byte {
@@ -2330,13 +2397,18 @@ const file_discreet_v1_round_proto_rawDesc = "" +
 	"\fCentralNoise\x12\x16\n" +
 	"\x06rounds\x18\x01 \x01(\rR\x06rounds\x12\x14\n" +
 	"\x05scale\x18\x02 \x03(\x01R\x05scale\x12\x14\n" +
-	"\x05decay\x18\x03 \x03(\x01R\x05decay\"\xd3\x01\n" +
+	"\x05decay\x18\x03 \x03(\x01R\x05decay\"@\n" +
+	"\n" +
+	"NoiseLevel\x12\x1c\n" +
+	"\tsurvivors\x18\x01 \x01(\rR\tsurvivors\x12\x14\n" +
+	"\x05sigma\x18\x02 \x01(\x01R\x05sigma\"\x84\x02\n" +
 	"\x05Noise\x12.\n" +
 	"\aprivacy\x18\x01 \x01(\v2\x14.discreet.v1.PrivacyR\aprivacy\x12\x14\n" +
 	"\x05scale\x18\x02 \x01(\x01R\x05scale\x12\x14\n" +
 	"\x05sigma\x18\x03 \x01(\x01R\x05sigma\x12\x16\n" +
 	"\x06honest\x18\x04 \x01(\rR\x06honest\x12\x16\n" +
-	"\x06charge\x18\x05 \x01(\x04R\x06charge\x12\x12\n" +
+	"\x06charge\x18\x05 \x01(\x04R\x06charge\x12/\n" +
+	"\x06levels\x18\x06 \x03(\v2\x17.discreet.v1.NoiseLevelR\x06levels\x12\x12\n" +
 	"\x04clip\x18( \x01(\x02R\x04clip\x12\x14\n" +
 	"\x05below\x18) \x01(\rR\x05below\x12\x14\n" +
 	"\x05above\x18* \x01(\rR\x05above\"\xb6\x01\n" +
@@ -2424,7 +2496,7 @@ func file_discreet_v1_round_proto_rawDescGZIP() []byte {
 }
 
 var file_discreet_v1_round_proto_enumTypes = make([]protoimpl.EnumInfo, 3)
-var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 28)
+var file_discreet_v1_round_proto_msgTypes = make([]protoimpl.MessageInfo, 29)
 var file_discreet_v1_round_proto_goTypes = []any{
 	(KeyExchange)(0),          // 0: discreet.v1.KeyExchange
 	(Step)(0),                 // 1: discreet.v1.Step
@@ -2440,55 +2512,57 @@ var file_discreet_v1_round_proto_goTypes = []any{
 	(*Fairness)(nil),          // 11: discreet.v1.Fairness
 	(*Privacy)(nil),           // 12: discreet.v1.Privacy
 	(*CentralNoise)(nil),      // 13: discreet.v1.CentralNoise
-	(*Noise)(nil),             // 14: discreet.v1.Noise
-	(*Compression)(nil),       // 15: discreet.v1.Compression
-	(*Codec)(nil),             // 16: discreet.v1.Codec
-	(*SecureAggregation)(nil), // 17: discreet.v1.SecureAggregation
-	(*RoundStep)(nil),         // 18: discreet.v1.RoundStep
-	(*AdvertiseRequest)(nil),  // 19: discreet.v1.AdvertiseRequest
-	(*AdvertiseResponse)(nil), // 20: discreet.v1.AdvertiseResponse
-	(*ShareRequest)(nil),      // 21: discreet.v1.ShareRequest
-	(*ShareResponse)(nil),     // 22: discreet.v1.ShareResponse
-	(*SubmitRequest)(nil),     // 23: discreet.v1.SubmitRequest
-	(*ComplainRequest)(nil),   // 24: discreet.v1.ComplainRequest
-	(*ComplainResponse)(nil),  // 25: discreet.v1.ComplainResponse
-	(*SubmitResponse)(nil),    // 26: discreet.v1.SubmitResponse
-	(*ConfirmRequest)(nil),    // 27: discreet.v1.ConfirmRequest
-	(*ConfirmResponse)(nil),   // 28: discreet.v1.ConfirmResponse
-	(*RevealRequest)(nil),     // 29: discreet.v1.RevealRequest
-	(*RevealResponse)(nil),    // 30: discreet.v1.RevealResponse
-	(*Version)(nil),           // 31: discreet.v1.Version
+	(*NoiseLevel)(nil),        // 14: discreet.v1.NoiseLevel
+	(*Noise)(nil),             // 15: discreet.v1.Noise
+	(*Compression)(nil),       // 16: discreet.v1.Compression
+	(*Codec)(nil),             // 17: discreet.v1.Codec
+	(*SecureAggregation)(nil), // 18: discreet.v1.SecureAggregation
+	(*RoundStep)(nil),         // 19: discreet.v1.RoundStep
+	(*AdvertiseRequest)(nil),  // 20: discreet.v1.AdvertiseRequest
+	(*AdvertiseResponse)(nil), // 21: discreet.v1.AdvertiseResponse
+	(*ShareRequest)(nil),      // 22: discreet.v1.ShareRequest
+	(*ShareResponse)(nil),     // 23: discreet.v1.ShareResponse
+	(*SubmitRequest)(nil),     // 24: discreet.v1.SubmitRequest
+	(*ComplainRequest)(nil),   // 25: discreet.v1.ComplainRequest
+	(*ComplainResponse)(nil),  // 26: discreet.v1.ComplainResponse
+	(*SubmitResponse)(nil),    // 27: discreet.v1.SubmitResponse
+	(*ConfirmRequest)(nil),    // 28: discreet.v1.ConfirmRequest
+	(*ConfirmResponse)(nil),   // 29: discreet.v1.ConfirmResponse
+	(*RevealRequest)(nil),     // 30: discreet.v1.RevealRequest
+	(*RevealResponse)(nil),    // 31: discreet.v1.RevealResponse
+	(*Version)(nil),           // 32: discreet.v1.Version
 }
 var file_discreet_v1_round_proto_depIdxs = []int32{
-	31, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
-	31, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
+	32, // 0: discreet.v1.TasksRequest.version:type_name -> discreet.v1.Version
+	32, // 1: discreet.v1.TasksResponse.version:type_name -> discreet.v1.Version
 	5,  // 2: discreet.v1.TasksResponse.tasks:type_name -> discreet.v1.TaskState
-	17, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	18, // 3: discreet.v1.TaskState.secure_aggregation:type_name -> discreet.v1.SecureAggregation
 	12, // 4: discreet.v1.TaskState.privacy:type_name -> discreet.v1.Privacy
-	31, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
-	31, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
+	32, // 5: discreet.v1.CheckInRequest.version:type_name -> discreet.v1.Version
+	32, // 6: discreet.v1.CheckInResponse.version:type_name -> discreet.v1.Version
 	10, // 7: discreet.v1.Plan.training:type_name -> discreet.v1.Training
-	16, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
-	17, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
+	17, // 8: discreet.v1.Plan.codec:type_name -> discreet.v1.Codec
+	18, // 9: discreet.v1.Plan.secure_aggregation:type_name -> discreet.v1.SecureAggregation
 	9,  // 10: discreet.v1.Plan.evaluation:type_name -> discreet.v1.Evaluation
-	15, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
-	14, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
+	16, // 11: discreet.v1.Plan.compression:type_name -> discreet.v1.Compression
+	15, // 12: discreet.v1.Plan.noise:type_name -> discreet.v1.Noise
 	11, // 13: discreet.v1.Training.fairness:type_name -> discreet.v1.Fairness
 	13, // 14: discreet.v1.Privacy.central:type_name -> discreet.v1.CentralNoise
 	12, // 15: discreet.v1.Noise.privacy:type_name -> discreet.v1.Privacy
-	2,  // 16: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
-	0,  // 17: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
-	18, // 18: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
-	18, // 19: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
-	18, // 20: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
-	18, // 21: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
-	18, // 22: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
-	18, // 23: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	14, // 16: discreet.v1.Noise.levels:type_name -> discreet.v1.NoiseLevel
+	2,  // 17: discreet.v1.Compression.method:type_name -> discreet.v1.Compression.Method
+	0,  // 18: discreet.v1.SecureAggregation.keys:type_name -> discreet.v1.KeyExchange
+	19, // 19: discreet.v1.AdvertiseRequest.step:type_name -> discreet.v1.RoundStep
+	19, // 20: discreet.v1.ShareRequest.step:type_name -> discreet.v1.RoundStep
+	19, // 21: discreet.v1.SubmitRequest.step:type_name -> discreet.v1.RoundStep
+	19, // 22: discreet.v1.ComplainRequest.step:type_name -> discreet.v1.RoundStep
+	19, // 23: discreet.v1.ConfirmRequest.step:type_name -> discreet.v1.RoundStep
+	19, // 24: discreet.v1.RevealRequest.step:type_name -> discreet.v1.RoundStep
+	25, // [25:25] is the sub-list for method output_type
+	25, // [25:25] is the sub-list for method input_type
+	25, // [25:25] is the sub-list for extension type_name
+	25, // [25:25] is the sub-list for extension extendee
+	0,  // [0:25] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_round_proto_init() }
@@ -2503,7 +2577,7 @@ func file_discreet_v1_round_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_round_proto_rawDesc), len(file_discreet_v1_round_proto_rawDesc)),
 			NumEnums:      3,
-			NumMessages:   28,
+			NumMessages:   29,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
