@@ -145,7 +145,7 @@ func (g DiscreteGaussian) RingBits(devices, parameters int) int {
 // than the sum of the weights.
 func (g DiscreteGaussian) most(devices, parameters int) int64 {
 	n := float64(max(devices, 1))
-	return int64(min(float64(n*g.Norm(parameters))+float64(float64(overflowSigmas*g.whole())*math.Sqrt(n))+n, 1<<40))
+	return int64(min(float64(n*g.Norm(parameters))+float64(float64(overflowSigmas*g.Whole())*math.Sqrt(n))+n, 1<<40))
 }
 
 // Fits proves that the sum of the encodings of so many devices keeps its value in a ring of

@@ -94,8 +94,9 @@ func (g DiscreteGaussian) Sigmas() []float64 {
 	return append(list, g.Sigma)
 }
 
-// whole is the standard deviation of all noise of a device.
-func (g DiscreteGaussian) whole() float64 { return g.sigmaOf(0) }
+// Whole is the standard deviation of all noise that a device adds: what stays and what may
+// come off.
+func (g DiscreteGaussian) Whole() float64 { return g.sigmaOf(0) }
 
 // sigmaOf is the standard deviation of a device's noise that is left when so many levels
 // are off.
@@ -122,6 +123,16 @@ func (g DiscreteGaussian) Reached(survivors int) int {
 // so many devices that have all added theirs, once what comes off it is off.
 func (g DiscreteGaussian) Left(survivors int) float64 {
 	return math.Sqrt(float64(survivors)) * g.sigmaOf(g.Reached(survivors))
+}
+
+// Overshoot is the most that noise of all devices in a sum over least to most of them, of
+// which honest are relied on at the least, is larger than what was asked for: 1 is no larger.
+func (g DiscreteGaussian) Overshoot(honest, least, most int) float64 {
+	worst := 0.0
+	for n := least; n <= most; n++ {
+		worst = max(worst, g.Left(n))
+	}
+	return worst / (math.Sqrt(float64(honest)) * g.Whole())
 }
 
 func (g DiscreteGaussian) checkLevels() error {

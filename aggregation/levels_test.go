@@ -80,6 +80,9 @@ func TestLeftIsWhatWasAskedFor(t *testing.T) {
 				}
 				worst = max(worst, g.Left(n)/asked)
 			}
+			if over := g.Overshoot(tc.least-tc.corrupt, tc.least, tc.most); math.Abs(over/worst-1) > 1e-9 {
+				t.Errorf("Overshoot is %v, want %v", over, worst)
+			}
 			if worst > tc.over {
 				t.Errorf("up to %v of what was asked for, want at most %v", worst, tc.over)
 			}

@@ -38,6 +38,7 @@ type attempt struct {
 	t      Transport
 	plan   *pb.Plan
 	bounds Bounds
+	layout aggregation.Layout // of the vector
 	at     *pb.RoundStep
 	log    *slog.Logger
 	result Result
@@ -96,6 +97,9 @@ func (a *attempt) walk(ctx context.Context, began time.Time, place *Place, vecto
 	if err := a.complain(ctx, masking.Accused(), complaint, ends); err != nil {
 		return err
 	}
+	if err := a.noise(masking, vector); err != nil {
+		return err
+	}
 	mask(masking, vector)
 	masked := masking.Done()
 	defer masked.Wipe()
@@ -122,8 +126,32 @@ func (a *attempt) params(planBytes []byte) secagg.Params {
 		Length: int(s.GetLength()), RingBits: int(a.plan.GetCodec().GetRingBits()),
 		Cohort: int(s.GetCohort()), MinSurvivors: int(s.GetMinSurvivors()),
 		Corrupt: int(s.GetCorrupt()), Dropout: int(s.GetDropout()), Keys: keyExchange(a.plan),
+		Levels: levels(a.plan), LevelSecret: func() ([32]byte, error) { return a.p.seed(a.plan, "levels") },
 		Revoked: a.p.Revoked,
 	}
+}
+
+// levels are the numbers of survivors at which noise comes off the sum; the plan's are
+// bounded by readPlan.
+func levels(plan *pb.Plan) []int {
+	var at []int
+	for _, l := range plan.GetNoise().GetLevels() {
+		at = append(at, int(l.GetSurvivors()))
+	}
+	return at
+}
+
+// noise adds the noise that comes off again to the vector.
+func (a *attempt) noise(masking *secagg.Masking, vector []uint32) error {
+	seeds := masking.Seeds()
+	defer clear(seeds)
+	if len(seeds) == 0 {
+		return nil
+	}
+	if err := a.layout.AddLevels(vector, seeds, 0); err != nil {
+		return a.failed("submit", err)
+	}
+	return nil
 }
 
 // complain tells the coordinator, and the log, who dealt what could not be used. On the

@@ -44,8 +44,8 @@ type Participant struct {
 	Train func(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error
 	// Rand is the source of keys; nil means crypto/rand.
 	Rand io.Reader
-	// Seed returns the seed for a purpose, "training", "rounding", "noise" or "evaluation";
-	// nil draws from Rand.
+	// Seed returns the seed for a purpose, "training", "rounding", "noise", "levels" or
+	// "evaluation"; nil draws from Rand.
 	Seed func(plan *pb.Plan, purpose string) [32]byte
 	// Record, where set, is called before Advertise, Submit, Confirm and Reveal are sent. An
 	// error ends the attempt. It is where a device notes durably what it must not do
@@ -206,6 +206,7 @@ func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, c
 	}
 	defer clear(vector)
 	a := newAttempt(p, t, plan, bounds)
+	a.layout = layout(plan, c.Manifest.Layout)
 	if err := a.walk(ctx, began, place, vector); err != nil {
 		return nil, err
 	}

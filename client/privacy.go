@@ -73,9 +73,12 @@ func checkNoise(plan *pb.Plan) error {
 	if err := g.Fits(int(s.GetCohort()), d, int(min(c.GetRingBits(), 64))); err != nil {
 		return err
 	}
-	rho := privacy.DistributedRho(g.Norm(d), int(n.GetHonest()), g.Sigma, g.Noised(d))
+	left, err := leftOf(plan, known)
+	if err != nil {
+		return err
+	}
+	rho := privacy.LevelledRho(g.Norm(d), left, g.Sigmas(), g.Noised(d))
 	if central != nil {
-		var err error
 		if rho, err = centralRho(plan, g, d); err != nil {
 			return err
 		}
@@ -141,6 +144,8 @@ func centralRho(plan *pb.Plan, g aggregation.DiscreteGaussian, d int) (float64, 
 	switch {
 	case n.GetHonest() != 0:
 		return 0, fmt.Errorf("noise for %d honest survivors beside noise by the coordinator, want 0", n.GetHonest())
+	case len(n.GetLevels()) > 0:
+		return 0, fmt.Errorf("%d levels of noise by devices beside noise by the coordinator, want none", len(n.GetLevels()))
 	case c.GetRounds() < 1 || c.GetRounds() > mostCentralRounds || plan.GetRound() > uint64(c.GetRounds()):
 		return 0, fmt.Errorf("round %d of %d with noise by the coordinator, want no later one, of 1 to %d", plan.GetRound(), c.GetRounds(), mostCentralRounds)
 	case len(m.Scale) > mostBuffers:
@@ -163,7 +168,25 @@ func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
 	if n.GetClip() > 0 {
 		clip = n.GetClip()
 	}
-	return aggregation.DiscreteGaussian{Clip: clip, Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
+	g := aggregation.DiscreteGaussian{Clip: clip, Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
+	for _, l := range n.GetLevels() {
+		g.Levels = append(g.Levels, aggregation.Level{Survivors: int(min(l.GetSurvivors(), mostWords)), Sigma: l.GetSigma()})
+	}
+	return g
+}
+
+// leftOf is, by the levels of a plan's noise, how many honest devices are sure to be in a sum
+// that no more than that comes off of. It refuses levels that no sum of a cohort reaches, or
+// every one does.
+func leftOf(plan *pb.Plan, known int64) ([]int, error) {
+	s, left := plan.GetSecureAggregation(), []int{int(plan.GetNoise().GetHonest())}
+	for _, l := range plan.GetNoise().GetLevels() {
+		if n := l.GetSurvivors(); n <= s.GetMinSurvivors() || n > s.GetCohort() {
+			return nil, fmt.Errorf("noise that comes off at %d survivors, want more than the minimum of %d and at most the cohort of %d", n, s.GetMinSurvivors(), s.GetCohort())
+		}
+		left = append(left, int(int64(l.GetSurvivors())-known))
+	}
+	return left, nil
 }
 
 // checkClip holds what a plan says of a clip that moves against what it promises. What the

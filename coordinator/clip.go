@@ -41,10 +41,14 @@ func checkClip(p *pb.Privacy) error {
 // round.
 func newMechanism(spec *pb.TaskSpec, multiplier float64, parameters int) (aggregation.DiscreteGaussian, error) {
 	p := spec.GetPrivacy()
+	g, err := aggregation.NewDiscreteGaussian(p.GetClip(), multiplier, honestOf(spec), parameters)
 	if q := p.GetClipQuantile(); q > 0 {
-		return aggregation.NewAdaptiveGaussian(p.GetClip(), multiplier, honestOf(spec), int(cohortOf(spec)), parameters, int(q/quantileStep))
+		g, err = aggregation.NewAdaptiveGaussian(p.GetClip(), multiplier, honestOf(spec), int(cohortOf(spec)), parameters, int(q/quantileStep))
 	}
-	return aggregation.NewDiscreteGaussian(p.GetClip(), multiplier, honestOf(spec), parameters)
+	if err != nil {
+		return g, err
+	}
+	return g.Levelled(multiplier, int(spec.GetMinSurvivors()), largest(spec), knownOf(spec), parameters)
 }
 
 // moveClip gives a plan's noise, as the first round has it, the clip of a later one; 0 is

@@ -25,7 +25,7 @@ import (
 // task's, to which everything but total and survivors belongs.
 type sums struct {
 	bits    int                     // of the ring
-	signed  int                     // words of a vector that hold signed numbers
+	layout  aggregation.Layout      // of a vector
 	cohorts chan round.CohortSummed // has room for all of them
 	begun   bool
 	closed  bool
@@ -34,10 +34,11 @@ type sums struct {
 
 	total     *aggregation.Sums
 	survivors []secagg.ID
+	err       error // why a sum is of no use
 }
 
 func newSums(plan *pb.Plan, m model.Layout, cohorts int) *sums {
-	return &sums{bits: int(plan.GetCodec().GetRingBits()), signed: LayoutOf(plan, m).Signed(), cohorts: make(chan round.CohortSummed, cohorts)}
+	return &sums{bits: int(plan.GetCodec().GetRingBits()), layout: LayoutOf(plan, m), cohorts: make(chan round.CohortSummed, cohorts)}
 }
 
 // close says that no more sums come, and how the attempt is to be recorded.
@@ -74,14 +75,16 @@ func (t *task) sumUp(r *attempt, s *sums, current checkpoint) {
 			e.Unmasking.Wipe()
 			continue
 		}
-		began, expansions := time.Now(), e.Unmasking.Expansions()
-		e.Unmask()
+		began, expansions, levels := time.Now(), e.Unmasking.Expansions(), len(e.Unmasking.Seeds())
+		if err := Unmask(s.layout, e); err != nil && s.err == nil {
+			s.err = err
+		}
 		if s.total == nil {
 			s.total = ChoiceOf(t.spec).Sums(len(e.Sum))
 		}
-		s.total.Add(e.Sum, s.signed, s.bits)
+		s.total.Add(e.Sum, s.layout.Signed(), s.bits)
 		s.survivors = append(s.survivors, e.Survivors...)
-		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "seconds", time.Since(began).Seconds())
+		log.Info("sum unmasked", "cohort", e.Cohort, "survivors", len(e.Survivors), "masks", expansions, "noise_levels_off", levels, "seconds", time.Since(began).Seconds())
 	}
 	switch {
 	case s.dropped.Load():
@@ -125,6 +128,9 @@ type outcome struct {
 // meanwhile leaves the current checkpoint alone. Whatever fails leaves the last
 // committed checkpoint current.
 func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
+	if s.err != nil {
+		return outcome{err: s.err}
+	}
 	noise, err := AddNoise(plan, current.Manifest.Layout, current.noise, s.total, func() (seed [32]byte) {
 		rand.Read(seed[:]) // which never fails
 		return seed

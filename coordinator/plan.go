@@ -286,6 +286,7 @@ func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[s
 			Length: int(aggregate.GetLength()), RingBits: int(plan.GetCodec().GetRingBits()),
 			Cohort: int(aggregate.GetCohort()), MinSurvivors: int(aggregate.GetMinSurvivors()),
 			Corrupt: int(aggregate.GetCorrupt()), Dropout: int(aggregate.GetDropout()), Keys: keys,
+			Levels: levelsOf(plan),
 		},
 		CheckIns:  checkIns,
 		Advertise: time.Duration(plan.GetAdvertiseMs()) * time.Millisecond,

@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 	"time"
 
 	"github.com/discreet-fl/discreet/aggregation"
@@ -95,12 +97,19 @@ func NoiseOf(spec *pb.TaskSpec, m model.Layout) (*pb.Noise, error) {
 	if err != nil {
 		return nil, err
 	}
-	if costs, err := privacy.NewCharge(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, g.Noised(d))); err != nil {
+	left := []int{honest} // honest devices' noise, by level
+	for _, l := range g.Levels {
+		left = append(left, l.Survivors-knownOf(spec))
+	}
+	if costs, err := privacy.NewCharge(privacy.LevelledRho(g.Norm(d), left, g.Sigmas(), g.Noised(d))); err != nil {
 		return nil, err
 	} else if costs > charge {
 		return nil, fmt.Errorf("coordinator: noise of σ %v costs ρ %v a round, more than the %v that there are", g.Sigma, costs.Rho(), charge.Rho())
 	}
 	n := &pb.Noise{Privacy: p, Scale: g.Scale, Sigma: g.Sigma, Honest: uint32(honest), Charge: uint64(charge)}
+	for _, l := range g.Levels {
+		n.Levels = append(n.Levels, &pb.NoiseLevel{Survivors: uint32(l.Survivors), Sigma: l.Sigma})
+	}
 	if g.Votes() {
 		n.Clip, n.Below, n.Above = g.Clip, uint32(g.Below), uint32(g.Above)
 	}
@@ -122,7 +131,67 @@ func mechanism(n *pb.Noise) aggregation.DiscreteGaussian {
 	if n.GetPrivacy().GetCentral() != nil {
 		return aggregation.DiscreteGaussian{Clip: n.GetPrivacy().GetClip(), Scale: n.GetScale()}
 	}
-	return aggregation.DiscreteGaussian{Clip: ClipOf(n), Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
+	g := aggregation.DiscreteGaussian{Clip: ClipOf(n), Scale: n.GetScale(), Sigma: n.GetSigma(), Below: int(n.GetBelow()), Above: int(n.GetAbove())}
+	for _, l := range n.GetLevels() {
+		g.Levels = append(g.Levels, aggregation.Level{Survivors: int(l.GetSurvivors()), Sigma: l.GetSigma()})
+	}
+	return g
+}
+
+// levelsOf are the numbers of survivors at which noise comes off a plan's sums.
+func levelsOf(plan *pb.Plan) []int {
+	var at []int
+	for _, l := range plan.GetNoise().GetLevels() {
+		at = append(at, int(l.GetSurvivors()))
+	}
+	return at
+}
+
+// Fit is how the noise in a task's sums keeps to what was asked for, however many survive.
+type Fit struct {
+	// Sigma is the standard deviation of all noise of a device, or of the coordinator's.
+	Sigma float64
+	// Levels are the numbers of survivors of a cohort at which a part of it comes off.
+	Levels []int
+	// Overshoot is the most by which the noise of all survivors is larger than was asked for
+	// of the honest: 1.1 is 10% in standard deviation. 1 where the coordinator adds it.
+	Overshoot float64
+}
+
+// FitOf reads it from what a task's plans tell of noise.
+func FitOf(spec *pb.TaskSpec, n *pb.Noise) Fit {
+	if n.GetPrivacy().GetCentral() != nil || n.GetHonest() == 0 {
+		return Fit{Sigma: n.GetSigma(), Overshoot: 1}
+	}
+	g := mechanism(n)
+	f := Fit{Sigma: g.Whole(), Overshoot: g.Overshoot(int(n.GetHonest()), int(spec.GetMinSurvivors()), largest(spec))}
+	for _, l := range g.Levels {
+		f.Levels = append(f.Levels, l.Survivors)
+	}
+	return f
+}
+
+// String tells people.
+func (f Fit) String() string {
+	if len(f.Levels) == 0 {
+		return fmt.Sprintf("up to %.1f%% more than was asked for, where nobody vanishes and all are honest; none comes off", 100*(f.Overshoot-1))
+	}
+	at := make([]string, len(f.Levels))
+	for i, n := range f.Levels {
+		at[i] = strconv.Itoa(n)
+	}
+	return fmt.Sprintf("up to %.1f%% more than was asked for, however many survive and where all are honest; parts come off at %s survivors of a cohort", 100*(f.Overshoot-1), strings.Join(at, ", "))
+}
+
+// largest is how many survivors a cohort of a task has at most.
+func largest(spec *pb.TaskSpec) int { return int(min(cohortOf(spec), spec.GetPerRound())) }
+
+// Unmask takes the masks off a cohort's sum, and the noise that comes off with so many in it,
+// and forgets what they follow from.
+func Unmask(l aggregation.Layout, e round.CohortSummed) error {
+	err := l.RemoveLevels(e.Sum, e.Unmasking.Seeds())
+	e.Unmask()
+	return err
 }
 
 // accounts are what a task's devices may have given away. Those that were told of an

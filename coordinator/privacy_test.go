@@ -25,7 +25,7 @@ func promised(perRound, minSurvivors, participations, separation uint32) *pb.Tas
 }
 
 func TestPlansKeepWhatWasPromised(t *testing.T) {
-	for _, s := range []*pb.TaskSpec{promised(3, 3, 1, 1), promised(20, 15, 5, 3), promised(1000, 900, 50, 1), promised(1000, 101, 10_000, 1)} {
+	for _, s := range []*pb.TaskSpec{promised(3, 3, 1, 1), promised(20, 15, 5, 3), promised(1000, 900, 50, 1), promised(1000, 1000, 50, 1), promised(1000, 700, 5, 1), promised(1000, 101, 10_000, 1)} {
 		if err := CheckSpec(s); err != nil {
 			t.Errorf("%v: %v", s.Privacy, err)
 			continue
@@ -36,7 +36,11 @@ func TestPlansKeepWhatWasPromised(t *testing.T) {
 		}
 		l := LayoutOf(plan, layoutFor(t, s))
 		n, d := plan.GetNoise(), l.Parameters
-		rho := privacy.DistributedRho(l.Noise.Norm(d), int(n.GetHonest()), l.Noise.Sigma, d) * float64(s.Privacy.Participations)
+		honest := []int{int(n.GetHonest())}
+		for _, level := range n.GetLevels() {
+			honest = append(honest, int(level.Survivors-s.PerRound/10))
+		}
+		rho := privacy.LevelledRho(l.Noise.Norm(d), honest, l.Noise.Sigmas(), d) * float64(s.Privacy.Participations)
 		if epsilon := privacy.Epsilon(rho, 1e-6); epsilon > 8 || epsilon < 7.99 {
 			t.Errorf("%d vectors with noise of σ %v give away ε %v, want no more than 8 and little less", s.Privacy.Participations, l.Noise.Sigma, epsilon)
 		}

@@ -53,6 +53,19 @@ func SummedRho(norm float64, honest int, sigmas []float64, d int) float64 {
 	return min(ratio*ratio+2*tau*float64(d), apart*apart) / 2
 }
 
+// LevelledRho is the most that a sum costs of noise in levels: there are at least honest[i]
+// devices in one that the noise of sigmas[i:] of each is left in ([SummedRho]).
+func LevelledRho(norm float64, honest []int, sigmas []float64, d int) float64 {
+	if len(honest) == 0 || len(honest) != len(sigmas) {
+		return math.Inf(1)
+	}
+	most := 0.0
+	for i, n := range honest {
+		most = max(most, SummedRho(norm, n, sigmas[i:], d))
+	}
+	return most
+}
+
 // discreteExcess is τ, by which a sum of n discrete Gaussians differs from one: the term
 // of k = n−1 at most falls short of the first, so that few are worth adding.
 func discreteExcess(n int, sigma float64) float64 {

@@ -9,6 +9,7 @@ import (
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
 	pb "github.com/discreet-fl/discreet/proto"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // plain sums the survivors' vectors in clear, by the same schedule, cohorts, codec and
@@ -36,13 +37,20 @@ func (r *run) plain(ctx context.Context, plan *pb.Plan, raw []byte, members []me
 func (r *run) clear(ctx context.Context, plan *pb.Plan, survivors []member) ([]uint32, error) {
 	var mu sync.Mutex
 	sum := make([]uint32, plan.SecureAggregation.Length)
+	l := coordinator.LayoutOf(plan, r.layout)
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(cap(r.working))
 	for _, m := range survivors {
 		d := r.device(m.device)
 		group.Go(func() error {
-			vector, err := r.participant(ctx, d).Update(plan, r.checkpoint)
+			p := r.participant(ctx, d)
+			vector, err := p.Update(plan, r.checkpoint)
 			if err != nil {
+				return err
+			}
+			// Under masks noise comes off again that is not even added here.
+			seeds := secagg.LevelSeeds(p.Seed(plan, "levels"), len(l.Noise.Levels))
+			if err := l.AddLevels(vector, seeds, l.Noise.Reached(len(survivors))); err != nil {
 				return err
 			}
 			mu.Lock()

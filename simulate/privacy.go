@@ -30,6 +30,11 @@ type Privacy struct {
 	// so many a sum has noise of Multiplier times what one device can change it by.
 	Honest     uint32  `json:"honest"`
 	Multiplier float64 `json:"multiplier"`
+	// Levels are the numbers of survivors of a cohort at which a part of the noise comes off
+	// its sum, and Overshoot the most by which that of all survivors is then larger than was
+	// asked for, 1.1 being 10% in standard deviation.
+	Levels    []int   `json:"levels,omitempty"`
+	Overshoot float64 `json:"overshoot"`
 	// Scale is the whole numbers a unit of update, in the first round where the clip moves, and Sigma the standard deviation of a
 	// device's noise in whole numbers.
 	Scale    float64 `json:"scale"`
@@ -90,7 +95,8 @@ func (r *run) given() (*Privacy, error) {
 	n := plan.GetNoise()
 	l, charge := coordinator.LayoutOf(plan, r.layout), privacy.Charge(n.GetCharge())
 	given := charge.Times(int(most))
-	multiplier := l.Noise.Sigma * math.Sqrt(float64(n.GetHonest())) / l.Noise.Norm(l.Parameters)
+	fit := coordinator.FitOf(r.spec, n)
+	multiplier := fit.Sigma * math.Sqrt(float64(n.GetHonest())) / l.Noise.Norm(l.Parameters)
 	if p.GetCentral() != nil {
 		multiplier = n.GetSigma() / (l.Noise.Norm(l.Parameters) * (1 << aggregation.NoiseBits))
 	}
@@ -98,8 +104,8 @@ func (r *run) given() (*Privacy, error) {
 		CentralRounds: p.GetCentral().GetRounds(),
 		Epsilon:       p.GetEpsilon(), Delta: p.GetDelta(), Participations: p.GetParticipations(), Separation: p.GetSeparation(),
 		Clip: p.GetClip(), ClipQuantile: float64(p.GetClipQuantile()) / 10_000, LastClip: clip, Parameters: l.Parameters, Honest: n.GetHonest(),
-		Multiplier: multiplier,
-		Scale:      n.GetScale(), Sigma: n.GetSigma(), RingBits: plan.GetCodec().GetRingBits(),
+		Multiplier: multiplier, Levels: fit.Levels, Overshoot: fit.Overshoot,
+		Scale: n.GetScale(), Sigma: fit.Sigma, RingBits: plan.GetCodec().GetRingBits(),
 		RhoRound: charge.Rho(), MostVectors: most, GivenRho: given.Rho(), GivenEpsilon: given.Epsilon(p.GetDelta()),
 	}, nil
 }

@@ -187,7 +187,9 @@ func (a *attempt) apply(effects []round.Effect) error {
 				a.answer(id, answer{err: aborted(errors.New(e.Reason))})
 			}
 		case round.CohortSummed:
-			a.add(e)
+			if err := a.add(e); err != nil {
+				return err
+			}
 		case round.Aborted:
 			a.aborted = true
 			a.answerAll(answer{err: aborted(errors.New(e.Reason))})
@@ -203,13 +205,17 @@ func (a *attempt) apply(effects []round.Effect) error {
 	return nil
 }
 
-// add takes the masks off a cohort's sum and adds it to the total.
-func (a *attempt) add(e round.CohortSummed) {
+// add takes the masks, and noise that comes off, off a cohort's sum and adds it to the total.
+func (a *attempt) add(e round.CohortSummed) error {
 	a.sum.expansions += e.Unmasking.Expansions()
-	e.Unmask()
-	a.sum.sums.Add(e.Sum, coordinator.LayoutOf(a.plan, a.layout).Signed(), int(a.plan.Codec.RingBits))
+	l := coordinator.LayoutOf(a.plan, a.layout)
+	if err := coordinator.Unmask(l, e); err != nil {
+		return err
+	}
+	a.sum.sums.Add(e.Sum, l.Signed(), int(a.plan.Codec.RingBits))
 	a.sum.cohorts++
 	a.sum.ids = append(a.sum.ids, e.Survivors...)
+	return nil
 }
 
 // compare orders devices.

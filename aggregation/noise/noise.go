@@ -176,10 +176,16 @@ func (s *Sampler) Subtract(words []uint32, seed [32]byte) {
 	source := rand.NewChaCha8(seed)
 	for i := range words {
 		hi, lo := source.Uint64(), source.Uint64()
-		first := hi >> (64 - guideBits)
-		from := s.guide[first]
-		words[i] -= uint32(signed(int32(from)+place(s.table[from:s.guide[first+1]], hi, lo), lo))
+		words[i] -= uint32(signed(s.guided(hi, lo), lo))
 	}
+}
+
+// guided is place in the whole table, sought in one of the guide's parts, of which most have
+// an entry or two.
+func (s *Sampler) guided(hi, lo uint64) int32 {
+	first := hi >> (64 - guideBits)
+	from := s.guide[first]
+	return int32(from) + place(s.table[from:s.guide[first+1]], hi, lo)
 }
 
 // draw turns 128 random bits into a draw. It takes the same steps whatever the bits are:

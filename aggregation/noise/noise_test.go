@@ -263,11 +263,19 @@ func TestSubtract(t *testing.T) {
 		if !slices.Equal(words, before) {
 			t.Errorf("σ %v: what was added is not what was taken off", sigma)
 		}
+		for _, entry := range s.table { // at each entry, and next to it
+			for _, lo := range []uint64{entry.lo, entry.lo - 1, entry.lo + 1} {
+				if got, want := s.guided(entry.hi, lo), place(s.table, entry.hi, lo); got != want {
+					t.Fatalf("σ %v: a draw of %x %x lies at %d by the guide, and at %d", sigma, entry.hi, lo, got, want)
+				}
+			}
+		}
 		for first := range uint64(1 << guideBits) {
 			for _, hi := range []uint64{first << (64 - guideBits), (first+1)<<(64-guideBits) - 1} {
-				from := s.guide[first]
-				if got, want := int32(from)+place(s.table[from:s.guide[first+1]], hi, ^uint64(0)), place(s.table, hi, ^uint64(0)); got != want {
-					t.Fatalf("σ %v: a draw of %x lies at %d by the guide, and at %d", sigma, hi, got, want)
+				for _, lo := range []uint64{0, ^uint64(0)} {
+					if got, want := s.guided(hi, lo), place(s.table, hi, lo); got != want {
+						t.Fatalf("σ %v: a draw of %x %x lies at %d by the guide, and at %d", sigma, hi, lo, got, want)
+					}
 				}
 			}
 		}

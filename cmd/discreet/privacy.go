@@ -80,6 +80,9 @@ type privacyPlan struct {
 	RingBits   int     `json:"ring_bits"`
 	Bytes      int     `json:"bytes"` // of one device's masked vector
 
+	Levels    []int   `json:"levels"`    // numbers of survivors of a cohort at which noise comes off its sum
+	Overshoot float64 `json:"overshoot"` // the most by which noise of all survivors is larger than was asked for
+
 	Clip        float64 `json:"clip"`                // of the first round, where it moves
 	Quantile    float64 `json:"clip_quantile"`       // of updates that a clip which moves lets be as they are; 0 where it stays
 	Below       int     `json:"vote_below"`          // in whole numbers, of a device whose update keeps to the clip; 0 where it stays
@@ -148,11 +151,12 @@ func (s privacySettings) plan() (p privacyPlan, err error) {
 		return p, err
 	}
 	n, l := plan.GetNoise(), coordinator.LayoutOf(plan, layout)
+	fit := coordinator.FitOf(spec, n)
 	p = privacyPlan{
 		Epsilon: s.epsilon, Delta: s.delta, Rounds: s.schedule.Rounds, Clip: float64(s.clip), Central: s.central,
 		Participations: s.schedule.Most(), Separation: s.schedule.Separation,
 		Cohorts: s.cohorts(), Cohort: s.schedule.PerRound / s.cohorts(), MinSurvivors: int(spec.MinSurvivors), Honest: int(n.GetHonest()),
-		Norm: l.Noise.Norm(l.Parameters), Scale: n.GetScale(), Sigma: n.GetSigma(),
+		Norm: l.Noise.Norm(l.Parameters), Scale: n.GetScale(), Sigma: fit.Sigma, Levels: fit.Levels, Overshoot: fit.Overshoot,
 		Parameters: l.Parameters, RingBits: int(plan.GetCodec().GetRingBits()),
 	}
 	p.Bytes = aggregation.PackedSize(l.Length(), p.RingBits)
@@ -160,7 +164,7 @@ func (s privacySettings) plan() (p privacyPlan, err error) {
 		p.Quantile, p.Below, p.Above = s.quantile, l.Noise.Below, l.Noise.Above
 		p.VoteNoise = p.Sigma * math.Sqrt(float64(p.Honest)) / float64(p.Below+p.Above)
 	}
-	p.cost(privacy.Charge(n.GetCharge()), n.GetPrivacy().GetCentral())
+	p.cost(privacy.Charge(n.GetCharge()), l.Noise.Left(p.Cohort), n.GetPrivacy().GetCentral())
 	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s",
 		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression)
 	if s.central {
@@ -208,14 +212,15 @@ func (s privacySettings) spec() (*pb.TaskSpec, error) {
 	return spec, err
 }
 
-// cost fills in what the noise comes to.
-func (p *privacyPlan) cost(charge privacy.Charge, central *pb.CentralNoise) {
+// cost fills in what the noise comes to, of which so much is left in the sum of a cohort that
+// nobody vanishes from.
+func (p *privacyPlan) cost(charge privacy.Charge, left float64, central *pb.CentralNoise) {
 	all := charge.Times(p.Participations)
 	p.RhoBudget, p.RhoRound, p.Rho = privacy.Rho(p.Epsilon, p.Delta), charge.Rho(), all.Rho()
 	p.EpsilonAtEnd, p.Guess = all.Epsilon(p.Delta), all.Guess()
 	devices, rounds := float64(p.Cohort*p.Cohorts), float64(p.Rounds)
 	p.Multiplier = p.Sigma * math.Sqrt(float64(p.Honest)) / p.Norm
-	p.NoiseSigma = p.Sigma / p.Scale / math.Sqrt(devices)
+	p.NoiseSigma = left / float64(p.Cohort) / p.Scale / math.Sqrt(float64(p.Cohorts))
 	grown := math.Sqrt(rounds)
 	if central != nil {
 		const unit = 1 << aggregation.NoiseBits
@@ -276,6 +281,9 @@ func (p privacyPlan) print(w io.Writer) {
 		{"noise", noise},
 		{"ring", fmt.Sprintf("%d bits for each of %d numbers, %.0f kB a device and round", p.RingBits, p.words(), float64(p.Bytes)/1000)},
 		{"noise in the mean", fmt.Sprintf("σ %.4g a coordinate, where nobody vanishes and the clip is %.4g", p.NoiseSigma, p.Clip)},
+	}
+	if !p.Central {
+		rows = append(rows, [2]string{"noise in a sum", coordinator.Fit{Sigma: p.Sigma, Levels: p.Levels, Overshoot: p.Overshoot}.String()})
 	}
 	if p.Quantile > 0 {
 		rows = append(rows, [2]string{"a vote on the clip", fmt.Sprintf("+%d or −%d, with noise of σ %.4g devices in a cohort's sum; it moves until %.4g%% of updates keep to it", p.Below, p.Above, p.VoteNoise, 100*p.Quantile)})

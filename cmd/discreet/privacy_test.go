@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -51,8 +52,12 @@ func TestPrivacyPlanCanBeRecomputed(t *testing.T) {
 	if e := privacy.Epsilon(12*rho, 1e-6); math.Abs(p.EpsilonAtEnd-e) > 1e-6 || p.EpsilonAtEnd > 8 || e < 7.99 {
 		t.Errorf("ε %v at the end, want %v, just below 8", p.EpsilonAtEnd, e)
 	}
-	// Every device's noise is in the mean over all three cohorts.
-	if noise := p.Sigma / p.Scale / math.Sqrt(3*833); math.Abs(p.NoiseSigma/noise-1) > 1e-9 {
+	// From 808 survivors on, 725 of them honest, each is left with the noise that those need.
+	if !slices.Equal(p.Levels, []int{808}) || math.Abs(p.Overshoot-math.Sqrt(807./667)) > 1e-9 {
+		t.Errorf("noise comes off at %v survivors and is %v times what was asked for at most, want 808 and the root of 807/667", p.Levels, p.Overshoot)
+	}
+	// It is in the mean over all three cohorts.
+	if noise := p.Multiplier * norm * math.Sqrt(833./725) / 833 / p.Scale / math.Sqrt(3); math.Abs(p.NoiseSigma/noise-1) > 1e-6 {
 		t.Errorf("noise in the mean %v, want %v", p.NoiseSigma, noise)
 	}
 	if want := (int(d+1)*p.RingBits + 7) / 8; p.Bytes != want {
@@ -96,6 +101,7 @@ func TestPrivacyPlanInWords(t *testing.T) {
 	}
 	for _, want := range []string{
 		"50 times at most in 50 rounds", "1000 devices; 800 must survive, and 700 of them be honest",
+		"up to 10.0% more than was asked for", "parts come off at 848, 906, 976 survivors",
 		"ρ 0.0062213", "ε 4.0000 at δ 1e-06, at worst", "σ 620.441 in whole numbers", "22 bits for each of 262805 numbers, 723 kB",
 		"54.6 to 1 at most", "54.6 to 1000 at most", "69.7% of the time at most",
 	} {

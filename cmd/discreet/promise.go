@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"slices"
 
 	"github.com/spf13/pflag"
 
@@ -94,12 +95,16 @@ func privacyRows(t *pb.Task) [][2]string {
 		return [][2]string{{"privacy", exactWarning}}
 	}
 	n, charged := t.Privacy.GetNoise(), privacy.Charge(t.Privacy.GetCharged())
+	fit := coordinator.FitOf(t.Spec, n)
 	rows := [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(p)},
-		{"noise", noiseText(n.GetSigma(), n.GetScale(), n.GetHonest(), p.GetCentral().GetRounds())},
+		{"noise", noiseText(fit.Sigma, n.GetScale(), n.GetHonest(), p.GetCentral().GetRounds())},
 		{"clip", clipText(p.Clip, coordinator.ClipOf(n), float64(p.ClipQuantile)/10_000)},
 		{"a vector costs", fmt.Sprintf("ρ %v", privacy.Charge(n.GetCharge()).Rho())},
+	}
+	if p.Central == nil {
+		rows = slices.Insert(rows, 3, [2]string{"noise in a sum", fit.String()})
 	}
 	if t.Privacy.GetDevices() > 0 {
 		rows = append(rows, [2]string{"given away, at most", fmt.Sprintf("ε %.3g (ρ %v) by one device, in %d vectors; %d devices have sent some",
@@ -135,7 +140,7 @@ func simulatedPrivacy(p *simulate.Privacy) [][2]string {
 	if p == nil {
 		return [][2]string{{"privacy", "none: sums are exact"}}
 	}
-	return [][2]string{
+	rows := [][2]string{
 		{"privacy", fmt.Sprintf("ε at most %v at δ %v for each device, over all rounds", p.Epsilon, p.Delta)},
 		{"a device takes part", takesPart(&pb.Privacy{Participations: p.Participations, Separation: p.Separation})},
 		{"noise", noiseText(p.Sigma, p.Scale, p.Honest, p.CentralRounds)},
@@ -143,6 +148,10 @@ func simulatedPrivacy(p *simulate.Privacy) [][2]string {
 		{"noise multiplier", fmt.Sprintf("%.4g; a vector of %d numbers costs ρ %.6g, in a ring of %d bits", p.Multiplier, p.Parameters, p.RhoRound, p.RingBits)},
 		{"given away, at most", fmt.Sprintf("ε %.3g (ρ %.6g), in %d vectors of a device", p.GivenEpsilon, p.GivenRho, p.MostVectors)},
 	}
+	if p.CentralRounds == 0 {
+		rows = slices.Insert(rows, 3, [2]string{"noise in a sum", coordinator.Fit{Sigma: p.Sigma, Levels: p.Levels, Overshoot: p.Overshoot}.String()})
+	}
+	return rows
 }
 
 // warnOfExactSums says so where a new task has no noise.
