@@ -27,7 +27,7 @@ type privacySettings struct {
 	cohort         int
 	lost, corrupt  float64
 	model          string
-	intents        int
+	intents, chats int
 	compression    string
 	clip           float32
 	quantile       float64
@@ -47,6 +47,7 @@ func (s *privacySettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.corrupt, "corrupt", 0.1, "share of a cohort that may work with the coordinator and leave its noise out, 0.0001 to 0.3333")
 	f.StringVar(&s.model, "model", "small", "model size: small (1 MB) or base (4 MB)")
 	f.IntVar(&s.intents, "intents", 20, "number of intents")
+	f.IntVar(&s.chats, "chats", measuredChats, "chats that a device has, by which the expected loss of accuracy goes")
 	compressionFlag(f, &s.compression)
 	f.Float32Var(&s.clip, "clip", defaultClip, "L2 norm that a device's update is clipped to")
 	clipQuantileFlag(f, &s.quantile)
@@ -91,6 +92,15 @@ type privacyPlan struct {
 	NoiseSigma  float64 `json:"noise_in_mean"`       // standard deviation of a coordinate, nobody lost
 	NoiseNorm   float64 `json:"noise_norm_in_mean"`  // in clips
 	NoiseRounds float64 `json:"noise_in_all_rounds"` // in the sum of all their means, in clips, divided by their number
+
+	// LossNoise is what the expected loss goes by: the noise that is left in a coordinate over
+	// all rounds, in clips, as if devices had 15 chats. Loss is the share of answers that would
+	// be right without noise and are not with it, as in simulations, of which none was further
+	// off than LossOff; nil where none was like this plan, for the reason in LossUnknown.
+	LossNoise   float64  `json:"loss_noise"`
+	Loss        *float64 `json:"expected_loss,omitempty"`
+	LossOff     float64  `json:"expected_loss_off,omitempty"`
+	LossUnknown string   `json:"expected_loss_unknown,omitempty"`
 
 	create string // the flags of a task with this promise
 }
@@ -165,6 +175,7 @@ func (s privacySettings) plan() (p privacyPlan, err error) {
 		p.VoteNoise = p.Sigma * math.Sqrt(float64(p.Honest)) / float64(p.Below+p.Above)
 	}
 	p.cost(privacy.Charge(n.GetCharge()), l.Noise.Left(p.Cohort), n.GetPrivacy().GetCentral())
+	s.loss(&p)
 	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s",
 		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression)
 	if s.central {
@@ -245,6 +256,9 @@ func (s *privacySettings) complete() error {
 	if s.schedule.Devices > 0 && !(s.delta > 0 && s.delta < 1/float64(s.schedule.Devices)) {
 		return fmt.Errorf("--delta %v with %d devices, want above 0 and below 1/%d: a mechanism that hands out one device's chats has that", s.delta, s.schedule.Devices, s.schedule.Devices)
 	}
+	if s.chats < 1 || s.chats > 1_000_000 {
+		return fmt.Errorf("--chats %d, want 1 to 1,000,000", s.chats)
+	}
 	if s.cohort < minSurvivors || s.cohort > 2000 {
 		return fmt.Errorf("--cohort %d, want %d to 2000", s.cohort, minSurvivors)
 	}
@@ -292,8 +306,9 @@ func (p privacyPlan) print(w io.Writer) {
 	fmt.Fprintf(w, `
 Noise against signal: in one round's mean the noise is %.3g times as long as the mean of
 updates that all agree and reach the clip; over all %d rounds, %.3g times, as noise adds
-up more slowly. Updates agree less than that, so that real figures are higher. What this costs
-in accuracy depends on the data: "discreet simulate" measures it.
+up more slowly. Updates agree less than that, so that real figures are higher.
+
+%s
 
 What ε means: somebody who knows everything but whether one device took part with its
 chats or with none, and sees %s of all rounds, and bets on it. Odds of 1 to 1 become
@@ -304,7 +319,7 @@ It is for all of a device's chats at once, as long as it is one device a person.
 
 A task that keeps this promise: discreet task create NAME --intents FILE %s
 An attempt at a round that fails counts as one of a device's times, so that a few more than needed are of use.
-`, p.NoiseNorm, p.Rounds, p.NoiseRounds, seen, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess, against, p.create)
+`, p.NoiseNorm, p.Rounds, p.NoiseRounds, p.lossText(), seen, odds(1, p.EpsilonAtEnd), odds(1000, p.EpsilonAtEnd), p.Delta, 100*p.Guess, against, p.create)
 }
 
 // words is the length of a device's vector.

@@ -170,6 +170,7 @@ func TestPrivacyPlanRefuses(t *testing.T) {
 		"--epsilon 4 --devices 10 --rounds 5 --model huge":                            `model size "huge"`,
 		"--epsilon 4 --devices 10 --rounds 5 --intents 1":                             "1 intents",
 		"--epsilon 4 --devices 10 --rounds 5 --compression much":                      `compression "much"`,
+		"--epsilon 4 --devices 10 --rounds 5 --chats 0":                               "--chats 0, want 1",
 		"--epsilon 4 --devices 10 --rounds 5 --clip 0":                                "clip of 0",
 		"--epsilon 0.001 --devices 10 --rounds 5000":                                  "survivors",
 		"--epsilon 2000 --devices 10 --rounds 5":                                      "at most 1000",
