@@ -10,6 +10,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -23,7 +24,7 @@ import (
 const readmeDeadline = 8 * time.Minute
 
 // TestREADME runs every command that README.md shows, in order, in one shell in
-// an empty folder.
+// an empty folder. Only the ports are others, that nobody listens on: see portShim.
 func TestREADME(t *testing.T) {
 	if testing.Short() {
 		t.Skip("-short: the commands of README.md, which take minutes, are left out")
@@ -42,13 +43,33 @@ func TestREADME(t *testing.T) {
 	ctx, cancel := context.WithTimeout(t.Context(), readmeDeadline)
 	defer cancel()
 	bin := t.TempDir()
-	build(ctx, t, bin, "discreet", "./cmd/discreet")
+	build(ctx, t, bin, "program", "./cmd/discreet")
+	if err := os.WriteFile(filepath.Join(bin, "discreet"), []byte(portShim), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("README_PORT", freePort(t))
+	t.Setenv("README_STATUS_PORT", freePort(t))
 	if bytes.Contains(markdown, []byte("go run ./benchmarks")) {
 		build(ctx, t, bin, "benchmarks", "./benchmarks")
 	}
 	if err := s.run(ctx, bin, t.TempDir()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// freePort is a port of the loopback address that nobody listens on at the moment.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return port
 }
 
 // build compiles a command of the module into folder.

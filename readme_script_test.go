@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +16,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/discreet-fl/discreet/coordinator"
 )
 
 // A block is a fenced piece of a Markdown text.
@@ -163,6 +166,20 @@ case "$*" in
 esac
 echo "README_test.go cannot run \"go $*\"; teach it in goShim or change README.md" >&2
 exit 1
+`
+
+// portShim stands in for discreet, which the test has built as "program": where the
+// commands of README.md listen on the usual ports, or connect to them, it has them use
+// others, so that nothing else on the machine is in their way, nor they in its.
+const portShim = `#!/usr/bin/env bash
+set -euo pipefail
+arguments=("${@//localhost` + coordinator.DefaultAddress + `/localhost:$README_PORT}")
+if [[ ${1-} = serve ]]; then
+	arguments+=(--listen ":$README_PORT" --http "127.0.0.1:$README_STATUS_PORT")
+elif program "${@:1:2}" --help 2>&1 | grep -e "--server string" >/dev/null; then
+	arguments+=(--server "localhost:$README_PORT")
+fi
+exec program "${arguments[@]}"
 `
 
 // gitShim stands in for git: what README.md clones is the module under test.
@@ -316,12 +333,17 @@ func TestScriptEndsDaemons(t *testing.T) {
 		t.Fatal(err)
 	}
 	ended := make(chan error, 1)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
 	go func() {
-		_, err := os.ReadFile(pipe)
+		daemon, err := os.Open(pipe) // which waits until the daemon runs
+		cancel()
+		if err == nil {
+			_, err = io.Copy(io.Discard, daemon)
+			err = errors.Join(err, daemon.Close())
+		}
 		ended <- err
 	}()
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
-	defer cancel()
 	if err := s.run(ctx, t.TempDir(), t.TempDir()); err == nil || !strings.Contains(err.Error(), "took too long") {
 		t.Fatalf("got %v, want an error about the time", err)
 	}

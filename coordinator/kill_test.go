@@ -113,7 +113,7 @@ func newProcess(t *testing.T) *process {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 4*time.Minute)
 	p := &process{t: t, ctx: ctx, dir: t.TempDir(), address: listener.Addr().String()}
 	if err := listener.Close(); err != nil {
 		t.Fatal(err)
@@ -242,7 +242,7 @@ func (p *process) populate(n int, changes ...func(*pb.TaskSpec)) []*device {
 	if _, err := op.CreateTask(p.t.Context(), &pb.CreateTaskRequest{Spec: s}); err != nil {
 		p.t.Fatal(err)
 	}
-	token, err := op.CreateToken(p.t.Context(), &pb.CreateTokenRequest{Uses: uint32(n), ExpiresMs: 60_000})
+	token, err := op.CreateToken(p.t.Context(), &pb.CreateTokenRequest{Uses: uint32(n), ExpiresMs: 240_000})
 	if err != nil {
 		p.t.Fatal(err)
 	}

@@ -99,7 +99,7 @@ var buildDir string
 // command prepares `path args...`.
 func (b *bench) command(path string, args ...string) *exec.Cmd {
 	b.t.Helper()
-	ctx, cancel := context.WithTimeout(b.t.Context(), 2*time.Minute)
+	ctx, cancel := context.WithTimeout(b.t.Context(), 8*time.Minute) // daemons run as long as a test
 	b.t.Cleanup(cancel)
 	c := exec.CommandContext(ctx, path, args...)
 	c.Dir, c.Env = b.dir, b.env

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
 
+	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/coordinator/ca"
 )
 
@@ -28,7 +29,7 @@ func (o *operator) flags(c *cobra.Command) {
 	if credential == "" {
 		credential = filepath.Join(defaultDataDir, "operator.pem")
 	}
-	c.Flags().StringVar(&o.server, "server", "localhost:7443", "the coordinator's address")
+	c.Flags().StringVar(&o.server, "server", "localhost"+coordinator.DefaultAddress, "the coordinator's address")
 	c.Flags().StringVar(&o.credential, "operator", credential, "operator credential written by the coordinator's first start (or DISCREET_OPERATOR)")
 }
 

@@ -123,7 +123,7 @@ func TestFiveProcesses(t *testing.T) {
 	if testing.Short() {
 		t.Skip("left out: five processes, killed and restarted, take half a minute")
 	}
-	f := newFederation(t, 4, "--every", "500ms", "--deadline", "10s")
+	f := newFederation(t, 4, "--every", "500ms", "--deadline", "40s") // of which a round waits a quarter for its fourth device
 	for i := range 3 {
 		f.runAgent(i)
 	}
