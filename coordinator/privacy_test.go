@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"math"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -80,6 +81,54 @@ func TestSpecsThatCannotPromise(t *testing.T) {
 		if err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %v, want an error with %q", tc.name, err, tc.want)
 		}
+	}
+}
+
+// TestNoiseComesOffASum walks five devices, and four of five, through a round whose noise has
+// levels at four and five survivors: the checkpoint is that of a sum which the noise of
+// those levels was never in that they reach.
+func TestNoiseComesOffASum(t *testing.T) {
+	for survivors, reached := range map[int]int{5: 2, 4: 1} {
+		synctest.Test(t, func(t *testing.T) {
+			s := promised(5, 3, 2, 1)
+			w, devices := fleet(t, 5, s, Options{Grace: time.Second})
+			v := w.task("desk").view.Load()
+			before := devices[0].checkpointOf(v.sum[:])
+			walks := gather(t, devices...)
+			if got := levelsOf(walks[0].plan); !slices.Equal(got, []int{4, 5}) {
+				t.Fatalf("levels at %v survivors, want 4 and 5", got)
+			}
+			each(t, 5, func(i int) error {
+				if i >= survivors {
+					if err := walks[i].advertise(t.Context()); err != nil {
+						return err
+					}
+					devices[i].leave()
+					return nil
+				}
+				return walks[i].steps(t.Context(), all)
+			})
+			l := LayoutOf(walks[0].plan, before.Manifest.Layout)
+			total, sum := ChoiceOf(s).Sums(l.Length()), make([]uint32, l.Length())
+			for _, k := range walks[:survivors] {
+				vector := k.encode(nil)
+				if err := l.AddLevels(vector, k.seeds, reached); err != nil {
+					t.Fatal(err)
+				}
+				for i, word := range vector {
+					sum[i] += word
+				}
+			}
+			total.Add(sum, l.Signed(), int(walks[0].plan.Codec.RingBits))
+			want, _, err := Apply(s, before, make([]float32, StateLength(s, len(before.Params))), walks[0].plan, total, survivors)
+			if err != nil {
+				t.Fatal(err)
+			}
+			after := devices[0].checkpointOf(walks[0].receipt.GetCheckpointSha256())
+			if !slices.Equal(after.Params, want.Params) {
+				t.Errorf("%d survivors: other parameters than without the noise of %d levels", survivors, reached)
+			}
+		})
 	}
 }
 

@@ -27,6 +27,7 @@ type walk struct {
 	advert     *pb.AdvertiseRequest
 	shares     *pb.ShareRequest
 	complaint  []byte
+	seeds      [][32]byte // of levels of noise
 	chunks     []*pb.SubmitRequest
 	confirm    *pb.ConfirmRequest
 	reveal     *pb.RevealRequest
@@ -84,7 +85,8 @@ func (k *walk) share(ctx context.Context) error {
 			return err
 		}
 	}
-	vector := k.encode()
+	k.seeds = masking.Seeds()
+	vector := k.encode(k.seeds)
 	masking.Mask(vector, 0, len(vector))
 	k.masked = masking.Done()
 	bits := int(k.plan.GetCodec().GetRingBits())
@@ -96,8 +98,9 @@ func (k *walk) share(ctx context.Context) error {
 	return nil
 }
 
-// encode is the device's update as ring words, without masks.
-func (k *walk) encode() []uint32 {
+// encode is the device's update as ring words, without masks, with noise of levels by their
+// seeds, if there are any.
+func (k *walk) encode(seeds [][32]byte) []uint32 {
 	e := k.plan.GetEvaluation()
 	counts := aggregation.Evaluation{}
 	if e != nil {
@@ -115,6 +118,11 @@ func (k *walk) encode() []uint32 {
 	if k.plan.GetNoise() != nil {
 		if err := noise.Encode(vector, update, [32]byte{}, [32]byte{1}); err != nil {
 			panic(err)
+		}
+		if l := (aggregation.Layout{Noise: noise, Parameters: l.Parameters}); seeds != nil {
+			if err := l.AddLevels(vector, seeds, 0); err != nil {
+				panic(err)
+			}
 		}
 		return vector
 	}

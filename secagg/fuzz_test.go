@@ -14,9 +14,9 @@ const fuzzSize = 9 // one more than a byte of a bitmap holds
 
 // fuzzRig is an attempt whose messages are seeds, up to the reveals. Member 8 has not
 // shared, 4 has not submitted, and 0 falsely accuses 1.
-func fuzzRig(f *testing.F, keys KeyExchange) *rig {
+func fuzzRig(f *testing.F, keys KeyExchange, levels ...int) *rig {
 	f.Helper()
-	r := newRigWith(f, 500, fuzzSize, func(p *Params) { p.Keys = keys })
+	r := newRigWith(f, 500, fuzzSize, func(p *Params) { p.Keys, p.Levels = keys, levels })
 	r.must(r.advertise(r.all()))
 	r.must(r.share(without(r.all(), 8)))
 	survivors := without(r.all(), 8, 4)
@@ -126,6 +126,9 @@ func FuzzShares(f *testing.F) {
 		seed(f, r.devices[0].shares)
 		sessions = append(sessions, r.shares.session, r.sparseSession())
 	}
+	levelled := fuzzRig(f, Classical, 5, 7, 9)
+	seed(f, levelled.devices[0].shares)
+	sessions = append(sessions, levelled.shares.session, levelled.sparseSession())
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		for _, s := range sessions {
 			if m, err := s.decodeDealing(msg, 0); err == nil {
@@ -142,6 +145,9 @@ func FuzzInbox(f *testing.F) {
 		seed(f, r.devices[0].inbox)
 		sessions = append(sessions, r.shares.session, r.sparseSession())
 	}
+	levelled := fuzzRig(f, Classical, 5, 7, 9)
+	seed(f, levelled.devices[0].inbox)
+	sessions = append(sessions, levelled.shares.session, levelled.sparseSession())
 	f.Fuzz(func(t *testing.T, msg []byte) {
 		for _, s := range sessions {
 			if sharers, entries, err := s.decodeInbox(msg, 0); err == nil {
@@ -216,14 +222,18 @@ func FuzzQuorum(f *testing.F) {
 }
 
 func FuzzReveal(f *testing.F) {
-	r := fuzzRig(f, Classical)
-	for _, i := range []int{0, 1} {
-		seed(f, r.devices[i].reveal)
+	rigs := []*rig{fuzzRig(f, Classical), fuzzRig(f, Classical, 5, 7, 9)}
+	for _, r := range rigs {
+		for _, i := range []int{0, 1} {
+			seed(f, r.devices[i].reveal)
+		}
 	}
 	f.Fuzz(func(t *testing.T, msg []byte) {
-		for _, i := range []int{0, 1} {
-			if _, err := r.reveals.decode(i, msg); err == nil {
-				same(t, msg, r.devices[i].reveal)
+		for _, r := range rigs {
+			for _, i := range []int{0, 1} {
+				if _, err := r.reveals.decode(i, msg); err == nil {
+					same(t, msg, r.devices[i].reveal)
+				}
 			}
 		}
 	})

@@ -2,6 +2,7 @@ package simulate
 
 import (
 	"math"
+	"slices"
 	"strings"
 	"testing"
 
@@ -20,12 +21,13 @@ func private(t *testing.T, drop float64, secure bool) Config {
 }
 
 // TestNoiseIsTheSameUnderMasks holds the sums of noised vectors under masks to those in
-// clear, with devices that vanish, and the devices to their promise.
+// clear, with devices that vanish, in two cohorts of which each reaches a level by itself, and
+// the devices to their promise.
 func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 	digests := make(map[bool]string)
 	for _, secure := range []bool{true, false} {
 		c := private(t, 0.1, secure)
-		c.NoBaselines, c.Privacy.ClipQuantile = true, 5000
+		c.NoBaselines, c.PerRound, c.Privacy.ClipQuantile = true, 12, 5000
 		if slow {
 			c.Rounds = 1
 		}
@@ -37,6 +39,9 @@ func TestNoiseIsTheSameUnderMasks(t *testing.T) {
 		p := result.Privacy
 		if p == nil || p.MostVectors < 1 || p.MostVectors > 2 || p.GivenEpsilon > 6 || p.MostVectors == 2 && p.GivenEpsilon < 5.99 {
 			t.Fatalf("seed %d: %+v, want 1 or 2 vectors of a device within ε 6", c.Seed, p)
+		}
+		if !slices.Equal(p.Levels, []int{5}) || p.Overshoot < 1 || p.Overshoot > 1.1 {
+			t.Errorf("seed %d: noise comes off at %v survivors and is up to %v times what was asked for, want 5 and 1.1", c.Seed, p.Levels, p.Overshoot)
 		}
 		for _, round := range result.Rounds { // every update is shorter than the clip, and votes are noised
 			if last := p.LastClip; round.Clip != 1 && round.Round == 1 || last == 1 || math.Abs(math.Log(float64(last))) > 0.1001*float64(c.Rounds) {
