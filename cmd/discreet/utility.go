@@ -13,10 +13,11 @@ import (
 const (
 	// halfLost is where half of what would be right without noise is lost, and steepness how
 	// fast.
-	halfLost  = 0.00128
-	steepness = 1.8
-	// lossOff is how far off a measured accuracy is from the curve at the most.
-	lossOff = 0.05
+	halfLost  = 0.00127
+	steepness = 1.9
+	// lossOff is how far off a measured share is from the curve at the most, and lossOffPart
+	// in parts of it.
+	lossOff, lossOffPart = 0.07, 1. / 3
 	// leastNoise and mostNoise are between which it was measured.
 	leastNoise = 0.00023
 	mostNoise  = 0.0024
@@ -35,7 +36,7 @@ func (s privacySettings) loss(p *privacyPlan) {
 	p.LossNoise = p.NoiseSigma / p.Clip / math.Sqrt(float64(p.Rounds)) * math.Sqrt(measuredChats/float64(s.chats))
 	if p.LossUnknown = s.unlikeMeasured(p); p.LossUnknown == "" {
 		loss := lossAt(p.LossNoise)
-		p.Loss, p.LossOff = &loss, lossOff
+		p.Loss, p.LossOff = &loss, min(lossOff, lossOffPart*loss)
 	}
 }
 
@@ -53,8 +54,8 @@ func (s privacySettings) unlikeMeasured(p *privacyPlan) string {
 		return fmt.Sprintf("%d rounds; 20 to 50 were measured", p.Rounds)
 	case s.chats < 15 || s.chats > 150:
 		return fmt.Sprintf("%d chats a device; 15 to 150 were measured", s.chats)
-	case p.Parameters < 16_000 || p.Parameters > 75_000:
-		return fmt.Sprintf("%d numbers a device; 21,334 to 70,486 were measured, with --compression sketch:16 to sketch:4", p.Parameters)
+	case p.Parameters < 16_000:
+		return fmt.Sprintf("%d numbers a device; 21,334 to 267,094 were measured, with --compression sketch:16 to none", p.Parameters)
 	case p.LossNoise > mostNoise:
 		return fmt.Sprintf("noise of %.2g; up to %v was measured, where three in four right answers are lost, and this is more", p.LossNoise, mostNoise)
 	case p.LossNoise < leastNoise:

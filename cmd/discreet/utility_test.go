@@ -22,8 +22,10 @@ func TestLossIsAsMeasured(t *testing.T) {
 		{few + "--rounds 50 --compression sketch:16 --epsilon 8", 89.3, 22.5},
 		{few + "--rounds 50 --compression sketch:4 --epsilon 30", 89.3, 66.4},
 		{few + "--rounds 20 --compression sketch:16 --epsilon 20", 79.5, 42.9},
+		{few + "--rounds 20 --compression none --epsilon 20", 87.5, 45.3},
 		{"--devices 1000 --rounds 50 --compression sketch:16 --epsilon 8", 89.3, 65.0},
 		{"--devices 100 --rounds 50 --compression sketch:16 --epsilon 8 --chats 150", 89.3, 22.8},
+		{"--devices 100 --rounds 50 --compression sketch:16 --epsilon 32 --chats 150", 89.3, 71.1},
 	} {
 		out, err := printed(t, "plan --intents 150 --dropout 0.0001 --json "+tc.flags)
 		if err != nil {
@@ -43,9 +45,9 @@ func TestLossIsAsMeasured(t *testing.T) {
 			t.Errorf("%s: %.3f of what is right without noise is lost, expected are %.3f, give or take %v", tc.flags, lost, *p.Loss, p.LossOff)
 		}
 	}
-	// By hand: at halfLost half is lost, at a hundredth of it 1/(1 + 100^1.8) = 1/3982.07.
-	if half, little := lossAt(halfLost), lossAt(halfLost/100); half != 0.5 || math.Abs(little*3982.07-1) > 1e-5 {
-		t.Errorf("%v and %v are lost, want 0.5 and 1/3982.07", half, little)
+	// By hand: at halfLost half is lost, at a hundredth of it 1/(1 + 100^1.9) = 1/6310.57.
+	if half, little := lossAt(halfLost), lossAt(halfLost/100); half != 0.5 || math.Abs(little*6310.57-1) > 1e-5 {
+		t.Errorf("%v and %v are lost, want 0.5 and 1/6310.57", half, little)
 	}
 }
 
@@ -61,7 +63,7 @@ func TestLossOfOthersIsNotKnown(t *testing.T) {
 		"--clip 0.5":                         "a clip of 0.5; 1 was measured",
 		"--rounds 5":                         "5 rounds; 20 to 50",
 		"--chats 3":                          "3 chats a device; 15 to 150",
-		"--compression none":                 "262804 numbers a device",
+		"--compression sketch:30":            "9428 numbers a device",
 		"--epsilon 0.1":                      "and this is more",
 		"--epsilon 100":                      "and this is less",
 		"--devices 4 --per-round 4 --separation 1": "and this is more",
