@@ -76,7 +76,11 @@ func TestDevicesAndCoordinatorCountTheSame(t *testing.T) {
 			t.Fatal(err)
 		}
 		l := coordinator.LayoutOf(&pb.Plan{Noise: n, Compression: c.Spec.Compression}, m)
-		rho, err := privacy.NewCharge(privacy.DistributedRho(l.Noise.Norm(l.Parameters), int(n.GetHonest()), n.GetSigma(), l.Noise.Noised(l.Parameters)))
+		left := []int{int(n.GetHonest())} // none of the three or four devices may be corrupt
+		for _, at := range n.GetLevels() {
+			left = append(left, int(at.GetSurvivors()))
+		}
+		rho, err := privacy.NewCharge(privacy.LevelledRho(l.Noise.Norm(l.Parameters), left, l.Noise.Sigmas(), l.Noise.Noised(l.Parameters)))
 		if err != nil || rho > charge || rho.Rho() < charge.Rho()*(1-1e-6) || !l.Noise.Votes() || n.GetClip() == 1 {
 			t.Errorf("noise %v costs ρ %v a vector, %v; want what is charged, %v, and a clip that has moved", n, rho.Rho(), err, charge.Rho())
 		}
