@@ -23,9 +23,9 @@ import (
 
 const (
 	// The largest request is the shares for 510 neighbours, the most that CheckSpec lets
-	// a member have, under hybrid keys. Larger ones are refused before they are read, so
-	// a device holds at most maxCalls of these on a connection.
-	maxRequest = 1 << 20
+	// a member have, under hybrid keys and with eight levels of noise. Larger ones are refused
+	// before they are read, so a device holds at most maxCalls of these on a connection.
+	maxRequest = 5 << 18
 	// A device makes one call at a time, and another while it reconnects.
 	maxCalls = 16
 )

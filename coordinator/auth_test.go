@@ -16,9 +16,11 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/ca"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // TestWhoMayCallWhat goes through every method and every kind of caller.
@@ -212,4 +214,19 @@ func TestVersions(t *testing.T) {
 		defer cancel()
 		wants(t, "check-in where another task is open", calls["check-in"](later, old), codes.DeadlineExceeded)
 	})
+}
+
+// TestLargestSharesFitARequest: those of docs/protocol.md for the most neighbours that a task
+// may have, with hybrid keys and as many levels of noise as there may be.
+func TestLargestSharesFitARequest(t *testing.T) {
+	k, _, ok := secagg.Search(secagg.MaxCohort, mostTolerated, mostTolerated, 80, 30)
+	if !ok {
+		t.Fatal("no graph")
+	}
+	const l, sealed, ciphertext = aggregation.MostLevels, 1200 + 32*aggregation.MostLevels, 1120
+	shares := 2 + 96 + 32*l + k*(sealed+64+32*l) + k/2*(ciphertext+32)
+	request := &pb.ShareRequest{Step: &pb.RoundStep{Task: strings.Repeat("a", 64), Round: 1 << 60, Attempt: 1 << 30}, Shares: make([]byte, shares)}
+	if n := proto.Size(request); n > maxRequest || n < maxRequest*9/10 {
+		t.Errorf("shares for %d neighbours make a request of %d bytes, and the largest has %d", k, n, maxRequest)
+	}
 }

@@ -1772,7 +1772,7 @@ type ShareRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
 	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg shares (docs/protocol.md, "Share"); at most 1 KiB a member.
+	// secagg shares (docs/protocol.md, "Share"); at most 3 KiB a neighbour.
 	Shares        []byte `protobuf:"bytes,2,opt,name=shares,proto3" json:"shares,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1825,7 +1825,7 @@ func (x *ShareRequest) GetShares() []byte {
 // ShareResponse brings a member what the others sealed for it when step 1 closes.
 type ShareResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg inbox; at most 1 KiB a member.
+	// secagg inbox; at most 4 KiB a neighbour.
 	Inbox         []byte `protobuf:"bytes,1,opt,name=inbox,proto3" json:"inbox,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
