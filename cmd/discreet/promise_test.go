@@ -57,7 +57,7 @@ func TestTasksSayWhatTheyPromise(t *testing.T) {
 	task.Privacy = &pb.TaskPrivacy{Noise: noise, Devices: 100, Participations: 2, Charged: 2 * noise.Charge}
 	printTask(&noised, task)
 	warnOfExactSums(&noised, task.Spec)
-	for _, want := range []string{"ε at most 8 at δ 1e-06 for each device", "5 times at most, 10 rounds apart", "at least 70 honest devices", "in 2 vectors; 100 devices have sent some"} {
+	for _, want := range []string{"ε at most 8 at δ 1e-06 for each device", "5 times at most, 10 rounds apart", "at least 70 honest devices", "up to 10.0% more than was asked for", "parts come off at 85, 91, 99 survivors of a cohort", "in 2 vectors; 100 devices have sent some"} {
 		if !strings.Contains(noised.String(), want) {
 			t.Errorf("a task with noise says %s, want %q", noised.String(), want)
 		}
