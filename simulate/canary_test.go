@@ -81,7 +81,7 @@ func (c canary) begin() (*task, error) {
 			return nil, err
 		}
 		exact := proto.CloneOf(plan)
-		exact.Noise.Sigma = 0
+		exact.Noise.Sigma, exact.Noise.Levels = 0, nil
 		t.noised, t.exact = append(t.noised, plan), append(t.exact, exact)
 	}
 	return t, old.close()
