@@ -50,8 +50,8 @@ func (s privacySettings) unlikeMeasured(p *privacyPlan) string {
 		return fmt.Sprintf("model %s; small was measured", s.model)
 	case s.clip != 1:
 		return fmt.Sprintf("a clip of %v; 1 was measured", s.clip)
-	case p.Rounds < 20 || p.Rounds > 50:
-		return fmt.Sprintf("%d rounds; 20 to 50 were measured", p.Rounds)
+	case p.Rounds < 20 || p.Rounds > 100:
+		return fmt.Sprintf("%d rounds; 20 to 100 were measured", p.Rounds)
 	case s.chats < 15 || s.chats > 150:
 		return fmt.Sprintf("%d chats a device; 15 to 150 were measured", s.chats)
 	case p.Parameters < 16_000:
