@@ -21,7 +21,7 @@ import (
 )
 
 // readmeDeadline bounds all commands of README.md together.
-const readmeDeadline = 8 * time.Minute
+const readmeDeadline = 12 * time.Minute
 
 // TestREADME runs every command that README.md shows, in order, in one shell in
 // an empty folder. Only the ports are others, that nobody listens on: see portShim.

@@ -174,9 +174,11 @@ exit 1
 const portShim = `#!/usr/bin/env bash
 set -euo pipefail
 arguments=("${@//localhost` + coordinator.DefaultAddress + `/localhost:$README_PORT}")
+command=()
+for word; do [[ $word = -* ]] && break; command+=("$word"); done
 if [[ ${1-} = serve ]]; then
 	arguments+=(--listen ":$README_PORT" --http "127.0.0.1:$README_STATUS_PORT")
-elif program "${@:1:2}" --help 2>&1 | grep -e "--server string" >/dev/null; then
+elif program "${command[@]}" --help 2>&1 | grep -e "--server string" >/dev/null; then
 	arguments+=(--server "localhost:$README_PORT")
 fi
 exec program "${arguments[@]}"
