@@ -6,6 +6,7 @@
 //	go run ./benchmarks rounds --json -
 //	go run ./benchmarks accuracy --data data_full.json --model base --validate
 //	go run ./benchmarks personal --data data_full.json --split dirichlet:0.1
+//	go run ./benchmarks utility --svg utility.svg
 //
 // The figures of a named machine, with the command that gave each, are in
 // benchmarks/README.md.
@@ -24,6 +25,7 @@ var benchmarks = map[string]func(args []string) error{
 
 	"accuracy": runAccuracy,
 	"personal": runPersonal,
+	"utility":  runUtility,
 
 	daemonArgument:  serveRounds,
 	devicesArgument: serveDevices,
@@ -31,7 +33,7 @@ var benchmarks = map[string]func(args []string) error{
 
 func main() {
 	if len(os.Args) < 2 || benchmarks[os.Args[1]] == nil {
-		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds|accuracy|personal [flags]; --help after the name lists them")
+		fmt.Fprintln(os.Stderr, "usage: go run ./benchmarks secagg|train|rounds|accuracy|personal|utility [flags]; --help after the name lists them")
 		os.Exit(2)
 	}
 	if err := benchmarks[os.Args[1]](os.Args[2:]); err != nil {
