@@ -57,6 +57,8 @@ func TestTrainingRefused(t *testing.T) {
 		func(s *Training) { s.LearningRate = 0 }, func(s *Training) { s.LearningRate = nan }, func(s *Training) { s.LearningRate = 1e9 },
 		func(s *Training) { s.FeatureDropout = -0.1 }, func(s *Training) { s.FeatureDropout = 1 }, func(s *Training) { s.FeatureDropout = nan },
 		func(s *Training) { s.Proximal = -1 }, func(s *Training) { s.Proximal = MaxProximal + 1 }, func(s *Training) { s.Proximal = nan },
+		func(s *Training) { s.Batch, s.Consistency = 2, -1 }, func(s *Training) { s.Batch, s.Consistency = 2, MaxConsistency+1 },
+		func(s *Training) { s.Batch, s.Consistency = 2, nan }, func(s *Training) { s.Consistency = 1 },
 		func(s *Training) { s.LabelSmoothing = -0.1 }, func(s *Training) { s.LabelSmoothing = 1 }, func(s *Training) { s.LabelSmoothing = nan },
 	} {
 		s := good

@@ -31,6 +31,11 @@ type Training struct {
 	// Proximal is μ of FedProx: training is held back by μ/2 times the square of its distance from where it
 	// began. 0 leaves that out.
 	Proximal float32
+	// Consistency is α of R-Drop (Liang et al. 2021, "R-Drop: Regularized dropout for neural networks", equation 4):
+	// a step sees half as many examples, each twice, with features left out of each afresh, and beside the mean of
+	// their losses α/4·(KL(p‖q)+KL(q‖p)) of what the two say is lowered. 0 leaves that out. No plan carries it: it
+	// is for training in one place, not for rounds.
+	Consistency float32
 	// Rows, where it is not nil, tells for each row of the embedding whether training moves it; the others are
 	// only read. It has as many as the layout, and is not part of what Validate looks at.
 	Rows []bool `json:"-"`
@@ -42,6 +47,7 @@ const (
 	MaxBatch        = 1024
 	MaxLearningRate = 100
 	MaxProximal     = 100
+	MaxConsistency  = 100
 )
 
 // DefaultTraining returns settings for a device of a hundred or so examples in one federated round, per size.
@@ -70,6 +76,10 @@ func (s Training) Validate() error {
 		return fmt.Errorf("training has label smoothing %v, want 0 up to but not 1", s.LabelSmoothing)
 	case !(s.Proximal >= 0 && s.Proximal <= MaxProximal):
 		return fmt.Errorf("training has a proximal term of %v, want 0 to %d", s.Proximal, MaxProximal)
+	case !(s.Consistency >= 0 && s.Consistency <= MaxConsistency):
+		return fmt.Errorf("training has a consistency of %v, want 0 to %d", s.Consistency, MaxConsistency)
+	case s.Consistency > 0 && s.Batch < 2:
+		return fmt.Errorf("training has batches of %d, want 2 and more, as consistency needs an example twice", s.Batch)
 	}
 	return nil
 }

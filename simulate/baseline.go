@@ -21,6 +21,10 @@ const (
 	convergedSteps  = 2000
 )
 
+// centralConsistency is what the model in one place is trained with, per size, beside the devices' settings: small is
+// better for it, base is not, and the few passes of a device are too few for it. docs/decisions.md has the figures.
+var centralConsistency = map[string]float32{"small": 2}
+
 // epochsFor is how many passes over so many examples that is.
 func epochsFor(examples, batch int) int {
 	steps := max((examples+batch-1)/batch, 1)
@@ -85,8 +89,9 @@ func score(guesses []int, test []model.Example, labels int) Score {
 }
 
 // Baselines trains one model on all of a configuration's chats and one on each
-// device's alone, with the devices' own optimiser to convergence, and returns their
-// accuracy: that of the first, and the mean of the others.
+// device's alone, with the devices' own optimiser to convergence, the first of
+// size small with consistency, too, and returns their accuracy: that of the first, and
+// the mean of the others.
 func Baselines(ctx context.Context, c Config) (central, alone float64, err error) {
 	r, err := newRun(c)
 	if err != nil {
@@ -165,6 +170,9 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 
 // central trains a fresh model on all devices' examples and scores it.
 func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score, error) {
+	if s.Batch > 1 {
+		s.Consistency = centralConsistency[r.Model]
+	}
 	return r.baseline(ctx, t, r.all(), s, derive(r.Seed, "central"))
 }
 

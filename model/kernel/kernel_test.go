@@ -217,6 +217,42 @@ func TestCrossEntropyGradientByFiniteDifferences(t *testing.T) {
 	}
 }
 
+func TestDivergence(t *testing.T) {
+	const labels, upstream, h = 7, 1.5, 1e-2
+	random := rand.New(rand.NewPCG(6, 6))
+	z, p := normal(random, 6*labels), make([]float32, 6*labels)
+	weight := []float32{0.5, 0.5, 0, 0, 0.125, 0.125}
+	Softmax(p, z, labels)
+	var want float64
+	for _, i := range []int{0, 4} {
+		for j := range labels {
+			a, b := float64(p[i*labels+j]), float64(p[(i+1)*labels+j])
+			want += float64(weight[i]) * (a*math.Log(a/b) + b*math.Log(b/a))
+		}
+	}
+	if got := float64(Divergence(z, p, labels, weight)); math.Abs(got-want) > 1e-5 {
+		t.Errorf("the divergence is %v, want %v", got, want)
+	}
+	divergence := func() float64 {
+		Softmax(p, z, labels)
+		return float64(Divergence(z, p, labels, weight))
+	}
+	before := normal(random, len(z))
+	dz := append([]float32(nil), before...)
+	AddDivergenceGradient(dz, z, p, labels, weight, upstream)
+	for i := range z {
+		x := z[i]
+		z[i] = x + h
+		above := divergence()
+		z[i] = x - h
+		below := divergence()
+		z[i] = x
+		if got, want := float64(dz[i]-before[i]), upstream*(above-below)/(2*h); math.Abs(got-want) > 2e-4 {
+			t.Errorf("dz[%d] grew by %v, finite differences give %v", i, got, want)
+		}
+	}
+}
+
 // An example that is surely what it is said not to be has a finite loss and gradient.
 func TestRejectedExtremes(t *testing.T) {
 	p, dz := []float32{1, 0, 0}, make([]float32, 3)

@@ -18,8 +18,10 @@ type batch struct {
 	label     []int32   // ^label of an example that is known not to have it
 	weight    []float32 // the example's, or 0 for padding
 	smoothing float32
-	rows      []bool   // which rows of the embedding move; all, where it is nil
-	moved     []uint32 // an example's features in such rows
+	// consistency is 0, or what the divergence of examples 2i and 2i+1, the same one twice, is multiplied by.
+	consistency float32
+	rows        []bool   // which rows of the embedding move; all, where it is nil
+	moved       []uint32 // an example's features in such rows
 }
 
 func newBatch(size int) *batch {
@@ -54,16 +56,27 @@ func (b *batch) moving(i int, l model.Layout) []uint32 {
 	return b.moved
 }
 
-// fill puts the examples of the given indices into the batch, each with its features thinned out afresh.
+// copies is how often a batch holds each of its examples.
+func copies(s model.Training) int {
+	if s.Consistency > 0 {
+		return 2
+	}
+	return 1
+}
+
+// fill puts the examples of the given indices into the batch, each with its features thinned out afresh. With
+// consistency each is there twice, side by side, and each of the two has half of its weight.
 func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random *rand.PCG) {
 	b.smoothing, b.rows = s.LabelSmoothing, s.Rows
+	b.consistency = float32(s.Consistency / 2) // of half a weight, so that α/4 of a whole one
 	b.features = b.features[:0]
+	times := copies(s)
 	for i := range b.end {
-		if i >= len(indices) {
+		if i >= times*len(indices) {
 			b.end[i], b.scale[i], b.label[i], b.weight[i] = len(b.features), 0, 0, 0
 			continue
 		}
-		e := ex[indices[i]]
+		e := ex[indices[i/times]]
 		before := len(b.features)
 		b.features = appendKept(b.features, e.Features, s.FeatureDropout, random)
 		b.end[i] = len(b.features)
@@ -75,6 +88,7 @@ func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random
 		if e.Weight == 0 {
 			b.weight[i] = 1
 		}
+		b.weight[i] /= float32(times)
 	}
 }
 
@@ -117,6 +131,23 @@ func shuffle(order []int, random *rand.PCG) {
 func below(n int, random *rand.PCG) int {
 	high, _ := bits.Mul64(random.Uint64(), uint64(n))
 	return int(high)
+}
+
+// loss returns the batch's summed loss, from scores size×labels and their softmax.
+func (b *batch) loss(scores, shares []float32, labels int) float32 {
+	loss := kernel.CrossEntropy(scores, shares, labels, b.label, b.weight, b.smoothing)
+	if b.consistency > 0 {
+		loss += float32(b.consistency * kernel.Divergence(scores, shares, labels, b.weight))
+	}
+	return loss
+}
+
+// lossGradient writes to dst, which is neither of them, upstream times the loss's gradient with regard to the scores.
+func (b *batch) lossGradient(dst, scores, shares []float32, labels int, upstream float32) {
+	kernel.CrossEntropyGradient(dst, shares, labels, b.label, b.weight, b.smoothing, upstream)
+	if b.consistency > 0 {
+		kernel.AddDivergenceGradient(dst, scores, shares, labels, b.weight, float32(b.consistency*upstream))
+	}
 }
 
 // bag writes the bags of the batch's examples to hidden, size×dim.

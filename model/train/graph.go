@@ -54,7 +54,7 @@ func newGraph(l model.Layout, b *batch) (engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	if e.loss, err = gorgonia.ApplyOp(crossEntropyOp(b, l), scores, shares); err != nil {
+	if e.loss, err = gorgonia.ApplyOp(lossOp(b, l), scores, shares); err != nil {
 		return nil, err
 	}
 	if e.derivatives, err = gorgonia.Grad(e.loss, e.embedding, e.weights, e.bias); err != nil {

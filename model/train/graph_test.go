@@ -147,7 +147,16 @@ func TestOpsByFiniteDifferences(t *testing.T) {
 		g := gorgonia.NewGraph()
 		scores := input(g, "scores", normal(random, n*l.Labels), n, l.Labels)
 		shares := node(gorgonia.ApplyOp(softmaxOp(b, l), scores))
-		cost := node(gorgonia.ApplyOp(crossEntropyOp(b, l), scores, shares))
+		cost := node(gorgonia.ApplyOp(lossOp(b, l), scores, shares))
+		check(t, cost, gorgonia.Nodes{scores}, 1e-2, 2e-4, asIs)
+	})
+	t.Run("consistency", func(t *testing.T) {
+		b := newBatch(4)
+		b.fill(synthetic(2, 6, l.Labels, 1), []int{0, 1}, model.Training{LabelSmoothing: 0.2, FeatureDropout: 0.5, Consistency: 2}, rand.NewPCG(1, 1))
+		g := gorgonia.NewGraph()
+		scores := input(g, "scores", normal(random, n*l.Labels), n, l.Labels)
+		shares := node(gorgonia.ApplyOp(softmaxOp(b, l), scores))
+		cost := node(gorgonia.ApplyOp(lossOp(b, l), scores, shares))
 		check(t, cost, gorgonia.Nodes{scores}, 1e-2, 2e-4, asIs)
 	})
 	t.Run("whole step", func(t *testing.T) {
@@ -193,7 +202,7 @@ func TestGradientsAreNotDifferentiatedAgain(t *testing.T) {
 	b := exampleBatch(odd)
 	for _, o := range []*op{
 		bagGradientOp(b, odd), affineInputGradientOp(b, odd), affineWeightGradientOp(odd), affineBiasGradientOp(odd),
-		softmaxOp(b, odd), crossEntropyGradientOp(b, odd),
+		softmaxOp(b, odd), lossGradientOp(b, odd),
 	} {
 		for i, differentiable := range o.DiffWRT(o.Arity()) {
 			if differentiable {
@@ -215,7 +224,7 @@ func TestOpsHashApart(t *testing.T) {
 	seen := map[uint32]string{}
 	for _, o := range []*op{
 		bagOp(b, odd), bagGradientOp(b, odd), affineOp(b, odd), affineInputGradientOp(b, odd), affineWeightGradientOp(odd),
-		affineBiasGradientOp(odd), softmaxOp(b, odd), crossEntropyOp(b, odd), crossEntropyGradientOp(b, odd),
+		affineBiasGradientOp(odd), softmaxOp(b, odd), lossOp(b, odd), lossGradientOp(b, odd),
 	} {
 		if other, taken := seen[o.Hashcode()]; taken {
 			t.Errorf("%s hashes like %s", o, other)

@@ -164,7 +164,7 @@ func affineBiasGradientOp(l model.Layout) *op {
 	return o
 }
 
-// softmaxOp: scores size×Labels → shares size×Labels. It is not differentiable by itself: crossEntropyOp's gradient
+// softmaxOp: scores size×Labels → shares size×Labels. It is not differentiable by itself: lossOp's gradient
 // goes past it to the scores, which is both shorter and exact where a share is zero.
 func softmaxOp(b *batch, l model.Layout) *op {
 	o, shares := newOp("softmax", []int{2}, b.size(), l.Labels)
@@ -172,27 +172,27 @@ func softmaxOp(b *batch, l model.Layout) *op {
 	return o
 }
 
-// crossEntropyOp: scores size×Labels and their softmax → the batch's summed loss, a scalar.
-func crossEntropyOp(b *batch, l model.Layout) *op {
-	o, _ := newOp("cross-entropy", []int{2, 2})
+// lossOp: scores size×Labels and their softmax → the batch's summed loss, a scalar.
+func lossOp(b *batch, l model.Layout) *op {
+	o, _ := newOp("loss", []int{2, 2})
 	loss := o.value.(*gorgonia.F32)
 	o.run = func(in []gorgonia.Value) {
-		*loss = gorgonia.F32(kernel.CrossEntropy(floats(in[0]), floats(in[1]), l.Labels, b.label, b.weight, b.smoothing))
+		*loss = gorgonia.F32(b.loss(floats(in[0]), floats(in[1]), l.Labels))
 	}
 	o.wrt[0] = true
 	o.derive = func(in gorgonia.Nodes, _, grad *gorgonia.Node) (gorgonia.Nodes, error) {
-		nodes, err := applied(apply(crossEntropyGradientOp(b, l), in[1], grad))
+		nodes, err := applied(apply(lossGradientOp(b, l), in[0], in[1], grad))
 		return append(nodes, nil), err
 	}
 	return o
 }
 
-// crossEntropyGradientOp: shares size×Labels, gradient of the loss (a scalar) → gradient of the scores size×Labels.
-func crossEntropyGradientOp(b *batch, l model.Layout) *op {
-	o, dScores := newOp("cross-entropy gradient", []int{2, 0}, b.size(), l.Labels)
+// lossGradientOp: scores and shares size×Labels, gradient of the loss (a scalar) → gradient of the scores size×Labels.
+func lossGradientOp(b *batch, l model.Layout) *op {
+	o, dScores := newOp("loss gradient", []int{2, 2, 0}, b.size(), l.Labels)
 	o.run = func(in []gorgonia.Value) {
-		upstream := float32(*in[1].(*gorgonia.F32))
-		kernel.CrossEntropyGradient(dScores, floats(in[0]), l.Labels, b.label, b.weight, b.smoothing, upstream)
+		upstream := float32(*in[2].(*gorgonia.F32))
+		b.lossGradient(dScores, floats(in[0]), floats(in[1]), l.Labels, upstream)
 	}
 	return o
 }

@@ -12,7 +12,8 @@ type plain struct {
 	params []float32
 
 	hidden, dHidden []float32 // size×dim
-	scores, shares  []float32 // size×labels; shares becomes the gradient of the scores
+	scores, shares  []float32 // size×labels
+	dScores         []float32
 	gradients       gradients
 }
 
@@ -22,6 +23,7 @@ func newPlain(l model.Layout, b *batch) (engine, error) {
 		layout: l, batch: b,
 		hidden: make([]float32, n*l.Dim), dHidden: make([]float32, n*l.Dim),
 		scores: make([]float32, n*l.Labels), shares: make([]float32, n*l.Labels),
+		dScores: make([]float32, n*l.Labels),
 		gradients: gradients{
 			embedding: make([]float32, n*l.Dim),
 			weights:   make([]float32, l.Dim*l.Labels),
@@ -41,9 +43,9 @@ func (p *plain) step(rate float32) (float32, error) {
 	b.bag(p.hidden, embedding, l)
 	kernel.Affine(p.scores, p.hidden, weights, bias, l.Dim)
 	kernel.Softmax(p.shares, p.scores, l.Labels)
-	loss := kernel.CrossEntropy(p.scores, p.shares, l.Labels, b.label, b.weight, b.smoothing)
-	dScores := p.shares
-	kernel.CrossEntropyGradient(dScores, p.shares, l.Labels, b.label, b.weight, b.smoothing, 1)
+	loss := b.loss(p.scores, p.shares, l.Labels)
+	dScores := p.dScores
+	b.lossGradient(dScores, p.scores, p.shares, l.Labels, 1)
 	kernel.AffineInputGradient(p.dHidden, dScores, weights, l.Dim, l.Labels)
 	kernel.AffineWeightGradient(g.weights, p.hidden, dScores, l.Dim, l.Labels)
 	kernel.AffineBiasGradient(g.bias, dScores)

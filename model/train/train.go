@@ -91,14 +91,15 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 	if s.Proximal > 0 {
 		t.proximal.begin(t.layout, params)
 	}
-	perEpoch := (len(ex) + s.Batch - 1) / s.Batch
+	perStep := s.Batch / copies(s)
+	perEpoch := (len(ex) + perStep - 1) / perStep
 	var r Report
 	steps := s.Epochs * perEpoch
 	for range s.Epochs {
 		shuffle(t.order, random)
 		r.Loss = 0
-		for rest := t.order; len(rest) > 0; rest = rest[min(s.Batch, len(rest)):] {
-			t.batch.fill(ex, rest[:min(s.Batch, len(rest))], s, random)
+		for rest := t.order; len(rest) > 0; rest = rest[min(perStep, len(rest)):] {
+			t.batch.fill(ex, rest[:min(perStep, len(rest))], s, random)
 			rate := float32(s.LearningRate*float32(steps-r.Steps)) / float32(steps)
 			loss, err := t.step(params, rate, s.Proximal)
 			if err != nil {

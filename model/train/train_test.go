@@ -106,6 +106,39 @@ func TestSignalsAreGolden(t *testing.T) {
 	}
 }
 
+// Training with consistency gives the same bits on both engines and every platform; a batch holds half as many examples.
+func TestConsistencyIsGolden(t *testing.T) {
+	const golden = "ae694e7ebb332176936d773e1ea90a57fb6e9b4019e9955c300a25ae2ca749ae"
+	s := usual
+	s.Consistency = 2
+	for _, e := range engines {
+		params, r := trained(t, e.make, odd, synthetic(197, 40, odd.Labels, 3), s, 5)
+		if got := digest(params); got != golden || r.Steps != 200 {
+			t.Errorf("%s: %d steps give %s, want 200 and %s", e.name, r.Steps, got, golden)
+		}
+	}
+}
+
+// Two copies of an example whose features all stay say the same: no consistency is wanting, and the step is that of one.
+func TestConsistencyWithoutDropoutIsNone(t *testing.T) {
+	ex := synthetic(12, 20, odd.Labels, 3)
+	once, twice := usual, usual
+	once.FeatureDropout, once.Batch = 0, 4
+	twice.FeatureDropout, twice.Batch, twice.Consistency = 0, 9, 2 // the ninth place stays empty
+	for _, e := range engines {
+		want, before := trained(t, e.make, odd, ex, once, 5)
+		got, after := trained(t, e.make, odd, ex, twice, 5)
+		if before.Steps != after.Steps || math.Abs(float64(before.Loss-after.Loss)) > 1e-5 {
+			t.Errorf("%s: %+v with each example once, %+v with each twice", e.name, before, after)
+		}
+		for i := range want {
+			if math.Abs(float64(got[i]-want[i])) > 1e-5 {
+				t.Fatalf("%s: parameter %d is %v with each example twice, want %v", e.name, i, got[i], want[i])
+			}
+		}
+	}
+}
+
 // Told only what examples are not, a model gives their labels less than others.
 func TestRejectedLabelsLoseProbability(t *testing.T) {
 	for _, e := range engines {
