@@ -215,6 +215,21 @@ func (c Choice) Strategy(survivors int) Strategy {
 	return k.of(c.values(), survivors)
 }
 
+// Slowed is the choice with a share, above 0 and up to 1, of its rate where it is one of the adaptive strategies, whose
+// steps do not shrink with the means; the others are as they were. The choice has passed Check.
+func (c Choice) Slowed(share float64) Choice {
+	k, err := c.kind()
+	if err != nil {
+		panic(err.Error())
+	}
+	if k.place("epsilon") < 0 {
+		return c
+	}
+	full := c.Filled()
+	full.Numbers[k.place("rate")].Value *= share
+	return full
+}
+
 // values are all numbers of the choice by name.
 func (c Choice) values() map[string]float64 {
 	numbers := make(map[string]float64)

@@ -68,6 +68,12 @@ func TestChoicesScaleWithTheSurvivors(t *testing.T) {
 		if got, want := (Choice{Name: "fedavgm"}).Strategy(n), (FedAvgM{float32(lasting * (1 - 0.7)), 0.7}); got != want {
 			t.Fatalf("%d survivors: %+v, want %+v", n, got, want)
 		}
+		if got, want := (Choice{Name: "fedavgm"}).Slowed(0.5).Strategy(n), (FedAvgM{float32(lasting * (1 - 0.7)), 0.7}); got != want {
+			t.Errorf("%d survivors, slowed: %+v, want %+v", n, got, want)
+		}
+		if got, want := (Choice{}).Slowed(0.5).Strategy(n), (FedAdam{0.015, 0.5, 0.99, float32(1.3e-3 / math.Sqrt(float64(n)))}); got != want {
+			t.Errorf("%d survivors, slowed: %+v, want %+v", n, got, want)
+		}
 		if got, want := (Choice{}).Strategy(n), (FedAdam{0.03, 0.5, 0.99, float32(1.3e-3 / math.Sqrt(float64(n)))}); got != want {
 			t.Fatalf("%d survivors: %+v, want %+v", n, got, want)
 		}

@@ -41,6 +41,19 @@ func Codec() aggregation.Codec { return aggregation.Codec{Clip: 4, Bits: 16, Max
 // lastRate is the share of the learning rate that is left in a task's last round.
 const lastRate = 0.1
 
+// steadyRounds are the first of a task, in which the server's rate is all of it.
+const steadyRounds = 50
+
+// left is the share of the server's rate in a round, the first being 1, of so many: all of it in the first steadyRounds,
+// then less, linearly, down to lastRate in the last. It stays where rounds are 0 and without end.
+func left(round, rounds uint64) float64 {
+	if rounds <= steadyRounds || round <= steadyRounds {
+		return 1
+	}
+	done := float64(min(round, rounds)-steadyRounds) / float64(rounds-steadyRounds)
+	return 1 - float64((1-lastRate)*done)
+}
+
 // TrainingOf is how the plan of a round, the first being 1, tells training settings: the
 // learning rate falls linearly over the rounds of the task. It stays where they are 0 and
 // without end.
@@ -334,7 +347,7 @@ func meanOf(spec *pb.TaskSpec, c *model.Checkpoint, plan *pb.Plan, total *aggreg
 // step moves a model by a mean update.
 func step(spec *pb.TaskSpec, c *model.Checkpoint, state, mean []float32, survivors int) (*model.Checkpoint, []float32, error) {
 	params, next := append([]float32(nil), c.Params...), append([]float32(nil), state...)
-	if err := StrategyOf(spec, survivors).Step(params, next, mean); err != nil {
+	if err := StrategyOf(spec, c.Manifest.Round+1, survivors).Step(params, next, mean); err != nil {
 		return nil, nil, err
 	}
 	moved, err := successor(c, params)

@@ -1,8 +1,10 @@
 package coordinator
 
 import (
+	"math"
 	"testing"
 
+	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 )
@@ -16,6 +18,19 @@ func TestLearningRateFallsOverTheRounds(t *testing.T) {
 		got := TrainingOf(model.Training{Epochs: 3, Batch: 2, LearningRate: 0.5}, tc.round, tc.rounds)
 		if got.GetLearningRate() != tc.want || got.GetEpochs() != 3 || got.GetBatch() != 2 {
 			t.Errorf("round %d of %d: %v, want a rate of %v", tc.round, tc.rounds, got, tc.want)
+		}
+	}
+}
+
+// The server's rate stays for fifty rounds and falls to a tenth in the last.
+func TestServerRateFallsAfterFiftyRounds(t *testing.T) {
+	for _, tc := range []struct {
+		round, rounds uint64
+		want          float32
+	}{{1, 0, 0.03}, {700, 0, 0.03}, {50, 50, 0.03}, {50, 90, 0.03}, {70, 90, 0.0165}, {90, 90, 0.003}, {91, 90, 0.003}} {
+		s := StrategyOf(&pb.TaskSpec{Rounds: tc.rounds}, tc.round, 20).(aggregation.FedAdam)
+		if math.Abs(float64(s.Rate-tc.want)) > 1e-8 {
+			t.Errorf("round %d of %d: a rate of %v, want %v", tc.round, tc.rounds, s.Rate, tc.want)
 		}
 	}
 }

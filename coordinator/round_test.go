@@ -63,7 +63,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 		}
 		after := devices[0].checkpointOf(sum)
 		// The mean is (8·0.25 − 16·0.5)/24 = −0.25, twice.
-		s, n := StrategyOf(nil, 3).(aggregation.FedAdam), len(after.Params)
+		s, n := StrategyOf(nil, 1, 3).(aggregation.FedAdam), len(after.Params)
 		params, state, mean := slices.Clone(before.Params), make([]float32, s.State(n)), make([]float32, n)
 		for i := range mean {
 			mean[i] = -0.25
@@ -101,7 +101,7 @@ func TestRoundsMoveTheModel(t *testing.T) {
 // parameters by it.
 func (w *world) mean(t *testing.T, task string, survivors int, before, after *model.Checkpoint) float64 {
 	t.Helper()
-	s, n := StrategyOf(nil, survivors).(aggregation.FedAdam), len(before.Params)
+	s, n := StrategyOf(nil, 1, survivors).(aggregation.FedAdam), len(before.Params)
 	state, err := w.store.StrategyState(t.Context(), task, s.State(n))
 	if err != nil {
 		t.Fatal(err)

@@ -85,14 +85,14 @@ func StrategyFor(c aggregation.Choice) *pb.Strategy {
 	return s
 }
 
-// StrategyOf returns how the mean update of so many devices moves the model of a task,
-// whose specification has passed CheckSpec.
-func StrategyOf(spec *pb.TaskSpec, survivors int) aggregation.Strategy {
-	return ChoiceOf(spec).Strategy(survivors)
+// StrategyOf returns how the mean update of so many devices in a round, the first being 1,
+// moves the model of a task, whose specification has passed CheckSpec.
+func StrategyOf(spec *pb.TaskSpec, round uint64, survivors int) aggregation.Strategy {
+	return ChoiceOf(spec).Slowed(left(round, spec.GetRounds())).Strategy(survivors)
 }
 
 // StateLength is the length of the strategy's state for a model of so many parameters.
 // It is all zero before the first round.
 func StateLength(spec *pb.TaskSpec, parameters int) int {
-	return StrategyOf(spec, 1).State(parameters)
+	return StrategyOf(spec, 1, 1).State(parameters)
 }

@@ -140,7 +140,7 @@ func (c canary) round(ctx context.Context, r *run, plan *pb.Plan) error {
 		return err
 	}
 	r.checkpoint = &model.Checkpoint{Manifest: r.checkpoint.Manifest, Params: params}
-	return coordinator.StrategyOf(r.spec, len(members)).Step(params, nil, mean)
+	return coordinator.StrategyOf(r.spec, plan.GetRound(), len(members)).Step(params, nil, mean)
 }
 
 // lowerBound attacks so many tasks with the canary and as many without, and returns the ε
