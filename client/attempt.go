@@ -22,9 +22,11 @@ const (
 	chunkSize = pb.SubmitChunkBytes
 
 	// A reply may still be on its way when the coordinator's own deadline for the
-	// step is over; the last one also takes the summing and the commit.
+	// step is over; the last one also takes the summing and the commit, and noise that
+	// comes off a sum, which takes a draw for every survivor and number.
 	replySlack  = 10 * time.Second
 	commitSlack = time.Minute
+	noiseSlack  = 5 * time.Minute
 )
 
 // ErrAttemptEnded is returned when an attempt went on without this device, or did
@@ -216,7 +218,11 @@ func (a *attempt) agree(ctx context.Context, masked *secagg.Masked, survivors []
 	if err := a.record(pb.Step_STEP_REVEAL); err != nil {
 		return err
 	}
-	receipt, err := send(ctx, a, "reveal", a.stepEnds(commitSlack), a.t.Reveal, &pb.RevealRequest{Step: a.at, Reveal: message})
+	slack := commitSlack
+	if len(a.plan.GetNoise().GetLevels()) > 0 {
+		slack = noiseSlack
+	}
+	receipt, err := send(ctx, a, "reveal", a.stepEnds(slack), a.t.Reveal, &pb.RevealRequest{Step: a.at, Reveal: message})
 	if err != nil {
 		return err
 	}

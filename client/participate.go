@@ -301,6 +301,26 @@ func later(ms uint32) time.Duration {
 	return pause + jitter(pause/10)
 }
 
+// listed is the task as it was listed. One that was created while this device waited is
+// looked for once more, and has to be one that it would have asked for.
+func (c *Client) listed(ctx context.Context, t Transport, name string, tasks []*pb.TaskState) (*pb.TaskState, error) {
+	if state := stateOf(tasks, name); state != nil {
+		return state, nil
+	}
+	reply, err := c.tasks(ctx, t)
+	if err != nil {
+		return nil, fmt.Errorf("client: asking for tasks: %w", err)
+	}
+	state := stateOf(reply.GetTasks(), name)
+	if state == nil {
+		return nil, nil
+	}
+	if err := c.mayAsk(state); err != nil {
+		return nil, fmt.Errorf("client: task %q: %w", name, err)
+	}
+	return state, nil
+}
+
 // takePart holds a plan against the device's bounds, what the tasks were listed with, its
 // ledger, the checkpoint log and the authority's revocations, sees to the checkpoint and walks through the
 // attempt.
@@ -312,7 +332,11 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 	if c.options.Task != "" && plan.GetTask() != c.options.Task {
 		return nil, fmt.Errorf("client: %w: it is for task %q, this device takes part in %q", ErrPlanRefused, plan.GetTask(), c.options.Task)
 	}
-	if err := asListed(plan, stateOf(tasks, plan.GetTask())); err != nil {
+	task, err := c.listed(ctx, t, plan.GetTask(), tasks)
+	if err != nil {
+		return nil, err
+	}
+	if err := asListed(plan, task); err != nil {
 		return nil, err
 	}
 	if err := c.mayJoin(plan); err != nil {

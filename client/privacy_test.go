@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -529,5 +530,43 @@ func TestBoundedDevicesStayAway(t *testing.T) {
 		if got, err := c.eligible([]*pb.TaskState{s}); !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("checks in to %q, %v; want ErrPlanRefused for %s", got, err, s.Task)
 		}
+	}
+}
+
+// lister lists tasks, and counts how often.
+type lister struct {
+	Transport
+	tasks []*pb.TaskState
+	asked int
+}
+
+func (l *lister) Tasks(context.Context, *pb.TasksRequest) (*pb.TasksResponse, error) {
+	l.asked++
+	return &pb.TasksResponse{Version: pb.Current(), Tasks: l.tasks}, nil
+}
+
+// TestTaskCreatedWhileADeviceWaited holds that such a task is looked for once more, and
+// held against the device's bounds as any.
+func TestTaskCreatedWhileADeviceWaited(t *testing.T) {
+	sums := &pb.SecureAggregation{Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID, Cohort: 100, Corrupt: 1000, MinSurvivors: 20}
+	desk := &pb.TaskState{Task: "desk", SecureAggregation: sums}
+	weak := &pb.TaskState{Task: "weak", SecureAggregation: &pb.SecureAggregation{Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID, Cohort: 100, Corrupt: 1000, MinSurvivors: 3}}
+	device, err := Open(t.TempDir(), Options{Bounds: Bounds{MinSurvivors: 20}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer device.Close()
+	l := &lister{tasks: []*pb.TaskState{desk, weak}}
+	if got, err := device.listed(t.Context(), l, "desk", []*pb.TaskState{desk}); err != nil || got != desk || l.asked != 0 {
+		t.Errorf("a task that was listed: %v, %v, asked %d times", got, err, l.asked)
+	}
+	if got, err := device.listed(t.Context(), l, "desk", nil); err != nil || got != desk || l.asked != 1 {
+		t.Errorf("a task that is new: %v, %v, asked %d times", got, err, l.asked)
+	}
+	if got, err := device.listed(t.Context(), l, "weak", nil); !errors.Is(err, ErrPlanRefused) {
+		t.Errorf("a new task of too few survivors: %v, %v", got, err)
+	}
+	if got, err := device.listed(t.Context(), l, "none", nil); err != nil || got != nil {
+		t.Errorf("a task that there is not: %v, %v", got, err)
 	}
 }

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"errors"
 	"fmt"
 	"math"
 
@@ -84,6 +85,9 @@ func centralRho(p *pb.Privacy, g aggregation.DiscreteGaussian, sigma float64, d 
 	return bltOf(c).VectorRho(float64(g.Norm(d)*(1<<aggregation.NoiseBits)), sigma, d, int(c.GetRounds()), int(p.GetSeparation()), int(p.GetParticipations()))
 }
 
+// errOtherNoise is returned for noise that was kept and is not of the plan's.
+var errOtherNoise = errors.New("the noise that is kept of earlier rounds is not of this plan's")
+
 // AddNoise adds a coordinator's own noise to a total, in place, where a plan says so, and
 // returns the noise's state that goes with the checkpoint that is made of it. State is
 // what came with the checkpoint before; empty where there was none, or where it was not
@@ -126,9 +130,11 @@ func centralState(plan *pb.Plan, state []byte, d int) (*aggregation.Correlated, 
 		return aggregation.NewCorrelated(d, n.GetSigma(), plan.GetRound()-1, memory)
 	}
 	c, err := aggregation.DecodeCorrelated(state)
-	if err == nil && !c.Is(d, n.GetSigma(), memory) {
-		err = fmt.Errorf("coordinator: the noise that is kept of earlier rounds is not of σ %v for %d words with the memory that round %d tells; start the coordinator again, and it begins anew",
-			n.GetSigma(), d, plan.GetRound())
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: %w: %w", errOtherNoise, err)
 	}
-	return c, err
+	if !c.Is(d, n.GetSigma(), memory) {
+		return nil, fmt.Errorf("coordinator: %w: it is not of σ %v for %d words with the memory that round %d tells", errOtherNoise, n.GetSigma(), d, plan.GetRound())
+	}
+	return c, nil
 }

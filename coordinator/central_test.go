@@ -263,3 +263,28 @@ func TestRestoredCoordinatorBeginsNoiseAnew(t *testing.T) {
 		}
 	})
 }
+
+// TestNoiseOfAnotherBuildBeginsAnew holds that kept noise which a round's plan does not fit
+// costs its devices nothing: the round is committed, with noise that takes nothing back.
+func TestNoiseOfAnotherBuildBeginsAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w, devices := fleet(t, 3, central(t, 3, 2, 1, 2), Options{})
+		d := LayoutOf(&pb.Plan{}, w.task("desk").current.Manifest.Layout).Parameters
+		other, err := aggregation.NewCorrelated(d, 4, 0, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for round, kept := range [][]byte{other.Encode(), []byte("of no build")} {
+			w.task("desk").current.noise = kept
+			walks := gather(t, devices...)
+			each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+			synctest.Wait()
+			if done, said := w.task("desk").done, w.log.count("noise begins anew"); done != uint64(round+1) || said != round+1 {
+				t.Errorf("%d rounds are done and the log says %d times that noise begins anew, want %d", done, said, round+1)
+			}
+			if c, err := aggregation.DecodeCorrelated(w.task("desk").current.noise); err != nil || c.Rounds() != uint64(round+1) {
+				t.Errorf("after round %d: %v", round+1, err)
+			}
+		}
+	})
+}

@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"slices"
 	"sync/atomic"
@@ -131,10 +132,15 @@ func (t *task) commit(plan *pb.Plan, s *sums, current checkpoint) outcome {
 	if s.err != nil {
 		return outcome{err: s.err}
 	}
-	noise, err := AddNoise(plan, current.Manifest.Layout, current.noise, s.total, func() (seed [32]byte) {
+	seed := func() (seed [32]byte) {
 		rand.Read(seed[:]) // which never fails
 		return seed
-	})
+	}
+	noise, err := AddNoise(plan, current.Manifest.Layout, current.noise, s.total, seed)
+	if errors.Is(err, errOtherNoise) { // of another build of this program
+		t.log.Warn("noise begins anew", "round", plan.GetRound(), "reason", err)
+		noise, err = AddNoise(plan, current.Manifest.Layout, nil, s.total, seed)
+	}
 	if err != nil {
 		return outcome{err: err}
 	}
