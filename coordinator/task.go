@@ -250,7 +250,7 @@ func (t *task) due(now time.Time) time.Time {
 			next = at
 		}
 	}
-	if len(t.queued) > 0 && len(t.open) == 0 {
+	if len(t.queued) > 0 && len(t.open) == 0 && !t.spent {
 		earlier(t.intentsAfter)
 	}
 	for _, r := range t.open {

@@ -176,8 +176,8 @@ func (s privacySettings) plan() (p privacyPlan, err error) {
 	}
 	p.cost(privacy.Charge(n.GetCharge()), l.Noise.Left(p.Cohort), n.GetPrivacy().GetCentral())
 	s.loss(&p)
-	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s",
-		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression)
+	p.create = fmt.Sprintf("--epsilon %v --delta %v --participations %d --separation %d --clip %v --rounds %d --per-round %d --cohort %d --min-survivors %d --corrupt %v --dropout %v --compression %s --model %s",
+		s.epsilon, s.delta, p.Participations, p.Separation, s.clip, p.Rounds, s.schedule.PerRound, spec.Cohort, p.MinSurvivors, s.corrupt, s.lost, s.compression, s.model)
 	if s.central {
 		p.create += " --central-noise"
 	}

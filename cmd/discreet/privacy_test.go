@@ -89,7 +89,7 @@ func TestPrivacyPlanOfAClipThatMoves(t *testing.T) {
 		t.Errorf("%d bytes, want %d", p.Bytes, want)
 	}
 	out, err = printed(t, flags)
-	if err != nil || !strings.Contains(out, "moves until 50% of updates keep to it") || !strings.Contains(out, "--compression sketch:16 --clip-quantile 0.5") {
+	if err != nil || !strings.Contains(out, "moves until 50% of updates keep to it") || !strings.Contains(out, "--compression sketch:16 --model small --clip-quantile 0.5") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }
@@ -143,7 +143,7 @@ func TestPrivacyPlanOfCentralNoise(t *testing.T) {
 		t.Errorf("noise over all rounds %v, want %v", p.NoiseRounds, want)
 	}
 	out, err = printed(t, "plan --epsilon 8 --devices 10000 --rounds 100 --separation 20 --per-round 400 --central-noise")
-	if err != nil || !strings.Contains(out, "but not against the coordinator") || !strings.Contains(out, "--compression none --central-noise") {
+	if err != nil || !strings.Contains(out, "but not against the coordinator") || !strings.Contains(out, "--compression none --model small --central-noise") {
 		t.Errorf("%v:\n%s", err, out)
 	}
 }

@@ -90,7 +90,7 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.split, "split", "iid", "how phrases are dealt: iid, dirichlet:ALPHA or user")
 	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
-	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
+	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
 	f.BoolVar(&s.config.Personal, "personal", false, "measure the devices' personal models, too, on a fifth of each one's chats that is kept from all training")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")

@@ -131,7 +131,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.DurationVar(&s.every, "every", time.Hour, "time from the start of one round to the next; 0 is as soon as possible")
 	f.DurationVar(&s.deadline, "deadline", 30*time.Second, "time for each step of a round; training has four times as long")
 	f.Uint64Var(&s.spec.Rounds, "rounds", 0, "rounds to run; 0 is without end")
-	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5")
+	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
 	f.Float64Var(&s.unknown, "unknown", unknown, "share of chats with an intent that devices may answer with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
 	f.BoolVar(&s.spec.Personal, "personal", false, "let each device train an output layer of its own, which it keeps, and answer by it where that is better on the chats held back")
 	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")

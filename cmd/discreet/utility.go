@@ -50,6 +50,8 @@ func (s privacySettings) unlikeMeasured(p *privacyPlan) string {
 		return fmt.Sprintf("model %s; small was measured", s.model)
 	case s.clip != 1:
 		return fmt.Sprintf("a clip of %v; 1 was measured", s.clip)
+	case s.quantile > 0:
+		return "a clip that moves; one that stays at 1 was measured"
 	case p.Rounds < 20 || p.Rounds > 100:
 		return fmt.Sprintf("%d rounds; 20 to 100 were measured", p.Rounds)
 	case s.chats < 15 || s.chats > 150:

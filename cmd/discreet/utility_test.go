@@ -62,6 +62,7 @@ func TestLossOfOthersIsNotKnown(t *testing.T) {
 		"--central-noise --compression none": "noise by the coordinator",
 		"--model base":                       "model base; small was measured",
 		"--clip 0.5":                         "a clip of 0.5; 1 was measured",
+		"--clip-quantile 0.5":                "a clip that moves",
 		"--rounds 5":                         "5 rounds; 20 to 100",
 		"--chats 3":                          "3 chats a device; 15 to 150",
 		"--compression sketch:30":            "9428 numbers a device",
