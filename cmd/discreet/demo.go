@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
@@ -31,6 +32,12 @@ const (
 	demoDrop     = 0.1
 	demoSeed     = 1
 	demoPhrase   = "wheres my parcel its been a week"
+
+	// Then some of the same with a promise of differential privacy, in each kiosk's budget
+	// a few rounds more than it is chosen for, as lost attempts cost, too.
+	demoEpsilon       = 8
+	demoNoisedRounds  = 8
+	demoParticipation = 5
 )
 
 func newDemo() *cobra.Command {
@@ -40,8 +47,9 @@ func newDemo() *cobra.Command {
 		Short: "Watch sixty kiosks of a small shop learn together",
 		Long: fmt.Sprintf(`Demo starts a coordinator and 60 kiosks in this process, with real folders, TLS and gRPC
 over loopback. Each kiosk holds the chats of one customer of a small shop. They train
-together for %d rounds of %d kiosks, of which a tenth vanishes in the middle of each.
-It needs no data, no network and leaves nothing behind.`, demoRounds, demoPerRound),
+together for %d rounds of %d kiosks, of which a tenth vanishes in the middle of each; then
+for %d more from the beginning, with noise in every sum that keeps a promise of privacy.
+It needs no data, no network and leaves nothing behind.`, demoRounds, demoPerRound, demoNoisedRounds),
 		Args: arguments(),
 		RunE: func(c *cobra.Command, _ []string) error {
 			if export != "" {
@@ -72,9 +80,9 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 		len(chats), len(chats[len(chats)-1]), len(chats[0]), len(set.Intents))
 	show := newProgress(errs, demoRounds)
 	defer show.end()
-	var before, after float64
+	var before, after, early float64 // the last when as many rounds are done as will have noise
 	config := fleet.Config{
-		Dir: dir, Chats: chats, Drop: demoDrop, Grace: 100 * time.Millisecond, Seed: demoSeed, Logger: slog.New(slog.DiscardHandler),
+		Dir: filepath.Join(dir, "exact"), Chats: chats, Drop: demoDrop, Grace: 100 * time.Millisecond, Seed: demoSeed, Logger: slog.New(slog.DiscardHandler),
 		Spec: &pb.TaskSpec{
 			Name: "support", Intents: set.Intents, Model: "small", PerRound: demoPerRound, MinSurvivors: minSurvivors,
 			DeadlineMs: 10_000, Rounds: demoRounds, Seed: demoSeed,
@@ -85,11 +93,14 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 				before = after
 				return
 			}
+			if r.Number == demoNoisedRounds {
+				early = after
+			}
 			show.line(int(r.Number), fmt.Sprintf("round %d of %d: accuracy %.1f%%, %d of %d kiosks in the sum",
 				r.Number, demoRounds, 100*after, r.Record.Survivors, r.Record.Cohort))
 		},
 	}
-	return fleet.Run(ctx, config, func(r *fleet.Result) error {
+	err = fleet.Run(ctx, config, func(r *fleet.Result) error {
 		show.end()
 		answer, err := r.Classify(demoPhrase)
 		if err != nil {
@@ -104,6 +115,45 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 		}
 		printDemo(out, r, before, after, central, alone)
 		fmt.Fprintf(out, "\na kiosk, asked %q, answers %s (%.0f%%)\n", demoPhrase, answer.Intents[0].Intent, 100*answer.Intents[0].Confidence)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return runPromised(ctx, config, filepath.Join(dir, "noised"), test, early, out)
+}
+
+// runPromised runs a few rounds of the demo's kiosks anew under differential privacy, and
+// prints what it took beside the accuracy after as many rounds without.
+func runPromised(ctx context.Context, config fleet.Config, dir string, test []model.Example, exact float64, out io.Writer) error {
+	spec := proto.CloneOf(config.Spec)
+	spec.Rounds, spec.MinSurvivors = demoNoisedRounds, survivorsFor(demoPerRound, demoPerRound)
+	spec.Privacy = &pb.Privacy{Epsilon: demoEpsilon, Delta: defaultDelta, Participations: demoParticipation, Separation: defaultSeparation, Clip: defaultClip}
+	config.Dir, config.Spec = dir, spec
+	var after float64
+	config.Progress = func(r fleet.Round) { after = simulate.Evaluate(r.Checkpoint, test).Accuracy }
+	return fleet.Run(ctx, config, func(r *fleet.Result) error {
+		long, err := noiseOfMean(spec, r.Last.Manifest.Layout)
+		if err != nil {
+			return err
+		}
+		ledgers, err := r.Given()
+		if err != nil {
+			return err
+		}
+		most, vectors := 0.0, 0
+		for _, tasks := range ledgers {
+			for _, task := range tasks {
+				most, vectors = max(most, task.GivenEpsilon), max(vectors, len(task.Vectors))
+			}
+		}
+		fmt.Fprintln(out)
+		table(out, [][2]string{
+			{fmt.Sprintf("accuracy after %d rounds, exact sums", demoNoisedRounds), percent(exact)},
+			{fmt.Sprintf("under a promise of ε %d at δ %v", demoEpsilon, defaultDelta), percent(after)},
+			{"noise in a round's mean", fmt.Sprintf("%.0f times as long as an update: %d kiosks are far too few, see \"discreet privacy plan\"", long, demoPerRound)},
+			{"given away by a kiosk, at most", fmt.Sprintf("ε %.2f in %d vectors, by its own ledger", most, vectors)},
+		})
 		return nil
 	})
 }
@@ -148,22 +198,17 @@ func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float
 		{"rounds", fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, len(r.Attempts), withLoss)},
 		{"seconds of training together", fmt.Sprintf("%.1f", r.Seconds)},
 		{"privacy", "none was asked for: these sums are exact"},
-		{"had it been, with an ε of 8", promisedDemo(r.Last.Manifest.Layout)},
 	})
 }
 
-// promisedDemo says what noise the demo's kiosks would add if their task promised each of
-// them privacy of ε = 8 over all rounds, each kiosk taking part in a third of them.
-func promisedDemo(l model.Layout) string {
-	noise, err := coordinator.NoiseOf(&pb.TaskSpec{
-		Model: "small", PerRound: demoPerRound, MinSurvivors: survivorsFor(demoPerRound, demoPerRound),
-		Privacy: &pb.Privacy{Epsilon: 8, Delta: defaultDelta, Participations: (demoRounds + 2) / 3, Separation: defaultSeparation, Clip: defaultClip},
-	}, l)
+// noiseOfMean is the length of the noise in the mean of a cohort that nobody leaves, in
+// clips.
+func noiseOfMean(spec *pb.TaskSpec, l model.Layout) (float64, error) {
+	noise, err := coordinator.NoiseOf(spec, l)
 	if err != nil {
-		return err.Error()
+		return 0, err
 	}
-	long := noise.Sigma / noise.Scale / defaultClip * math.Sqrt(float64(l.Parameters())/demoPerRound)
-	return fmt.Sprintf("noise %.0f times as long as an update in a mean of %d: it takes many more kiosks, see \"discreet privacy plan\"", long, demoPerRound)
+	return noise.Sigma / noise.Scale / float64(spec.Privacy.Clip) * math.Sqrt(float64(l.Parameters())/float64(spec.PerRound)), nil
 }
 
 // exportShop writes the embedded set as files that the other commands read.

@@ -40,6 +40,12 @@ func TestDemoShowsWhatItPromises(t *testing.T) {
 	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +40 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
 		t.Errorf("want forty rounds committed, some of which survived a loss:\n%s", out)
 	}
+	if given := figure("given away by a kiosk, at most +ε"); given <= 0 || given > 8 || figure("noise in a round's mean") < 10 {
+		t.Errorf("want noise in the second rounds, and no more given away than an ε of 8:\n%s", out)
+	}
+	if exact, noised := figure("accuracy after 8 rounds, exact sums"), figure("under a promise of ε 8 at δ 1e-06"); exact < noised+20 {
+		t.Errorf("after 8 rounds %v%% without noise and %v%% with: want what noise of so few kiosks costs", exact, noised)
+	}
 	if left, err := os.ReadDir(temporary); err != nil || len(left) > 0 {
 		t.Errorf("the demo left %v behind, %v", left, err)
 	}

@@ -127,14 +127,3 @@ func TestLedgerInWords(t *testing.T) {
 		}
 	}
 }
-
-func TestDemoSaysWhatPrivacyWouldTake(t *testing.T) {
-	l, err := model.NewLayout("small", 30)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := promisedDemo(l); !strings.Contains(got, "times as long as an update in a mean of 20") {
-		t.Errorf("the demo says %q", got)
-	}
-	t.Log(promisedDemo(l))
-}

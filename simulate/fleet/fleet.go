@@ -58,7 +58,9 @@ type Result struct {
 	Vanished, BytesUp int64
 	// Classify is what the first kiosk makes of a phrase, by its own checkpoint.
 	Classify func(text string) (client.Answer, error)
-	Seconds  float64 // from the first round's start to the last one's end
+	// Given is what each kiosk has given away, by its own ledger.
+	Given   func() ([][]client.Given, error)
+	Seconds float64 // from the first round's start to the last one's end
 
 	kiosks []*kiosk // for tests
 	task   *pb.Task // as it stood in the end, for tests
@@ -167,6 +169,18 @@ func (d *driver) close() error {
 	return errors.Join(errs...)
 }
 
+// given reads the kiosks' ledgers.
+func (d *driver) given() (all [][]client.Given, err error) {
+	for _, k := range d.kiosks {
+		tasks, err := k.Privacy()
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, tasks)
+	}
+	return all, nil
+}
+
 // rounds creates the task and runs the kiosks until its rounds are over.
 func (d *driver) rounds(ctx context.Context) (*Result, error) {
 	created, err := d.operator.CreateTask(ctx, &pb.CreateTaskRequest{Spec: d.Spec})
@@ -194,6 +208,7 @@ func (d *driver) rounds(ctx context.Context) (*Result, error) {
 		result.BytesUp = d.tally.bytesUp.Load() / n
 	}
 	result.Classify = func(text string) (client.Answer, error) { return d.kiosks[0].Classify(text, 1) }
+	result.Given = d.given
 	return result, nil
 }
 
