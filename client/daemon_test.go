@@ -23,12 +23,12 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/peer"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/checkpointlog"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/proto/rpc/rpctest"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -47,7 +47,7 @@ type daemon struct {
 	secret [16]byte
 
 	mu       sync.Mutex
-	listener *bufconn.Listener
+	listener *rpctest.Listener
 	server   *grpc.Server
 	waiting  map[secagg.ID]*waiting
 	enrolled [][]byte // every key that was certified, in order
@@ -123,7 +123,7 @@ func (d *daemon) token() string {
 func (d *daemon) start() {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	d.listener = bufconn.Listen(1 << 16)
+	d.listener = rpctest.Listen(1 << 16)
 	d.server = grpc.NewServer(grpc.Creds(credentials.NewTLS(d.config)), grpc.UnaryInterceptor(d.intercept),
 		grpc.KeepaliveEnforcementPolicy(keepalive.EnforcementPolicy{MinTime: 5 * time.Second, PermitWithoutStream: true}))
 	rpc.RegisterEnrolmentServiceServer(d.server, d)
@@ -169,7 +169,7 @@ func (d *daemon) intercept(ctx context.Context, request any, info *grpc.UnarySer
 
 // options make a client reach the daemon, whatever the address.
 func (d *daemon) options() []grpc.DialOption {
-	return []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+	return []grpc.DialOption{grpc.WithIdleTimeout(0), grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
 		d.mu.Lock()
 		listener := d.listener
 		d.mu.Unlock()

@@ -24,13 +24,13 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
 	"google.golang.org/grpc/status"
-	"google.golang.org/grpc/test/bufconn"
 	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/coordinator/ca"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/proto/rpc/rpctest"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -38,7 +38,7 @@ import (
 type world struct {
 	*Coordinator
 	dir      string
-	listener *bufconn.Listener
+	listener *rpctest.Listener
 	log      *records
 	shut     func()
 }
@@ -70,7 +70,7 @@ func (r *records) count(message string) int {
 // the bubble.
 func newWorld(t testing.TB, dir string, o Options) *world {
 	t.Helper()
-	w := &world{dir: dir, listener: bufconn.Listen(1 << 20), log: new(records)}
+	w := &world{dir: dir, listener: rpctest.Listen(1 << 20), log: new(records)}
 	o.Logger = slog.New(slog.NewTextHandler(io.MultiWriter(w.log, testWriter{t}), &slog.HandlerOptions{Level: slog.LevelDebug}))
 	c, err := Open(dir, o)
 	if err != nil {
@@ -105,7 +105,7 @@ func (w *world) dial(t testing.TB, config *tls.Config) *grpc.ClientConn {
 	t.Helper()
 	config = config.Clone()
 	config.ServerName = "localhost"
-	conn, err := grpc.NewClient("passthrough:coordinator", grpc.WithTransportCredentials(credentials.NewTLS(config)),
+	conn, err := grpc.NewClient("passthrough:coordinator", grpc.WithTransportCredentials(credentials.NewTLS(config)), grpc.WithIdleTimeout(0),
 		grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) { return w.listener.DialContext(ctx) }))
 	if err != nil {
 		t.Fatal(err)
