@@ -10,11 +10,14 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"math"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -52,8 +55,76 @@ func TestREADME(t *testing.T) {
 	if bytes.Contains(markdown, []byte("go run ./benchmarks")) {
 		build(ctx, t, bin, "benchmarks", "./benchmarks")
 	}
-	if err := s.run(ctx, bin, t.TempDir()); err != nil {
+	state, temporary := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temporary)
+	if err := s.run(ctx, bin, state); err != nil {
 		t.Fatal(err)
+	}
+	if left, err := filepath.Glob(filepath.Join(temporary, "discreet-demo*")); err != nil || len(left) > 0 {
+		t.Errorf("the demo left %v behind, %v", left, err)
+	}
+	printed, err := os.ReadFile(filepath.Join(state, "output"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, broken := range brokenPromises(string(printed)) {
+		t.Error(broken)
+	}
+}
+
+// brokenPromises returns what the demo's table, as printed, does not show of what README.md
+// says of it.
+func brokenPromises(out string) []string {
+	var broken []string
+	figure := func(row string) float64 {
+		found := regexp.MustCompile(`(?m)^` + row + ` +([0-9.]+)`).FindStringSubmatch(out)
+		if found == nil {
+			broken = append(broken, fmt.Sprintf("no row %q in\n%s", row, out))
+			return math.NaN()
+		}
+		x, err := strconv.ParseFloat(found[1], 64)
+		if err != nil {
+			broken = append(broken, err.Error())
+		}
+		return x
+	}
+	together, alone, central := figure("accuracy after, together"), figure("accuracy of the mean kiosk alone"), figure("accuracy trained centrally")
+	if together < alone+10 || together < central-5 {
+		broken = append(broken, fmt.Sprintf("together %v%%, alone %v%%, centrally %v%%: want ten points above alone and within five of central", together, alone, central))
+	}
+	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +40 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
+		broken = append(broken, "want forty rounds committed, some of which survived a loss:\n"+out)
+	}
+	if given := figure(`given away by a kiosk, at most +ε`); given <= 0 || given > 8 || figure("noise in a round's mean") < 10 {
+		broken = append(broken, "want noise in the second rounds, and no more given away than an ε of 8:\n"+out)
+	}
+	if exact, noised := figure("accuracy after 8 rounds, exact sums"), figure("under a promise of ε 8 at δ 1e-06"); exact < noised+20 {
+		broken = append(broken, fmt.Sprintf("after 8 rounds %v%% without noise and %v%% with: want what noise of so few kiosks costs", exact, noised))
+	}
+	return broken
+}
+
+// TestDemosTableInREADME holds that the table README.md shows is one that keeps its promises,
+// and that one which breaks them is seen.
+func TestDemosTableInREADME(t *testing.T) {
+	markdown, err := os.ReadFile("README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if broken := brokenPromises(string(markdown)); len(broken) > 0 {
+		t.Errorf("README.md: %v", broken)
+	}
+	for _, change := range [][2]string{
+		{"accuracy after, together              8", "accuracy after, together              2"},
+		{"40 committed in 40", "39 committed in 40"},
+		{"at most       ε 5", "at most       ε 9"},
+		{"exact sums  80.4%", "exact sums  8.4%"},
+		{"accuracy trained centrally", "accuracy"},
+	} {
+		worse := strings.Replace(string(markdown), change[0], change[1], 1)
+		if worse == string(markdown) || len(brokenPromises(worse)) == 0 {
+			t.Errorf("%q in place of %q is not seen", change[1], change[0])
+		}
 	}
 }
 

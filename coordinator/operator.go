@@ -155,11 +155,12 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 	if t == nil {
 		return nil, unknownTask(request.GetName())
 	}
+	// The task first: a round that it counts then stands among the attempts.
+	reply := &pb.GetTaskResponse{Task: t.message()}
 	attempts, err := s.store.Attempts(ctx, t.name, shownAttempts)
 	if err != nil {
 		return nil, err
 	}
-	reply := &pb.GetTaskResponse{Task: t.message()}
 	for _, a := range attempts {
 		record := &pb.RoundRecord{
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),

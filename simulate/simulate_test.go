@@ -50,6 +50,9 @@ func digestOf(t *testing.T, c Config, observe func(int, round.Step, []byte) []by
 }
 
 func TestCompressedSumsAreTheSameUnderMasks(t *testing.T) {
+	if slow {
+		t.Skip("left out with the race detector: much training and many masks")
+	}
 	digests := make(map[string]bool)
 	for _, text := range []string{"none", "8x", "sketch:4,bits:10"} {
 		compression, err := coordinator.ParseCompression(text)
@@ -101,6 +104,9 @@ func TestSecureAndPlainGiveTheSameCheckpoint(t *testing.T) {
 
 // Every strategy moves the model, in its own way, alike under masks and in clear.
 func TestEveryStrategyGivesTheSameCheckpoint(t *testing.T) {
+	if slow {
+		t.Skip("left out with the race detector: a minute of training and masks")
+	}
 	seen := map[string]string{}
 	for _, name := range aggregation.StrategyNames() {
 		run := func(secure bool) string {
