@@ -58,6 +58,7 @@ func newMaskKey(x KeyExchange, ctx0 *digest, sigma group.Scalar) *maskKey {
 	sk, pk := xwing.DeriveKeyPair(secret)
 	k.kem, k.public = sk, make([]byte, xwing.PublicKeySize)
 	pk.Pack(k.public)
+	clearUpper()
 	return k
 }
 
@@ -87,7 +88,9 @@ func (k *maskKey) encapsulate(to ID, public []byte) (secret digest, ciphertext [
 		return secret, nil, err
 	}
 	var pk xwing.PublicKey
-	if err := pk.Unpack(public); err != nil {
+	err = pk.Unpack(public)
+	clearUpper()
+	if err != nil {
 		return digest{}, nil, fmt.Errorf("%w: mask key: %w", ErrBadKey, err)
 	}
 	h := hash(labelMaskPublic, public)
@@ -95,6 +98,7 @@ func (k *maskKey) encapsulate(to ID, public []byte) (secret digest, ciphertext [
 	defer clear(coins)
 	ciphertext = make([]byte, xwing.CiphertextSize)
 	pk.EncapsulateTo(ciphertext, secret[:], coins)
+	clearUpper()
 	return secret, ciphertext, nil
 }
 
@@ -107,6 +111,7 @@ func (k *maskKey) decapsulate(public, ciphertext []byte) (secret digest, err err
 		return digest{}, err
 	}
 	k.kem.DecapsulateTo(secret[:], ciphertext)
+	clearUpper()
 	return secret, nil
 }
 

@@ -1,8 +1,15 @@
 package secagg
 
 import (
+	"cmp"
+	"crypto/aes"
+	"crypto/cipher"
+	"crypto/hkdf"
+	"crypto/sha256"
+	"encoding/binary"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/cloudflare/circl/hpke"
 	"github.com/cloudflare/circl/kem"
@@ -10,7 +17,9 @@ import (
 
 // Shares travel sealed by HPKE (RFC 9180) in base mode, one context per message:
 // X-Wing or DHKEM(X25519, HKDF-SHA256), HKDF-SHA256, AES-256-GCM. Base mode says
-// nothing about the sender; the signature over the leaves does (see leaf).
+// nothing about the sender; the signature over the leaves does (see leaf). circl's
+// HPKE would do all of it in one call, between whose KEM and key schedule nothing can
+// clear the registers (see clearUpper); the standard library's takes no coins.
 
 const (
 	sharePair = 2 * scalarSize // share of σ ‖ share of b
@@ -29,8 +38,50 @@ func (x KeyExchange) encapsulated(sealed []byte) []byte {
 	return sealed[:x.sizes().sealed-sharePair-sealTag]
 }
 
-func (x KeyExchange) suite() hpke.Suite {
-	return hpke.NewSuite(x.kem(), hpke.KDF_HKDF_SHA256, hpke.AEAD_AES256GCM)
+// The other two algorithms of the suite (RFC 9180, section 7).
+const (
+	kdfHKDFSHA256 = 0x0001
+	aeadAES256GCM = 0x0002
+	hpkeKeySize   = 32
+	hpkeNonceSize = 12
+)
+
+// aead is HPKE's key schedule in base mode (RFC 9180, section 5.1) for a single message: the AEAD and the nonce that
+// a secret of the KEM gives.
+func (x KeyExchange) aead(secret []byte) (aead cipher.AEAD, nonce []byte, err error) {
+	suite := binary.BigEndian.AppendUint16([]byte("HPKE"), uint16(x.kem()))
+	suite = binary.BigEndian.AppendUint16(suite, kdfHKDFSHA256)
+	suite = binary.BigEndian.AppendUint16(suite, aeadAES256GCM)
+	labeled := func(label string, more []byte) []byte {
+		return slices.Concat([]byte("HPKE-v1"), suite, []byte(label), more)
+	}
+	extract := func(salt []byte, label string, of []byte) []byte {
+		input := labeled(label, of)
+		defer clear(input)
+		key, failed := hkdf.Extract(sha256.New, input, salt)
+		err = cmp.Or(err, failed)
+		return key
+	}
+	context := slices.Concat([]byte{0}, extract(nil, "psk_id_hash", nil), extract(nil, "info_hash", []byte(labelSeal)))
+	prk := extract(secret, "secret", nil)
+	defer clear(prk)
+	expand := func(label string, size int) []byte {
+		info := append(binary.BigEndian.AppendUint16(nil, uint16(size)), labeled(label, context)...)
+		out, failed := hkdf.Expand(sha256.New, prk, string(info), size)
+		err = cmp.Or(err, failed)
+		return out
+	}
+	key, nonce := expand("key", hpkeKeySize), expand("base_nonce", hpkeNonceSize)
+	defer clear(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	block, err := aes.NewCipher(key)
+	if err != nil {
+		return nil, nil, err
+	}
+	aead, err = cipher.NewGCM(block)
+	return aead, nonce, err
 }
 
 // channelKey is the key to which others seal shares. It has nothing to do with σ:
@@ -63,23 +114,27 @@ func (k *channelKey) wipe() { clear(k.secret) }
 
 // seal encrypts plain to the holder of the channel key: enc ‖ ciphertext.
 func (x KeyExchange) seal(to, aad, plain []byte, rand io.Reader) ([]byte, error) {
-	pk, err := x.kem().Scheme().UnmarshalBinaryPublicKey(to)
+	scheme := x.kem().Scheme()
+	coins := make([]byte, scheme.EncapsulationSeedSize())
+	defer clear(coins)
+	if _, err := io.ReadFull(rand, coins); err != nil {
+		return nil, fmt.Errorf("secagg: reading randomness for a seal: %w", err)
+	}
+	pk, err := scheme.UnmarshalBinaryPublicKey(to)
 	if err != nil {
 		return nil, fmt.Errorf("%w: channel key: %w", ErrBadKey, err)
 	}
-	sender, err := x.suite().NewSender(pk, []byte(labelSeal))
+	enc, secret, err := scheme.EncapsulateDeterministically(pk, coins)
+	clearUpper()
 	if err != nil {
 		return nil, fmt.Errorf("secagg: sealing: %w", err)
 	}
-	enc, sealer, err := sender.Setup(rand)
+	defer clear(secret)
+	aead, nonce, err := x.aead(secret)
 	if err != nil {
 		return nil, fmt.Errorf("secagg: sealing: %w", err)
 	}
-	ciphertext, err := sealer.Seal(plain, aad)
-	if err != nil {
-		return nil, fmt.Errorf("secagg: sealing: %w", err)
-	}
-	return append(enc, ciphertext...), nil
+	return aead.Seal(enc, nonce, plain, aad), nil
 }
 
 // opener opens what was sealed to one channel key.
@@ -101,15 +156,17 @@ func (o *opener) open(sealed, aad []byte) ([]byte, error) {
 	if err := checkPublic(enc); err != nil {
 		return nil, err
 	}
-	receiver, err := o.exchange.suite().NewReceiver(o.key, []byte(labelSeal))
-	if err != nil {
-		return nil, fmt.Errorf("secagg: opening: %w", err)
-	}
-	ctx, err := receiver.Setup(enc)
+	secret, err := o.exchange.kem().Scheme().Decapsulate(o.key, enc)
+	clearUpper()
 	if err != nil {
 		return nil, fmt.Errorf("%w: sealed share: %w", ErrForged, err)
 	}
-	plain, err := ctx.Open(sealed[len(enc):], aad)
+	defer clear(secret)
+	aead, nonce, err := o.exchange.aead(secret)
+	if err != nil {
+		return nil, fmt.Errorf("secagg: opening: %w", err)
+	}
+	plain, err := aead.Open(nil, nonce, sealed[len(enc):], aad)
 	if err != nil {
 		return nil, fmt.Errorf("%w: the sealed share does not open: %w", ErrForged, err)
 	}
