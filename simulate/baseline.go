@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"runtime"
-	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
@@ -31,9 +31,15 @@ func epochsFor(examples, batch int) int {
 	return min(max((convergedSteps+steps-1)/steps, convergedEpochs), model.MaxEpochs)
 }
 
-// aloneDevices bounds the devices that the alone baseline trains. Their accuracies differ by
-// a few points, so the mean over so many is within one of all devices'.
-const aloneDevices = 50
+// The alone baseline trains devices in the order of a lot, leastAlone at first and then fewAlone
+// at a time, until the standard error of their mean accuracy is at most aloneError, or
+// mostAlone are trained.
+const (
+	leastAlone = 10
+	fewAlone   = 5
+	mostAlone  = 50
+	aloneError = 0.005
+)
 
 // Score is how well a checkpoint names the intents of test phrases.
 type Score struct {
@@ -88,10 +94,10 @@ func score(guesses []int, test []model.Example, labels int) Score {
 	return Score{Accuracy: float64(right) / float64(len(test)), MacroF1: f1 / float64(present)}
 }
 
-// Baselines trains one model on all of a configuration's chats and one on each
-// device's alone, with the devices' own optimiser to convergence, the first of
+// Baselines trains one model on all of a configuration's chats and one on each of some
+// devices' alone, with the devices' own optimiser to convergence, the first of
 // size small with consistency, too, and returns their accuracy: that of the first, and
-// the mean of the others.
+// the mean of the others, with a standard error of at most half a point or over fifty.
 func Baselines(ctx context.Context, c Config) (central, alone float64, err error) {
 	r, err := newRun(c)
 	if err != nil {
@@ -140,32 +146,70 @@ func (r *run) baselines(ctx context.Context) (central, alone float64, err error)
 		return 0, 0, err
 	}
 	defer func() { err = errors.Join(err, trainers.close()) }()
-	drawn := stream(r.Seed, "alone").Perm(len(r.Train))
-	drawn = drawn[:min(len(drawn), aloneDevices)]
-	slices.Sort(drawn)
-	scores := make([]float64, len(drawn))
 	group, ctx := errgroup.WithContext(ctx)
-	group.SetLimit(runtime.GOMAXPROCS(0))
 	group.Go(func() error {
 		score, err := r.central(ctx, trainers, settings)
 		central = score.Accuracy
 		return err
 	})
-	for i, n := range drawn {
-		group.Go(func() error {
-			score, err := r.baseline(ctx, trainers, r.pool.examples(r.Train[n]), settings, derive(r.Seed, "alone", uint64(n)))
-			scores[i] = score.Accuracy
-			return err
-		})
-	}
+	group.Go(func() error {
+		return r.trainAlone(ctx, trainers, settings)
+	})
 	if err := group.Wait(); err != nil {
 		return 0, 0, fmt.Errorf("training a baseline: %w", err)
 	}
-	for i, s := range scores {
-		r.alone = append(r.alone, aloneScore{drawn[i], s})
-		alone += s / float64(len(scores))
-	}
+	alone, _ = aloneMean(r.alone, len(r.Train))
 	return central, alone, nil
+}
+
+// trainAlone trains as many devices alone as their mean needs.
+func (r *run) trainAlone(ctx context.Context, t *trainers, s model.Training) error {
+	drawn := stream(r.Seed, "alone").Perm(len(r.Train))
+	drawn = drawn[:min(len(drawn), mostAlone)]
+	for n := leastAlone; len(drawn) > 0; n = fewAlone {
+		now := drawn[:min(len(drawn), n)]
+		drawn = drawn[len(now):]
+		scores := make([]aloneScore, len(now))
+		group, ctx := errgroup.WithContext(ctx)
+		group.SetLimit(runtime.GOMAXPROCS(0))
+		for i, n := range now {
+			group.Go(func() error {
+				score, err := r.baseline(ctx, t, r.pool.examples(r.Train[n]), s, derive(r.Seed, "alone", uint64(n)))
+				scores[i] = aloneScore{n, score.Accuracy}
+				return err
+			})
+		}
+		if err := group.Wait(); err != nil {
+			return err
+		}
+		r.alone = append(r.alone, scores...)
+		if _, off := aloneMean(r.alone, len(r.Train)); off <= aloneError {
+			break
+		}
+	}
+	return nil
+}
+
+// aloneMean is the mean accuracy of devices drawn from so many, and its standard error, that of
+// a draw without replacement (Cochran 1977, "Sampling techniques", section 2.6): it is zero where
+// all were drawn.
+func aloneMean(drawn []aloneScore, of int) (mean, off float64) {
+	n := float64(len(drawn))
+	if n == 0 {
+		return 0, 0
+	}
+	for _, s := range drawn {
+		mean += s.accuracy / n
+	}
+	var squares float64
+	for _, s := range drawn {
+		d := s.accuracy - mean
+		squares += float64(d * d)
+	}
+	if len(drawn) == of {
+		return mean, 0
+	}
+	return mean, math.Sqrt(squares / max(n-1, 1) / n * (1 - n/float64(of)))
 }
 
 // central trains a fresh model on all devices' examples and scores it.

@@ -108,9 +108,12 @@ type Result struct {
 	MacroF1  float64 `json:"macro_f1"`
 	// CentralisedAccuracy is that of one model trained to convergence on all chats in
 	// one place; LocalOnlyAccuracy the mean of models each trained to convergence on
-	// one device's chats alone, over all devices or a drawn fifty.
+	// one device's chats alone, over LocalOnlyDevices drawn ones, and LocalOnlyError its
+	// standard error: devices are drawn until it is at most 0.005, or there are fifty.
 	CentralisedAccuracy float64 `json:"centralised_accuracy"`
 	LocalOnlyAccuracy   float64 `json:"local_only_accuracy"`
+	LocalOnlyError      float64 `json:"local_only_error"`
+	LocalOnlyDevices    int     `json:"local_only_devices"`
 	// CalibrationError is the last checkpoint's expected calibration error on the test
 	// phrases, and OutOfScope how it does on texts outside; nil where there are none.
 	CalibrationError float64     `json:"calibration_error"`
@@ -324,6 +327,8 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	if err := errors.Join(group.Wait(), r.trainers.close()); err != nil {
 		return nil, err
 	}
+	result.LocalOnlyDevices = len(r.alone)
+	_, result.LocalOnlyError = aloneMean(r.alone, len(c.Train))
 	result.Digest, result.Checkpoint = r.digest(), r.encoded
 	result.Detail, result.BytesByStep = r.detail(r.alone, result.Rounds), r.bytesBy
 	result.CalibrationError, result.OutOfScope = result.Detail.CalibrationError, r.outOfScope()

@@ -146,8 +146,8 @@ func TestSimulatePrintsItsResult(t *testing.T) {
 		if err := json.Unmarshal([]byte(out), &result); err != nil {
 			t.Fatalf("%v in %s", err, out)
 		}
-		for _, field := range []string{"accuracy", "macro_f1", "centralised_accuracy", "local_only_accuracy", "parameters",
-			"bytes_up_per_device", "seconds", "digest", "rounds"} {
+		for _, field := range []string{"accuracy", "macro_f1", "centralised_accuracy", "local_only_accuracy", "local_only_error",
+			"local_only_devices", "parameters", "bytes_up_per_device", "seconds", "digest", "rounds"} {
 			if result[field] == nil {
 				t.Errorf("no field %q in %s", field, out)
 			}
