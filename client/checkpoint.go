@@ -14,8 +14,13 @@ import (
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
-// chunkTime bounds the wait for one chunk of a checkpoint, repeated calls included.
-const chunkTime = time.Minute
+// chunkTime bounds the wait for one chunk of a checkpoint, repeated calls included, and
+// leastRate, in bytes a second, with it the wait for all of them: a coordinator that sends
+// a byte at a time does not hold a device for long. What has come by then is kept.
+const (
+	chunkTime = time.Minute
+	leastRate = 8 << 10
+)
 
 // loadedModel is the checkpoint in use.
 type loadedModel struct {
@@ -109,8 +114,14 @@ func (c *Client) download(ctx context.Context, t Transport, sum [32]byte, size i
 		return nil, err
 	}
 	defer d.Close()
+	most := chunkTime + time.Duration(size)*time.Second/leastRate
+	ctx, cancel := context.WithTimeoutCause(ctx, most, fmt.Errorf("a checkpoint of %d bytes took longer than %v", size, most))
+	defer cancel()
 	for d.Offset() < size {
 		reply, err := c.chunk(ctx, t, &pb.GetCheckpointRequest{Sha256: sum[:], Offset: uint64(d.Offset())})
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
 		if err != nil {
 			return nil, fmt.Errorf("fetching it, at %d of %d bytes: %w", d.Offset(), size, err)
 		}

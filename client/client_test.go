@@ -2,6 +2,7 @@ package client
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"errors"
 	"fmt"
@@ -12,6 +13,7 @@ import (
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -354,4 +356,35 @@ func TestCheckpointRefused(t *testing.T) {
 			})
 		})
 	}
+}
+
+// trickle is a coordinator that hands a checkpoint out a byte at a time, each just before
+// the wait for it would end.
+type trickle struct {
+	Transport
+	size uint64
+}
+
+func (s trickle) GetCheckpoint(ctx context.Context, q *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
+	select {
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	case <-time.After(chunkTime - time.Second):
+		return &pb.GetCheckpointResponse{Data: []byte{1}, TotalBytes: s.size}, nil
+	}
+}
+
+func TestCheckpointThatTrickles(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		device := newDaemon(t, 3).device(t, Options{})
+		const size = 1 << 20
+		start := time.Now()
+		_, err := device.fetch(t.Context(), trickle{size: size}, [32]byte{1}, size)
+		if want := "took longer than 3m8s"; err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if took := time.Since(start); took > 5*time.Minute {
+			t.Errorf("it took %v", took)
+		}
+	})
 }

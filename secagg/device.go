@@ -96,6 +96,7 @@ func (a *Advertised) Share(roster []byte, rand io.Reader) (*Shared, []byte, erro
 	}
 	root := s.leaves(self, m).root()
 	copy(m.signature[:], a.signer.sign(s.sharesSigned(self, m, &root)))
+	defer clear(d.ownShare[:]) // the copy here; what else d has goes on
 	return &Shared{
 		session: s, self: self, signer: a.signer, channel: a.channel.copy(), mask: d.mask,
 		seed: selfSeed(&s.ctx1, b), levels: seedsOf(levels), ownShare: d.ownShare, ownLevels: d.ownLevels, pairs: d.pairs,
