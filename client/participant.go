@@ -65,6 +65,24 @@ type Place struct {
 	Plan, Committed []byte
 }
 
+// Checkpoint is a checkpoint file, hashed and decoded, which the plans of attempts are held
+// against. It is only read: several attempts may share one.
+type Checkpoint struct {
+	sum   [32]byte // SHA-256 of the file
+	bytes uint64   // of the file
+	model *model.Checkpoint
+}
+
+// OpenCheckpoint hashes and decodes a checkpoint file. One that cannot be decoded, or whose
+// parameters are not those that its manifest names, is an [ErrPlanRefused].
+func OpenCheckpoint(file []byte) (*Checkpoint, error) {
+	c, err := model.DecodeCheckpoint(file)
+	if err != nil {
+		return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
+	}
+	return &Checkpoint{sha256.Sum256(file), uint64(len(file)), c}, nil
+}
+
 // Result is a round that this device was counted in.
 type Result struct {
 	Task    string
@@ -170,7 +188,7 @@ func (p *Participant) encode(words []uint32, update []float32, weight int, plan 
 
 // TakePart walks through one attempt, from the plan to the receipt of Reveal, and
 // wipes every secret of it before it returns. place is what the check-in got;
-// checkpoint is the file that its plan names.
+// checkpoint is what its plan names; another is refused.
 //
 // A call that fails with UNAVAILABLE or RESOURCE_EXHAUSTED is made again with the
 // same bytes until the plan's time for its step is over; any other error ends the
@@ -181,7 +199,7 @@ func (p *Participant) encode(words []uint32, update []float32, weight int, plan 
 // complain where there is such a message; the attributes are task, round and attempt.
 // Whoever breaks the protocol is named at level Warn, as "protocol broken" with by,
 // step and reason.
-func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, checkpoint []byte) (*Result, error) {
+func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, checkpoint *Checkpoint) (*Result, error) {
 	began := time.Now()
 	defer place.CheckedIn.Wipe()
 	bounds, err := p.Bounds.filled()
@@ -192,14 +210,11 @@ func (p *Participant) TakePart(ctx context.Context, t Transport, place *Place, c
 	if err != nil {
 		return nil, err
 	}
-	if got := sha256.Sum256(checkpoint); [32]byte(plan.GetCheckpointSha256()) != got || uint64(len(checkpoint)) != plan.GetCheckpointBytes() {
+	if [32]byte(plan.GetCheckpointSha256()) != checkpoint.sum || checkpoint.bytes != plan.GetCheckpointBytes() {
 		return nil, fmt.Errorf("client: %w: got a checkpoint of %d bytes with SHA-256 %x, the plan names %d bytes with %x",
-			ErrPlanRefused, len(checkpoint), got[:4], plan.GetCheckpointBytes(), plan.GetCheckpointSha256()[:4])
+			ErrPlanRefused, checkpoint.bytes, checkpoint.sum[:4], plan.GetCheckpointBytes(), plan.GetCheckpointSha256()[:4])
 	}
-	c, err := model.DecodeCheckpoint(checkpoint)
-	if err != nil {
-		return nil, fmt.Errorf("client: %w: %w", ErrPlanRefused, err)
-	}
+	c := checkpoint.model
 	vector, err := p.Update(plan, c)
 	if err != nil {
 		return nil, err

@@ -189,7 +189,7 @@ func TestSilence(t *testing.T) {
 				r := newRig(t, 3, nil)
 				began := time.Now()
 				g := r.guests(3)[0]
-				_, err := g.TakePart(t.Context(), &silent{member: g.link, edit: c.edit}, g.place, r.checkpoint)
+				_, err := g.TakePart(t.Context(), &silent{member: g.link, edit: c.edit}, g.place, r.opened(t))
 				if !errors.Is(err, ErrAttemptEnded) || !strings.Contains(err.Error(), "no answer in the plan's time") {
 					t.Errorf("got %v", err)
 				}
@@ -326,7 +326,7 @@ func TestPlansRefused(t *testing.T) {
 			}
 			transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
 			place := checkedIn(t, planBytes)
-			_, err = p.TakePart(t.Context(), transport, place, r.checkpoint)
+			_, err = p.TakePart(t.Context(), transport, place, r.opened(t))
 			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("got %v, want a refusal with %q", err, c.want)
 			}
@@ -337,7 +337,7 @@ func TestPlansRefused(t *testing.T) {
 	}
 	t.Run("not a plan", func(t *testing.T) {
 		r := newRig(t, 3, nil)
-		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, checkedIn(t, []byte("\xff\xff")), r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+		if _, err := r.participant(0, 1).TakePart(t.Context(), &member{r: r}, checkedIn(t, []byte("\xff\xff")), r.opened(t)); !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("got %v", err)
 		}
 	})
@@ -358,12 +358,25 @@ func TestPlansRefused(t *testing.T) {
 			r := newRig(t, 3, nil)
 			p := r.participant(0, 1)
 			p.Bounds = c.bounds
-			_, err := p.TakePart(t.Context(), &member{r: r}, checkedIn(t, r.planBytes), r.checkpoint)
+			_, err := p.TakePart(t.Context(), &member{r: r}, checkedIn(t, r.planBytes), r.opened(t))
 			if !errors.Is(err, ErrPlanRefused) || !strings.Contains(err.Error(), c.want) {
 				t.Errorf("%+v: got %v, want a refusal with %q", c.bounds, err, c.want)
 			}
 		}
 	})
+}
+
+// TestOpenCheckpoint holds that no attempt gets to see a file that is damaged.
+func TestOpenCheckpoint(t *testing.T) {
+	r := newRig(t, 3, nil)
+	for at := range r.checkpoint[:64] {
+		r.checkpoint[len(r.checkpoint)-1-at] ^= 1
+		if _, err := OpenCheckpoint(r.checkpoint); !errors.Is(err, ErrPlanRefused) {
+			t.Fatalf("a byte changed at %d from the end: got %v", at, err)
+		}
+		r.checkpoint[len(r.checkpoint)-1-at] ^= 1
+	}
+	r.opened(t)
 }
 
 // evaluates adds a changed evaluation to a plan.
@@ -399,7 +412,7 @@ func TestTrainingThatDiverges(t *testing.T) {
 		return nil
 	}
 	transport := &member{r: r, edit: func(pb.Step, bool, proto.Message) error { t.Error("sent something"); return errGone }}
-	if _, err := p.TakePart(t.Context(), transport, checkedIn(t, r.planBytes), r.checkpoint); err == nil || !strings.Contains(err.Error(), "not a finite number") {
+	if _, err := p.TakePart(t.Context(), transport, checkedIn(t, r.planBytes), r.opened(t)); err == nil || !strings.Contains(err.Error(), "not a finite number") {
 		t.Errorf("got %v", err)
 	}
 }

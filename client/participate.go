@@ -353,7 +353,11 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
 	}
-	manifest := &c.model.Load().checkpoint.Manifest
+	checkpoint, err := OpenCheckpoint(file)
+	if err != nil {
+		return nil, err
+	}
+	manifest := &checkpoint.model.Manifest
 	if err := c.mayTrain(plan, manifest); err != nil {
 		return nil, err
 	}
@@ -367,7 +371,7 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 		Record: func(step pb.Step) error { return c.record(plan, manifest, step) },
 	}
 	c.checkedIn = nil // it serves one attempt
-	result, err := p.TakePart(ctx, t, place, file)
+	result, err := p.TakePart(ctx, t, place, checkpoint)
 	if err != nil {
 		return nil, err
 	}

@@ -146,7 +146,21 @@ func (g *guest) id() secagg.ID { return g.link.id }
 
 // takePart walks through the attempt.
 func (g *guest) takePart(ctx context.Context) (*Result, error) {
-	return g.TakePart(ctx, g.link, g.place, g.link.r.checkpoint)
+	c, err := OpenCheckpoint(g.link.r.checkpoint)
+	if err != nil {
+		return nil, err
+	}
+	return g.TakePart(ctx, g.link, g.place, c)
+}
+
+// opened is the checkpoint that the plan names.
+func (r *rig) opened(t *testing.T) *Checkpoint {
+	t.Helper()
+	c, err := OpenCheckpoint(r.checkpoint)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return c
 }
 
 // guests lets n devices check in and begins the attempt: the first has no example,

@@ -2,7 +2,6 @@ package simulate
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 
 	"google.golang.org/grpc/codes"
@@ -104,9 +103,12 @@ func (d *direct) Confirm(ctx context.Context, q *pb.ConfirmRequest) (*pb.Confirm
 }
 
 func (d *direct) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {
-	file, err := d.call(ctx, round.Reveal, q, q.Reveal, Stays, Stays)
-	digest := sha256.Sum256(file)
-	return &pb.RevealResponse{CheckpointSha256: digest[:], CheckpointBytes: uint64(len(file))}, err
+	receipt := &pb.RevealResponse{}
+	b, err := d.call(ctx, round.Reveal, q, q.Reveal, Stays, Stays)
+	if err == nil {
+		err = proto.Unmarshal(b, receipt)
+	}
+	return receipt, err
 }
 
 // A simulated device is handed its place and its checkpoint, and nobody is revoked.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/ed25519"
+	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/coordinator"
@@ -30,8 +32,12 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 	if err != nil {
 		return nil, err
 	}
+	begins, err := client.OpenCheckpoint(r.encoded)
+	if err != nil {
+		return nil, err
+	}
 	a := &attempt{
-		run: r, plan: plan, events: make(chan message), waiting: make(map[secagg.ID]chan answer),
+		run: r, plan: plan, begins: begins, events: make(chan message), waiting: make(map[secagg.ID]chan answer),
 		devices: len(members), busy: len(members), sum: &total{sums: r.Strategy.Sums(int(plan.SecureAggregation.Length))},
 	}
 	config := coordinator.RoundConfig(plan, raw, r.ca.Public().(ed25519.PublicKey), in.commitments, time.Minute)
@@ -70,7 +76,7 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 // enough neighbours or heard that the round goes on without it is no error.
 func (a *attempt) takePart(ctx context.Context, d *device, link *direct, place *client.Place) error {
 	a.working <- struct{}{}
-	_, err := a.participant(ctx, d).TakePart(ctx, link, place, a.encoded)
+	_, err := a.participant(ctx, d).TakePart(ctx, link, place, a.begins)
 	<-a.working
 	if status.Code(err) == codes.Aborted || errors.Is(err, secagg.ErrTooFew) {
 		err = nil
@@ -87,6 +93,7 @@ func (a *attempt) takePart(ctx context.Context, d *device, link *direct, place *
 type attempt struct {
 	*run
 	plan    *pb.Plan
+	begins  *client.Checkpoint // the one that the plan names, opened once for all devices
 	round   *round.Round
 	now     time.Time
 	events  chan message
@@ -199,7 +206,12 @@ func (a *attempt) apply(effects []round.Effect) error {
 			if err := a.step(a.plan, a.sum); err != nil {
 				return err
 			}
-			a.answerAll(answer{payload: a.encoded})
+			sum := sha256.Sum256(a.encoded)
+			receipt, err := proto.Marshal(&pb.RevealResponse{CheckpointSha256: sum[:], CheckpointBytes: uint64(len(a.encoded))})
+			if err != nil {
+				return err
+			}
+			a.answerAll(answer{payload: receipt})
 		}
 	}
 	return nil

@@ -13,8 +13,8 @@
 //   - no transcendental function of package math is called, since several are assembly on some platforms and
 //     differ there in the last bit. Sqrt is exact by IEEE 754 and is allowed.
 //
-// The loops that rows are added in are assembly on amd64 (rows_amd64.s), four columns to an instruction: which
-// columns go together changes no element's products, nor the order of its sums. Elsewhere, and with -tags purego,
+// The loops that rows are added in, and exponentials taken, are assembly on amd64 (rows_amd64.s), four columns to
+// an instruction: which columns go together changes no element's products, nor the order of its sums. Elsewhere, and with -tags purego,
 // they take four rows at a time (rows.go) and no more: then the slices they run over stay in registers, the compiler
 // proves every index, and an element costs about as many instructions as it has loads, products and sums. Wider
 // blocks spill and are slower. Go has no vector instructions.

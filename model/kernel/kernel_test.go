@@ -290,6 +290,26 @@ func TestExpWithinTwoUnitsInTheLastPlace(t *testing.T) {
 	}
 }
 
+// TestExpsAreExp holds that several at once have the bits of each.
+func TestExpsAreExp(t *testing.T) {
+	random := rand.New(rand.NewPCG(8, 8))
+	inf, nan := float32(math.Inf(1)), float32(math.NaN())
+	z := []float32{0, -87.33, math.Nextafter32(-87.33, 0), math.Nextafter32(-87.33, -100), -88, -1e9, -inf, nan, -0.3465736, -0.3465735, -3e-45, -1, nan, -2}
+	for range 100_000 {
+		z = append(z, -90*random.Float32(), -random.Float32())
+	}
+	for _, m := range []float32{0, 1.5, inf, nan} {
+		for _, n := range []int{1, 2, 3, 4, 7, len(z)} {
+			got, want := make([]float32, n), make([]float32, n)
+			exps(got, z[:n], m)
+			for j, x := range z[:n] {
+				want[j] = exp(x - m)
+			}
+			same(t, fmt.Sprintf("%d less %v", n, m), got, want)
+		}
+	}
+}
+
 func TestLogAccuracy(t *testing.T) {
 	random := rand.New(rand.NewPCG(9, 9))
 	for range 200_000 {

@@ -63,3 +63,10 @@ func subtract(x, gradient []float32, rate float32) {
 		x[i] -= float32(rate * gradient[i])
 	}
 }
+
+// exps writes to p what exp gives for each element of z less m.
+func exps(p, z []float32, m float32) {
+	for j, x := range z {
+		p[j] = exp(x - m)
+	}
+}

@@ -43,6 +43,28 @@ func subtract(x, gradient []float32, rate float32) {
 	stepWide(&x[0], &gradient[0], rate, len(x))
 }
 
+// exps writes to p what exp gives for each element of z less m.
+func exps(p, z []float32, m float32) {
+	p = p[:len(z)]
+	wide := len(z) &^ 3
+	if wide > 0 {
+		expsWide(&p[0], &z[0], m, wide, &expNumbers)
+	}
+	for j := wide; j < len(z); j++ {
+		p[j] = exp(z[j] - m)
+	}
+}
+
+// expNumbers are what exp computes with, in the order that expsWide needs them in, four times each.
+var expNumbers = [12][4]float32{
+	four(least), four(log2e), four(0.5), four(ln2hi), four(ln2lo), four(exp7), four(exp6), four(exp5), four(exp4), four(exp3), four(exp2), four(1),
+}
+
+func four(x float32) [4]float32 { return [4]float32{x, x, x, x} }
+
+//go:noescape
+func expsWide(p, z *float32, m float32, n int, numbers *[12][4]float32)
+
 //go:noescape
 func addRowsWide(dst, rows, x *float32, width, stride, n int)
 

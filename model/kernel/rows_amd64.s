@@ -391,3 +391,73 @@ descend1:
 
 descended:
 	RET
+
+// func expsWide(p, z *float32, m float32, n int, numbers *[12][4]float32)
+TEXT ·expsWide(SB), NOSPLIT, $0-40
+	MOVQ   p+0(FP), DI
+	MOVQ   z+8(FP), SI
+	MOVSS  m+16(FP), X15
+	SHUFPS $0, X15, X15
+	MOVQ   n+24(FP), CX
+	MOVQ   numbers+32(FP), R8
+	MOVUPS 0(R8), X14       // least
+	MOVUPS 16(R8), X13      // log2e
+	MOVUPS 32(R8), X12      // 0.5
+	MOVUPS 48(R8), X11      // ln2hi
+	MOVUPS 64(R8), X10      // ln2lo
+	MOVL   $127, AX
+	MOVQ   AX, X9
+	PSHUFL $0, X9, X9
+
+exps4:
+	MOVUPS    (SI), X0
+	SUBPS     X15, X0          // x
+	MOVAPS    X0, X1
+	MULPS     X13, X1
+	SUBPS     X12, X1
+	CVTTPS2PL X1, X1           // k
+	CVTPL2PS  X1, X2           // f
+	MOVAPS    X2, X3
+	MULPS     X11, X3
+	MOVAPS    X0, X4
+	SUBPS     X3, X4
+	MULPS     X10, X2
+	SUBPS     X2, X4           // r
+	MOVUPS    80(R8), X5       // p
+	MULPS     X4, X5
+	MOVUPS    96(R8), X6
+	ADDPS     X6, X5
+	MULPS     X4, X5
+	MOVUPS    112(R8), X6
+	ADDPS     X6, X5
+	MULPS     X4, X5
+	MOVUPS    128(R8), X6
+	ADDPS     X6, X5
+	MULPS     X4, X5
+	MOVUPS    144(R8), X6
+	ADDPS     X6, X5
+	MULPS     X4, X5
+	MOVUPS    160(R8), X6
+	ADDPS     X6, X5
+	MOVAPS    X4, X6
+	MULPS     X4, X6
+	MULPS     X6, X5
+	ADDPS     X4, X5
+	MOVUPS    176(R8), X6
+	ADDPS     X6, X5           // y
+	PADDL     X9, X1
+	PSLLL     $23, X1
+	MULPS     X1, X5
+	MOVAPS    X14, X6
+	CMPPS     X0, X6, $2       // least ≤ x, which NaN is not
+	ANDPS     X6, X5
+	MOVAPS    X0, X6
+	CMPPS     X6, X6, $3       // NaN
+	ANDPS     X0, X6
+	ORPS      X6, X5
+	MOVUPS    X5, (DI)
+	ADDQ      $16, SI
+	ADDQ      $16, DI
+	SUBQ      $4, CX
+	JNZ       exps4
+	RET

@@ -15,10 +15,9 @@ func Softmax(p, z []float32, labels int) {
 func softmaxRow(p, z []float32) {
 	p = p[:len(z)]
 	m := largest(z)
+	exps(p, z, m)
 	var sum float32
-	for j, x := range z {
-		e := exp(x - m)
-		p[j] = e
+	for _, e := range p {
 		sum += e
 	}
 	r := 1 / sum
@@ -146,15 +145,25 @@ func Logistic(x float32) float32 {
 	return 1 / (1 + exp(-x))
 }
 
+// Numbers of exp.
+const (
+	least = -87.33 // below it the result would be subnormal
+	log2e = 1.44269504088896341
+	ln2hi = 0.693359375 // 355/512: its products with small integers are exact
+	ln2lo = -2.12194440e-4
+
+	exp7 = 1.9875691500e-4
+	exp6 = 1.3981999507e-3
+	exp5 = 8.3334519073e-3
+	exp4 = 4.1665795894e-2
+	exp3 = 1.6666665459e-1
+	exp2 = 5.0000001201e-1
+)
+
 // exp returns e to the x for x ≤ 0, within two units in the last place; below −87.33, where the result would
 // be subnormal, it returns zero. Method and coefficients: S. L. Moshier, Cephes Mathematical Library, expf.
 func exp(x float32) float32 {
-	const (
-		log2e = 1.44269504088896341
-		ln2hi = 0.693359375 // 355/512: its products with small integers are exact
-		ln2lo = -2.12194440e-4
-	)
-	if !(x >= -87.33) { // NaN too: its caller's result is refused, and the conversion below must stay in range
+	if !(x >= least) { // NaN too: its caller's result is refused, and the conversion below must stay in range
 		if x != x {
 			return x
 		}
@@ -164,11 +173,11 @@ func exp(x float32) float32 {
 	f := float32(k)
 	r := x - float32(f*ln2hi)
 	r -= float32(f * ln2lo)
-	p := float32(1.9875691500e-4*r) + 1.3981999507e-3
-	p = float32(p*r) + 8.3334519073e-3
-	p = float32(p*r) + 4.1665795894e-2
-	p = float32(p*r) + 1.6666665459e-1
-	p = float32(p*r) + 5.0000001201e-1
+	p := float32(exp7*r) + exp6
+	p = float32(p*r) + exp5
+	p = float32(p*r) + exp4
+	p = float32(p*r) + exp3
+	p = float32(p*r) + exp2
 	y := float32(p*float32(r*r)) + r + 1
 	return float32(y * math.Float32frombits(uint32(k+127)<<23))
 }
