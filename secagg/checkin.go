@@ -8,8 +8,10 @@ import (
 
 // A device commits to a nonce when it checks in, before anybody knows who else takes
 // part, and shows it in its advert. The server fixes all commitments, as the root of
-// a tree, before it has seen a nonce. Cohorts and graphs are drawn from the nonces,
-// so that a server cannot choose them, but by calling devices vanished.
+// a tree, before it has seen a nonce. Graphs are drawn from the members' nonces, so that
+// a server cannot choose them, but by calling devices vanished. Cohorts are drawn from
+// the nonces that were shown, of which a device can tell its own alone: a server may draw
+// again with others in their place, and cannot choose what it draws.
 
 // CheckedIn is a device that waits for a place in a round.
 type CheckedIn struct {
