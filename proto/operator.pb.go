@@ -1175,7 +1175,7 @@ func (x *RoundEvaluation) GetBins() *Evaluation {
 // CreateTaskRequest starts a task.
 type CreateTaskRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// The task to create; the whole message has at most 4 MiB.
+	// The task to create; the whole message has at most 1.25 MiB.
 	Spec          *TaskSpec `protobuf:"bytes,1,opt,name=spec,proto3" json:"spec,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

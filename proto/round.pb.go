@@ -1670,7 +1670,7 @@ type AdvertiseRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
 	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg advert (docs/protocol.md, "Advertise"); at most 1 KiB.
+	// secagg advert (docs/protocol.md, "Advertise"); at most 4 KiB.
 	Advert        []byte `protobuf:"bytes,2,opt,name=advert,proto3" json:"advert,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -1723,7 +1723,8 @@ func (x *AdvertiseRequest) GetAdvert() []byte {
 // AdvertiseResponse answers every member of the roster when step 0 closes.
 type AdvertiseResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// secagg roster: every member's advert; at most 1 KiB a member.
+	// secagg roster: the members, and the keys of those that are neighbours; at most
+	// 4 KiB, and 3 KiB a member.
 	Roster        []byte `protobuf:"bytes,1,opt,name=roster,proto3" json:"roster,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
@@ -2103,7 +2104,7 @@ type ConfirmRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// The attempt it belongs to.
 	Step *RoundStep `protobuf:"bytes,1,opt,name=step,proto3" json:"step,omitempty"`
-	// secagg confirm (docs/protocol.md, "Confirm"); at most 1 KiB.
+	// secagg confirm (docs/protocol.md, "Confirm"); at most 64 KiB.
 	Confirm       []byte `protobuf:"bytes,2,opt,name=confirm,proto3" json:"confirm,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

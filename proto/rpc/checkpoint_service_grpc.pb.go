@@ -36,7 +36,7 @@ type CheckpointServiceClient interface {
 	// does not keep.
 	GetCheckpoint(ctx context.Context, in *proto.GetCheckpointRequest, opts ...grpc.CallOption) (*proto.GetCheckpointResponse, error)
 	// GetLogProof proves that a checkpoint is in its task's log. NOT_FOUND for one that
-	// is not, FAILED_PRECONDITION for a log longer than there is.
+	// is not, INVALID_ARGUMENT for a log longer than there is.
 	GetLogProof(ctx context.Context, in *proto.GetLogProofRequest, opts ...grpc.CallOption) (*proto.GetLogProofResponse, error)
 	// ListLog shows a page of a task's log. NOT_FOUND for a name that no task has.
 	ListLog(ctx context.Context, in *proto.ListLogRequest, opts ...grpc.CallOption) (*proto.ListLogResponse, error)
@@ -91,7 +91,7 @@ type CheckpointServiceServer interface {
 	// does not keep.
 	GetCheckpoint(context.Context, *proto.GetCheckpointRequest) (*proto.GetCheckpointResponse, error)
 	// GetLogProof proves that a checkpoint is in its task's log. NOT_FOUND for one that
-	// is not, FAILED_PRECONDITION for a log longer than there is.
+	// is not, INVALID_ARGUMENT for a log longer than there is.
 	GetLogProof(context.Context, *proto.GetLogProofRequest) (*proto.GetLogProofResponse, error)
 	// ListLog shows a page of a task's log. NOT_FOUND for a name that no task has.
 	ListLog(context.Context, *proto.ListLogRequest) (*proto.ListLogResponse, error)
