@@ -336,6 +336,70 @@ func TestDevicesAreSpreadOverTasks(t *testing.T) {
 	})
 }
 
+// Three devices that name no task go on with the one of two that they can fill and that is due, whatever else there is.
+func TestTaskThatCannotRunStarvesNoOther(t *testing.T) {
+	for name, change := range map[string]func(*pb.TaskSpec){
+		"too few devices for it": func(s *pb.TaskSpec) { s.PerRound, s.MinSurvivors = 40, 40 },
+		"not due for an hour":    func(s *pb.TaskSpec) { s.EveryMs = 3_600_000 },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := spec(3, 3)
+				s.EveryMs = 1000
+				w, devices := fleet(t, 3, s, Options{})
+				other := spec(3, 3)
+				other.Name = "shop"
+				change(other)
+				w.create(t, other)
+				start := time.Now()
+				for rounds := 0; rounds < 6; {
+					replies := make([]*pb.CheckInResponse, 3)
+					each(t, 3, func(i int) (err error) {
+						replies[i], err = devices[i].rounds.CheckIn(t.Context(), devices[i].anywhere(""))
+						return err
+					})
+					var pause time.Duration
+					for _, r := range replies {
+						pause = max(pause, milliseconds(uint64(r.GetRetryAfterMs())))
+					}
+					if pause > 0 {
+						<-time.After(pause)
+					} else {
+						walks := make([]*walk, 3)
+						each(t, 3, func(i int) (err error) {
+							walks[i], err = devices[i].walk(replies[i])
+							return err
+						})
+						each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+						rounds++
+					}
+					if took := time.Since(start); took > 5*time.Minute {
+						t.Fatalf("%d rounds after %v, want six in less than five minutes", rounds, took)
+					}
+				}
+			})
+		})
+	}
+}
+
+// A round starts as long after the one before as the task says, whether the coordinator stopped meanwhile or not.
+func TestRoundsKeepTheirDistanceOverARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.EveryMs = 3_600_000
+		w, devices := fleet(t, 3, s, Options{})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+		<-time.After(10 * time.Minute)
+		w.shut()
+		w = newWorld(t, w.dir, Options{})
+		reply, err := rpc.NewOperatorServiceClient(w.operator(t)).ListTasks(t.Context(), &pb.ListTasksRequest{})
+		if want := "round 2 starts at 2000-01-01T01:00:00Z"; err != nil || len(reply.GetTasks()) != 1 || reply.GetTasks()[0].GetState() != want {
+			t.Errorf("tasks %v, %v; want the state %q", reply, err, want)
+		}
+	})
+}
+
 func TestStopIsGraceful(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w, devices := fleet(t, 4, spec(3, 3), Options{})

@@ -132,20 +132,49 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 }
 
-// pick chooses, of the open tasks that the caller may see and whose plans its version
-// knows, the one whose latest round is longest ago, nil where none is open. Where plans
-// are all that is in the way it is a task whose they are, for the caller to be told.
+// pick chooses the task for a device that names none, of the open ones that it may see and whose plans its version
+// knows, nil where none is open: one for which it need not wait long, and of several such the one whose latest round is
+// longest ago. Where plans are all that is in the way it is a task whose they are, for the caller to be told.
 func (c *Coordinator) pick(ctx context.Context, v *pb.Version) (best *task) {
+	now := time.Now()
 	for _, t := range c.all() {
-		now := t.view.Load()
-		if now.over || !sees(ctx, t.name) {
+		if t.view.Load().over || !sees(ctx, t.name) {
 			continue
 		}
-		if best == nil || best.speaks(v) != nil || t.speaks(v) == nil && now.began.Before(best.view.Load().began) {
+		if best == nil || best.speaks(v) != nil || t.speaks(v) == nil && t.view.Load().before(best.view.Load(), now) {
 			best = t
 		}
 	}
 	return best
+}
+
+// before tells whether a device that may take part in either task is rather sent to v's than to other's.
+func (v *view) before(other *view, now time.Time) bool {
+	a, b := v.wait(now), other.wait(now)
+	if a == b && a == waitsLong && !v.ready.Equal(other.ready) {
+		return v.ready.Before(other.ready)
+	}
+	return a < b || a == b && v.began.Before(other.began)
+}
+
+// What a device that comes to a task now can expect, best first.
+const (
+	waitsForOthers = iota // a round starts as soon as enough have come
+	waitsForRound         // an attempt runs, after which one may start
+	waitsInVain           // too few came the last time, not long ago
+	waitsLong             // no round starts while a check-in is held
+)
+
+func (v *view) wait(now time.Time) int {
+	switch {
+	case v.ready.After(now.Add(holdTime)):
+		return waitsLong
+	case v.rests.After(now):
+		return waitsInVain
+	case !v.roomy:
+		return waitsForRound
+	}
+	return waitsForOthers
 }
 
 // speaks refuses a device of a version that does not know what the task's plans ask for.

@@ -44,6 +44,8 @@ type task struct {
 	attempt   uint32
 	notBefore time.Time // when the next attempt may start
 	began     time.Time // when the latest round's first attempt started
+	rests     time.Time // until when devices that choose no task are sent to others, as too few came for this one
+	unfilled  int       // how often too few came since the latest attempt
 	gathering gathering
 	kept      map[secagg.ID]*conduct // of devices that broke the protocol
 	accounts  accounts               // of what devices have given away, where sums have noise in them
@@ -77,7 +79,10 @@ type view struct {
 	state    string
 	waiting  int
 	began    time.Time
-	over     bool // all its rounds are done
+	ready    time.Time // when its next attempt may start
+	rests    time.Time // until when devices are rather sent elsewhere
+	roomy    bool      // an attempt may start beside those that run
+	over     bool      // all its rounds are done
 	best     *pb.BestCheckpoint
 	buffered int // sums in its buffer
 
@@ -128,6 +133,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 		done: row.RoundsDone, round: row.Round + 1, attempt: 1,
 		gathering: newGathering(spec), kept: make(map[secagg.ID]*conduct), finished: make(chan outcome, mostOpen),
 	}
+	t.resumed(attempts, time.Now())
 	// The attempt that a crash cut short may have been at its last step, and a device
 	// that has revealed its shares joins no other attempt of that round.
 	if row.Round > row.CheckpointRound {
@@ -144,6 +150,22 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	}
 	t.publish()
 	return t, nil
+}
+
+// resumed takes from the attempts before the start when the next may begin: as long after the latest round began as
+// it would have been without the stop, by a clock that may have been set back.
+func (t *task) resumed(attempts []store.Attempt, now time.Time) {
+	for _, a := range attempts {
+		if a.IntentsVersion == 0 && (a.Attempt == 1 || t.spec.GetBuffer() != nil) && a.Started.After(t.began) {
+			t.began = a.Started
+		}
+	}
+	if t.began.After(now) {
+		t.began = now
+	}
+	if !t.began.IsZero() {
+		t.notBefore = t.began.Add(milliseconds(t.spec.GetEveryMs()))
+	}
 }
 
 // run owns the task until the context ends.
@@ -231,8 +253,13 @@ func (t *task) advance(now time.Time) {
 		pause = max(pause, t.notBefore.Sub(now))
 	}
 	state := t.state() // before its own check-in is taken out
-	for _, w := range t.gathering.expire(now) {
+	expired := t.gathering.expire(now)
+	for _, w := range expired {
 		w.done <- later(pause, state)
+	}
+	if len(expired) > 0 && t.roomy() && !t.spent && !now.Before(t.notBefore) && !now.Before(t.rests) {
+		t.rests = now.Add(min(holdTime<<t.unfilled, longestRest))
+		t.unfilled++
 	}
 }
 
@@ -294,7 +321,7 @@ func (t *task) state() string {
 func (t *task) publish() {
 	t.view.Store(&view{
 		done: t.done, sum: t.current.sum, size: t.current.size, state: t.state(),
-		waiting: len(t.gathering.waiting), began: t.began, over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
+		waiting: len(t.gathering.waiting), began: t.began, ready: t.notBefore, rests: t.rests, roomy: t.roomy(), over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
 		layout: t.current.Manifest.Layout, clip: t.current.clip, devices: len(t.accounts.of), worst: t.accounts.worst,

@@ -249,6 +249,11 @@ func (d *device) checkIn(ctx context.Context) (*walk, error) {
 	if len(reply.GetPlan()) == 0 {
 		return nil, fmt.Errorf("come back in %d ms: %s", reply.GetRetryAfterMs(), reply.GetReason())
 	}
+	return d.walk(reply)
+}
+
+// walk begins the attempt of a plan that the device was given.
+func (d *device) walk(reply *pb.CheckInResponse) (*walk, error) {
 	k := &walk{device: d, raw: reply.GetPlan(), plan: new(pb.Plan), committed: reply.GetCommitted()}
 	if err := proto.Unmarshal(k.raw, k.plan); err != nil {
 		return nil, err

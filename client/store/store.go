@@ -191,7 +191,7 @@ func (s *Store) openDatabase() error {
 		return ErrInUse
 	}
 	if errors.Is(err, bolterrors.ErrInvalid) || errors.Is(err, bolterrors.ErrChecksum) || errors.Is(err, bolterrors.ErrVersionMismatch) {
-		return fmt.Errorf("%s is %w (%v); restore the folder from a copy or name a new one", databaseName, ErrDamaged, err)
+		return fmt.Errorf("%s is %w (%v); name a new folder and join again", databaseName, ErrDamaged, err)
 	}
 	if err != nil {
 		return err
