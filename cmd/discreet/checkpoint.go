@@ -163,7 +163,7 @@ func newCheckpointVerify() *cobra.Command {
 				{"model", fmt.Sprintf("%s, %d parameters, %d intents", m.Size, len(checkpoint.Params), len(m.Labels))},
 				{"tokeniser", fmt.Sprintf("version %d", m.TokeniserVersion)},
 			})
-			fmt.Fprintln(c.OutOrStdout(), "the file is whole, and this program can use it")
+			fmt.Fprintln(c.OutOrStdout(), "the parameters are whole, and this program can use it; whether the rest is as its coordinator made it, the first line tells beside the task's log (discreet log export)")
 			return nil
 		},
 	}
