@@ -287,6 +287,8 @@ func (t *task) apply(now time.Time, r *attempt, effects []round.Effect) {
 			t.closed(now, r, e)
 		case round.Blamed:
 			t.blame(now, r, e)
+		case round.Disputed:
+			t.dispute(now, r, e)
 		case round.CohortLost:
 			t.lost(r, e)
 		case round.CohortSummed:

@@ -4,6 +4,7 @@ import (
 	"math"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -125,11 +126,56 @@ func TestDeviceThatSpoilsRoundsIsKeptOut(t *testing.T) {
 	})
 }
 
+// Where cohorts are lost because an accused device does not confirm, the one of the two
+// is kept out that has fallen out with more others, whether it accuses or is accused, and
+// nobody for one time.
+func TestDisputesKeepOutWhoFallsOutWithMore(t *testing.T) {
+	for name, c := range map[string]struct {
+		pairs [][2]int // of each attempt: who deals badly and is silent, and who accuses it
+		out   []int
+	}{
+		"one liar":               {[][2]int{{0, 1}, {2, 1}}, []int{1}},
+		"one bad dealer":         {[][2]int{{0, 1}, {0, 2}}, []int{0}},
+		"the same two":           {[][2]int{{0, 1}, {0, 1}}, []int{0, 1}},
+		"each time another pair": {[][2]int{{0, 1}, {2, 3}}, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, devices := fleet(t, 4, spec(4, 3), Options{})
+				for at, pair := range c.pairs {
+					walks := gather(t, devices...)
+					dealer, accuser := pair[0], pair[1]
+					deceiver(t, walks, dealer, func(l *liar.Liar, shares []byte) ([]byte, error) { return l.Misdeal(shares, devices[accuser].id) })
+					each(t, 4, func(i int) error {
+						if i == dealer {
+							return walks[i].steps(t.Context(), 3) // it was told of the survivors
+						}
+						wants(t, "the others", walks[i].steps(t.Context(), all), codes.Aborted, "has not confirmed")
+						return nil
+					})
+					if n := w.log.count("device kept out"); at == 0 && n != 0 {
+						t.Errorf("kept out %d for one time", n)
+					}
+				}
+				if strings.Contains(w.log.String(), "proven=true") {
+					t.Error("the log calls something proven")
+				}
+				for i, d := range devices {
+					want := slices.Contains(c.out, i)
+					if got := strings.Contains(w.log.String(), `msg="device kept out" task=desk round=1 attempt=2 device=`+short(d.id)); got != want {
+						t.Errorf("device %d is kept out: %v, want %v", i, got, want)
+					}
+				}
+			})
+		})
+	}
+}
+
 // goOn runs a round without the device that is kept out of it.
 func (w *world) goOn(t *testing.T, number uint64, out *device, in []*device) uint64 {
 	t.Helper()
 	reply, err := out.rounds.CheckIn(t.Context(), out.request())
-	if err != nil || reply.GetRetryAfterMs() == 0 || !strings.Contains(reply.GetReason(), "this device broke the protocol and is kept out") {
+	if err != nil || reply.GetRetryAfterMs() == 0 || !strings.Contains(reply.GetReason(), "this device seems to have broken the protocol and is kept out") {
 		t.Fatalf("round %d: the device that is kept out is told %v, %v", number, reply, err)
 	}
 	walks := gather(t, in...)

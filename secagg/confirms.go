@@ -99,15 +99,20 @@ func (c *Confirms) lacks() error {
 	if n := len(c.signatures); n < s.quorum {
 		return fmt.Errorf("%w: %d of %d members signed the survivors, want %d", ErrTooFew, n, len(s.members), s.quorum)
 	}
+	var silent []Dispute
 	for _, j := range c.cohort.survivors.places() { // in order: the same round always names the same
-		if c.got[j] == nil && len(c.cohort.accusers(s, j)) > 0 {
-			return s.blame(j, fmt.Errorf("%w: accused of bad shares, it has not confirmed, and the seeds of masks that it alone used are not here", ErrTooFew))
+		if c.got[j] == nil {
+			silent = s.dispute(silent, j, c.cohort.accusers(s, j))
 		}
+	}
+	if silent != nil {
+		return &DisputeError{silent, fmt.Errorf("%w: a member accused of bad shares has not confirmed, and the seeds of masks that it alone used are not here", ErrTooFew)}
 	}
 	return nil
 }
 
-// Close ends the step. While something is missing it fails and stays open. Nothing has
+// Close ends the step. While something is missing it fails and stays open, with a
+// DisputeError where accused members alone have not confirmed. Nothing has
 // been revealed until then that would tell a vector.
 func (c *Confirms) Close() (*Reveals, error) {
 	if c.spent {

@@ -44,3 +44,19 @@ func (e *PeerError) Error() string { return fmt.Sprintf("%v (device %v)", e.Err,
 
 // Unwrap returns the error without the member's name.
 func (e *PeerError) Unwrap() error { return e.Err }
+
+// Dispute is an accusation of which nothing tells whether it is true: one of the two
+// does not keep to the protocol.
+type Dispute struct{ Accused, Accuser ID }
+
+// DisputeError is a cohort that accusations have lost, together with members that
+// vanished: it would not be lost without them.
+type DisputeError struct {
+	Disputes []Dispute // in the order of the accused, then of the accusers
+	Err      error
+}
+
+func (e *DisputeError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the error without the members.
+func (e *DisputeError) Unwrap() error { return e.Err }

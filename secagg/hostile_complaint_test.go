@@ -68,8 +68,82 @@ func TestFalseComplaint(t *testing.T) {
 	}
 }
 
+// wantDispute holds that a cohort is lost by these words, each of an accuser about an
+// accused, and that nobody is named for it.
+func (r *rig) wantDispute(err error, pairs ...[2]int) {
+	r.t.Helper()
+	wantRefusal(r.t, err, ErrTooFew, nil)
+	var want []Dispute
+	for _, p := range pairs {
+		want = append(want, Dispute{Accuser: r.devices[p[0]].id, Accused: r.devices[p[1]].id})
+	}
+	if open := (*DisputeError)(nil); !errors.As(err, &open) || !slices.Equal(open.Disputes, want) {
+		r.t.Fatalf("got error %v with disputes %v, want %v", err, open, want)
+	}
+}
+
+// TestLiarAccusesAll has a member accuse all its neighbours, and as many as leave it one
+// share fewer than it could go on with. It loses its place by that, and the others bear
+// as many losses as ever: had it been taken, each of the accused would have to confirm.
+func TestLiarAccusesAll(t *testing.T) {
+	const liar = 2
+	for _, test := range []struct {
+		n     int
+		graph func(*Params)
+	}{{7, classical}, {101, sparse}} {
+		t.Run(fmt.Sprintf("of %d", test.n), func(t *testing.T) {
+			r := toShares(t, 170, test.n, test.graph)
+			s := r.shares.session
+			near, gone := s.graph.neighbours(liar), s.graph.neighbours(liar)[0]
+			for _, i := range r.all() {
+				r.maskOne(i)
+				if d := r.devices[i]; d.complaint != nil && i != liar { // its pledge
+					_, err := r.submissions.Complain(d.id, d.complaint)
+					r.must(err)
+				}
+			}
+			most := len(near) + s.own() - s.graph.threshold // t − 1 neighbours and itself, or t, are left
+			for _, accused := range []int{len(near), most + 1} {
+				list, err := r.submissions.Complain(r.devices[liar].id, r.accuse(liar, unopened, near[:accused]...))
+				wantRefusal(t, err, ErrTooFew, r.id(liar))
+				if list != nil || len(r.submissions.complain.against) > 0 {
+					t.Fatalf("of %d neighbours some stand accused by one that accuses %d", len(near), accused)
+				}
+			}
+			survivors := without(r.all(), liar)
+			for _, i := range survivors {
+				r.must(r.submissions.Add(r.devices[i].id))
+				add(r.sum, r.devices[i].masked)
+			}
+			r.must(r.closeSubmissions(survivors))
+			r.must(r.confirm(without(survivors, gone)))
+			r.must(r.finish(without(survivors, gone)))
+			r.checkSum(survivors)
+		})
+	}
+}
+
+// TestMostAccusations has a member accuse as many as it can go on without.
+func TestMostAccusations(t *testing.T) {
+	const liar = 2
+	for n, graph := range map[int]func(*Params){7: classical, 101: sparse} {
+		r := toShares(t, 171, n, graph)
+		s := r.shares.session
+		for _, i := range r.all() {
+			r.maskOne(i)
+		}
+		near := s.graph.neighbours(liar)
+		list, err := r.submissions.Complain(r.devices[liar].id, r.accuse(liar, unopened, near[:len(near)+s.own()-s.graph.threshold]...))
+		r.must(err)
+		if want := len(near) + s.own() - s.graph.threshold; len(list) != want {
+			t.Errorf("%d of %d stand accused, want %d", len(list), n, want)
+		}
+	}
+}
+
 // TestSilentAccused has an accused member vanish before it confirms. The attempt cannot
-// end without the seed that it alone used, and names it; but nothing has been revealed.
+// end without the seed that it alone used, and tells of the dispute; but nothing has
+// been revealed.
 func TestSilentAccused(t *testing.T) {
 	const n, liar, accused = 7, 2, 0
 	r := toShares(t, 161, n, classical)
@@ -83,7 +157,7 @@ func TestSilentAccused(t *testing.T) {
 	}
 	r.must(r.closeSubmissions(r.all()))
 	err := r.confirm(without(r.all(), accused))
-	wantRefusal(t, err, ErrTooFew, r.id(accused))
+	r.wantDispute(err, [2]int{liar, accused})
 	if r.confirms.Ready() {
 		t.Error("ready without the seed")
 	}
@@ -217,7 +291,7 @@ func TestManyBadDealers(t *testing.T) {
 }
 
 // TestLateComplaints has the complaints come when the dealer's vector is in the sum
-// already: the attempt ends there, before anything is revealed, and names the dealer.
+// already: the attempt ends there, before anything is revealed, and tells of the dispute.
 func TestLateComplaints(t *testing.T) {
 	const n, dealer = 7, 3
 	r := newRigWith(t, 164, n, classical)
@@ -232,7 +306,7 @@ func TestLateComplaints(t *testing.T) {
 		r.must(r.submissions.Add(r.devices[i].id))
 	}
 	_, err := r.submissions.Close()
-	wantRefusal(t, err, ErrTooFew, &r.devices[dealer].id)
+	r.wantDispute(err, [2]int{0, dealer}, [2]int{1, dealer}, [2]int{5, dealer})
 	if _, err := r.submissions.Close(); !errors.Is(err, ErrSpent) {
 		t.Errorf("a second Close: %v, want ErrSpent", err)
 	}
@@ -271,6 +345,7 @@ func TestHostileComplaint(t *testing.T) {
 		"long":                 {ErrMalformed, 0, append(bytes.Clone(good), 0)},
 		"empty":                {ErrMalformed, 0, nil},
 		"of another kind":      {ErrMalformed, 0, with(good, 0, []byte{byte(kindReveal)})},
+		"of too many":          {ErrTooFew, 0, r.accuse(0, unopened, 2, 3)}, // of 5 shares 4 have to open
 		"more than it holds":   {ErrMalformed, 0, with(good, headerSize, []byte{0xff, 0xff})},
 	} {
 		list, err := r.submissions.Complain(r.devices[test.from].id, test.msg)

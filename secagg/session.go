@@ -105,6 +105,14 @@ func (s *session) blame(place int, err error) *PeerError {
 	return &PeerError{s.members[place].id, err}
 }
 
+// dispute appends what some members say of one.
+func (s *session) dispute(list []Dispute, accused int, accusers []int) []Dispute {
+	for _, j := range accusers {
+		list = append(list, Dispute{s.members[accused].id, s.members[j].id})
+	}
+	return list
+}
+
 // verify tells whether a member signed a transcript.
 func (s *session) verify(place int, transcript, signature []byte) bool {
 	return ed25519.Verify(s.members[place].key[:], transcript, signature)

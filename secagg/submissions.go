@@ -3,6 +3,7 @@ package secagg
 import (
 	"bytes"
 	"fmt"
+	"slices"
 )
 
 // Submissions is a server that notes whose masked vectors have arrived, and who has
@@ -24,6 +25,18 @@ type complaints struct {
 }
 
 func (c *complaints) pair(accuser, accused int) bool { return c.against[accused][accuser] != nil }
+
+// among lists, in order, the members of a set that accuse one.
+func (c *complaints) among(accused int, set bitmap) []int {
+	list := make([]int, 0, len(c.against[accused]))
+	for accuser := range c.against[accused] {
+		if set.has(accuser) {
+			list = append(list, accuser)
+		}
+	}
+	slices.Sort(list)
+	return list
+}
 
 func newSubmissions(s *session, shared bitmap, got []*received) *Submissions {
 	return &Submissions{
@@ -73,8 +86,9 @@ func (c *Submissions) member(id ID) (int, error) {
 
 // Complain takes a member's complaint, which comes before its vector, and returns whom
 // it accuses of what. Which of the two is wrong cannot be told from it; it costs them
-// the mask that they have in common and nobody anything else. On a sparse graph every
-// member sends one, as its pledge is in it.
+// the mask that they have in common and nobody anything else. Who accuses so many that
+// too few shares are left to it is refused: it would not have gone on itself. On a sparse
+// graph every member sends one, as its pledge is in it.
 func (c *Submissions) Complain(from ID, msg []byte) ([]*PeerError, error) {
 	if c.spent {
 		return nil, ErrSpent
@@ -100,6 +114,10 @@ func (c *Submissions) Complain(from ID, msg []byte) ([]*PeerError, error) {
 	accused, err := c.verify(place, m.accusations)
 	if err != nil {
 		return nil, &PeerError{from, err}
+	}
+	if n, t := len(s.beside(place, c.shared))+s.own()-len(accused), s.graph.threshold; n < t {
+		return nil, &PeerError{from, fmt.Errorf("%w: accusing %d leaves it %d shares that open, and no device goes on with fewer than %d",
+			ErrTooFew, len(accused), n, t)}
 	}
 	for i := range m.accusations {
 		a := &m.accusations[i]
@@ -187,8 +205,7 @@ func (c *Submissions) Add(from ID) error {
 
 // Close fixes the survivors. With fewer than Needed, or with gaps that on a sparse graph
 // part them, it fails and stays open; where the masks of a survivor could not be removed
-// again it fails for good, and the error names the survivor if others complained about
-// it.
+// again it fails for good, with a DisputeError if they could but for complaints.
 func (c *Submissions) Close() (*Confirms, error) {
 	if c.spent {
 		return nil, ErrSpent
@@ -201,16 +218,36 @@ func (c *Submissions) Close() (*Confirms, error) {
 		return nil, err
 	}
 	c.spent = true
-	for _, i := range c.got.places() {
-		if n := c.holders(i, c.got); n < s.graph.threshold {
-			err := fmt.Errorf("%w: %d survivors hold shares of one of them, want %d", ErrTooFew, n, s.graph.threshold)
-			if len(c.complain.against[i]) > 0 {
-				return nil, s.blame(i, err)
-			}
-			return nil, err
-		}
+	if err := c.checkHeld(); err != nil {
+		return nil, err
 	}
 	return newConfirms(s, c.settle()), nil
+}
+
+// checkHeld holds that enough survivors have shares of each of them.
+func (c *Submissions) checkHeld() error {
+	s, t := c.session, c.session.graph.threshold
+	var disputes []Dispute
+	var lacking error
+	for _, i := range c.got.places() {
+		n := c.holders(i, c.got)
+		if n >= t {
+			continue
+		}
+		err := fmt.Errorf("%w: %d survivors hold shares of one of them, want %d", ErrTooFew, n, t)
+		accusers := c.complain.among(i, c.got)
+		if n+len(accusers) < t {
+			return err // whatever anybody says
+		}
+		if lacking == nil {
+			lacking = err
+		}
+		disputes = s.dispute(disputes, i, accusers)
+	}
+	if lacking != nil {
+		return &DisputeError{disputes, lacking}
+	}
+	return nil
 }
 
 // settle keeps of the dealings what is needed to remove masks.

@@ -87,6 +87,7 @@ func (k *badBook) complaints() {
 	k.add("twice about one", "malformed", "places ascend", with(signed(1, unopened), signed(1, badPair)))
 	k.add("no such reason", "malformed", "reasons are 1 to 4", with(signed(1, 0)))
 	k.add("no such place", "malformed", "there are five places", with(accusation{place: 5, reason: unopened}))
+	k.add("one more than it can go on without", "too-few", "three of its five shares open, and the threshold is four", good)
 	forged := signed(1, unopened)
 	forged.reason = badPair
 	k.add("another reason than signed", "forged", "the reason is in the signature", with(forged))

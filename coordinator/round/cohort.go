@@ -186,21 +186,33 @@ func (r *Round) closeReveal(now time.Time, c *cohort) []Effect {
 // reason is logged and told to all members and names none of them.
 func (r *Round) lose(c *cohort, reason error) (effects []Effect) {
 	if fault := (*secagg.PeerError)(nil); errors.As(reason, &fault) {
-		verdict := Spoilt
-		switch {
-		case c.step == Reveal || c.convicted(r.members[fault.Peer]):
-		case c.step == Confirm:
-			verdict = Broke // accused, it kept back what it alone knows
-		default:
-			verdict = Accused // by complaints alone
-		}
-		effects = append(effects, Blamed{Cohort: c.number, Peer: fault.Peer, Verdict: verdict, Step: c.step, Err: fault.Err})
+		effects = append(effects, Blamed{Cohort: c.number, Peer: fault.Peer, Verdict: Spoilt, Step: c.step, Err: fault.Err})
 		reason = fault.Err
+	}
+	if open := (*secagg.DisputeError)(nil); errors.As(reason, &open) {
+		effects = append(effects, r.settle(c, open)...)
 	}
 	effects = append(effects, CohortLost{c.number, c.step, reason.Error(), c.roster})
 	c.drop()
 	r.lost++
 	r.latest = effects[len(effects)-1].(CohortLost)
+	return effects
+}
+
+// settle tells of the accusations that have lost a cohort which of them are proven.
+func (r *Round) settle(c *cohort, e *secagg.DisputeError) (effects []Effect) {
+	open := Disputed{Cohort: c.number, Step: c.step, Err: e.Err}
+	for i, d := range e.Disputes {
+		switch {
+		case !c.convicted(r.members[d.Accused]):
+			open.Pairs = append(open.Pairs, d)
+		case i == 0 || e.Disputes[i-1].Accused != d.Accused:
+			effects = append(effects, Blamed{Cohort: c.number, Peer: d.Accused, Verdict: Spoilt, Step: c.step, Err: e.Err})
+		}
+	}
+	if open.Pairs != nil {
+		effects = append(effects, open)
+	}
 	return effects
 }
 

@@ -9,7 +9,7 @@ import (
 )
 
 // Effect is something that the owner of a round is to do: a [Reply], [Closed],
-// [Blamed], [CohortLost], [CohortSummed], [Done] or [Aborted].
+// [Blamed], [Disputed], [CohortLost], [CohortSummed], [Done] or [Aborted].
 type Effect interface{ effect() }
 
 // Reply is the answer to a member's message of a step.
@@ -40,8 +40,7 @@ const (
 	// Accused: another member says that it broke the protocol, and nothing proves it. It
 	// may as well be the accuser who did.
 	Accused Verdict = iota
-	// Broke: it sent something that no device which keeps to the protocol sends, or it was
-	// accused and vanished with what it alone knew, so that its cohort was lost.
+	// Broke: it sent something that no device which keeps to the protocol sends.
 	Broke
 	// Spoilt: its cohort was lost by what it dealt: its own commitments say so, or more
 	// members than may be corrupt.
@@ -52,10 +51,20 @@ const (
 type Blamed struct {
 	Cohort  int       // from 0; 0 in Advertise
 	Peer    secagg.ID // who
-	Accuser secagg.ID // who says so; zero where it is nobody, or several
+	Accuser secagg.ID // who says so; zero where nothing rests on one member's word
 	Verdict Verdict
 	Step    Step  // in which
 	Err     error // how; wraps one of secagg's errors or ErrDiffers
+}
+
+// Disputed tells that a cohort is lost by accusations that nothing proves, as members
+// have vanished, too, whom it could have done without otherwise. Of each pair one breaks
+// the protocol, and it cannot be told which: who vanished may have done so honestly.
+type Disputed struct {
+	Cohort int
+	Step   Step // in which
+	Pairs  []secagg.Dispute
+	Err    error // what is missing; wraps one of secagg's errors
 }
 
 // CohortLost tells that a cohort gives no sum.
@@ -89,6 +98,7 @@ type Aborted struct {
 func (Reply) effect()        {}
 func (Closed) effect()       {}
 func (Blamed) effect()       {}
+func (Disputed) effect()     {}
 func (CohortLost) effect()   {}
 func (CohortSummed) effect() {}
 func (Done) effect()         {}

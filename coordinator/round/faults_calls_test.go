@@ -142,7 +142,7 @@ func (m *model) complain(now time.Time, number int, payload []byte, accused []in
 		return ErrOut
 	case c == nil || c.step != Submit || i.turn != Submit:
 		return ErrLate
-	case bad:
+	case bad, m.opened(c, i)-len(accused) < c.threshold: // who has fewer does not go on
 		m.expel(now, i, Share)
 		return ErrMalformed
 	}

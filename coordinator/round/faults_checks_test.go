@@ -18,7 +18,7 @@ const (
 	cohortLost   forfeit = iota // its cohort's sum: too few are left, or a member spoilt it; it may check in again
 	accusedOut                  // its place: so many say that it dealt badly that its masks might not come off again
 	tooFewShares                // its place: so many vanished or dealt badly to it that its own masks might not
-	accusedGone                 // its good name: accused falsely, it vanished before its Confirm and was needed there
+	accusedGone                 // its good name, if it happens again: its word, or a lie about it, lost its cohort when others had vanished or it had itself
 	framedByMany                // its good name: more members accuse it falsely than the plan counts on being corrupt
 	forfeitKinds
 )
@@ -50,22 +50,32 @@ func (s *stage) checkBlame(e Blamed) {
 	case e.Verdict != Accused:
 		switch i := s.model.members[a.number]; {
 		case a.hostile:
-		case e.Step == Confirm && e.Verdict == Broke && a.tardy && i.accusers > 0:
-			s.forfeit(accusedGone)
 		case e.Verdict == Spoilt && i.accusers > max(1, len(i.cohort.members)*s.params.Corrupt/10_000):
 			s.forfeit(framedByMany)
 		default:
 			s.failf("device %d is blamed and has done nothing: %v", a.number, e.Err)
 		}
 		s.note("%d %s in %v (%s)", a.number, [...]string{"", "broke the protocol", "spoilt its cohort"}[e.Verdict], e.Step, kindOf(e.Err))
-	case e.Accuser == secagg.ID{}:
-		s.note("%d stays accused in %v (%s)", a.number, e.Step, kindOf(e.Err))
 	default:
 		accuser := s.find(e.Accuser)
 		if !a.hostile && !accuser.hostile {
 			s.failf("device %d accuses device %d, and neither lies: %v", accuser.number, a.number, e.Err)
 		}
 		s.note("%d accuses %d (%s)", accuser.number, a.number, kindOf(e.Err))
+	}
+}
+
+// checkDispute holds that of each two one lies.
+func (s *stage) checkDispute(e Disputed) {
+	for _, d := range e.Pairs {
+		a, accuser := s.find(d.Accused), s.find(d.Accuser)
+		if !a.hostile && !accuser.hostile {
+			s.failf("device %d is accused by device %d, and neither lies", a.number, accuser.number)
+		}
+		if !a.hostile || !accuser.hostile {
+			s.forfeit(accusedGone)
+		}
+		s.note("%d, accused by %d, is missing in %v (%s)", a.number, accuser.number, e.Step, kindOf(e.Err))
 	}
 }
 

@@ -237,18 +237,19 @@ func (m *model) close(now time.Time, c *modelCohort) {
 		c.sharers = here
 	case Submit:
 		c.survivors = here
-		for _, i := range here {
-			if m.holders(c, i, here) < c.threshold {
-				m.blameLoss(c, i, i.accusers > 0)
-				return
-			}
+		if m.unheld(c) {
+			return
 		}
 	case Confirm:
+		var silent []dispute
 		for _, i := range c.survivors {
-			if i.sent[Confirm] == nil && m.lone(c, i) {
-				m.blameLoss(c, i, true)
-				return
+			if i.sent[Confirm] == nil {
+				silent = append(silent, disputes(c, i, true)...)
 			}
+		}
+		if silent != nil {
+			m.settle(c, silent)
+			return
 		}
 	case Reveal:
 		m.finish(c, here)
@@ -272,9 +273,71 @@ func (m *model) holders(c *modelCohort, dealer *modelMember, among []*modelMembe
 	return n
 }
 
-// lone tells whether a survivor has a mask that another survivor, its accuser, lacks.
-func (m *model) lone(c *modelCohort, i *modelMember) bool {
-	return slices.ContainsFunc(c.survivors, func(j *modelMember) bool { return j.accuses[i.number] && !i.accuses[j.number] })
+// opened is how many shares that were dealt to a member would open if everybody dealt
+// well.
+func (m *model) opened(c *modelCohort, i *modelMember) (n int) {
+	for _, j := range c.sharers {
+		if c.near(j, i) {
+			n++
+		}
+	}
+	return n
+}
+
+// dispute is what a member says of another.
+type dispute struct{ accuser, accused *modelMember }
+
+// disputes lists the survivors that accuse a member, or of them those with whom it
+// alone used the mask in common.
+func disputes(c *modelCohort, i *modelMember, lone bool) (list []dispute) {
+	for _, j := range c.survivors {
+		if j.accuses[i.number] && !(lone && i.accuses[j.number]) {
+			list = append(list, dispute{j, i})
+		}
+	}
+	return list
+}
+
+// unheld loses a cohort where too few survivors hold shares of one of them: by what they
+// say of it, if there would be enough otherwise.
+func (m *model) unheld(c *modelCohort) bool {
+	var open []dispute
+	for _, i := range c.survivors {
+		n := m.holders(c, i, c.survivors)
+		if n >= c.threshold {
+			continue
+		}
+		said := disputes(c, i, false)
+		if n+len(said) < c.threshold {
+			m.lose(c)
+			return true
+		}
+		open = append(open, said...)
+	}
+	if open == nil {
+		return false
+	}
+	m.settle(c, open)
+	return true
+}
+
+// settle loses a cohort by what members say of others. Nothing tells who is right, unless
+// more say so of one than may be corrupt.
+func (m *model) settle(c *modelCohort, list []dispute) {
+	open := ""
+	var last *modelMember
+	for _, d := range list {
+		if d.accused.accusers <= max(1, len(c.members)*m.params.Corrupt/10_000) {
+			open += fmt.Sprintf(" %d by %d", d.accused.number, d.accuser.number)
+		} else if last != d.accused {
+			m.emit("blamed %d by -1 in %v, verdict %d", d.accused.number, c.step, Spoilt)
+		}
+		last = d.accused
+	}
+	if open != "" {
+		m.emit("disputed in %v:%s", c.step, open)
+	}
+	m.lose(c)
 }
 
 // finish says what comes of the reveals.
@@ -294,7 +357,8 @@ func (m *model) finish(c *modelCohort, revealed []*modelMember) {
 	}
 	for _, j := range c.sharers {
 		if liar := m.spoilt(c, j, revealed, dropped(j)); liar != nil && !(dropped(j) && shown(j)) {
-			m.blameLoss(c, liar, true)
+			m.emit("blamed %d by -1 in reveal, verdict %d", liar.number, Spoilt)
+			m.lose(c)
 			return
 		}
 	}
@@ -324,20 +388,6 @@ func (m *model) spoilt(c *modelCohort, j *modelMember, revealed []*modelMember, 
 		}
 	}
 	return nil
-}
-
-// blameLoss loses a cohort by a member's doing. In Reveal its own commitments say so. In
-// Confirm it has kept back what it was to give, which who vanishes does, too. In Submit
-// there is only the others' word, unless more say so than may be corrupt.
-func (m *model) blameLoss(c *modelCohort, i *modelMember, named bool) {
-	verdict := map[Step]Verdict{Submit: Accused, Confirm: Broke, Reveal: Spoilt}[c.step]
-	if i.accusers > max(1, len(c.members)*m.params.Corrupt/10_000) {
-		verdict = Spoilt
-	}
-	if named {
-		m.emit("blamed %d by -1 in %v, verdict %d", i.number, c.step, verdict)
-	}
-	m.lose(c)
 }
 
 func (m *model) lose(c *modelCohort) {

@@ -282,6 +282,12 @@ func (s *stage) describe(e Effect) string {
 			accuser = s.find(e.Accuser).number
 		}
 		return fmt.Sprintf("blamed %d by %d in %v, verdict %d", s.find(e.Peer).number, accuser, e.Step, e.Verdict)
+	case Disputed:
+		text := fmt.Sprintf("disputed in %v:", e.Step)
+		for _, d := range e.Pairs {
+			text += fmt.Sprintf(" %d by %d", s.find(d.Accused).number, s.find(d.Accuser).number)
+		}
+		return text
 	case CohortLost:
 		return fmt.Sprintf("lost %d %v", e.Cohort, e.Step)
 	case CohortSummed:
@@ -309,6 +315,8 @@ func (s *stage) take(e Effect) {
 		}
 	case Blamed:
 		s.checkBlame(e)
+	case Disputed:
+		s.checkDispute(e)
 	case CohortLost:
 		if all, _ := s.round.Cohorts(); all > 1 {
 			s.note("cohort %d lost in %v: %s", e.Cohort, e.Step, e.Reason)

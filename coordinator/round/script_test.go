@@ -295,8 +295,12 @@ func (p *player) print(effects []Effect) {
 		case Closed:
 			fmt.Fprintf(&p.out, "closed %v %d/%d%s\n", e.Step, e.Answered, e.Expected, p.of(e.Cohort))
 		case Blamed:
-			verdict := [...]string{"accused by " + p.accuser(e), "broke the protocol", "spoilt its cohort"}[e.Verdict]
+			verdict := [...]string{fmt.Sprintf("accused by %d", p.index(e.Accuser)), "broke the protocol", "spoilt its cohort"}[e.Verdict]
 			fmt.Fprintf(&p.out, "%d %s in %v: %s\n", p.index(e.Peer), verdict, e.Step, p.anonymous(e.Err))
+		case Disputed:
+			for _, d := range e.Pairs {
+				fmt.Fprintf(&p.out, "%d says that %d broke the protocol, and in %v: %s\n", p.index(d.Accuser), p.index(d.Accused), e.Step, p.anonymous(e.Err))
+			}
 		case CohortLost:
 			fmt.Fprintf(&p.out, "lost %v in %v%s: %s\n", p.indices(e.Members), e.Step, p.of(e.Cohort), e.Reason)
 		case CohortSummed:
@@ -307,14 +311,6 @@ func (p *player) print(effects []Effect) {
 			fmt.Fprintf(&p.out, "aborted in %v: %s\n", e.Step, e.Reason)
 		}
 	}
-}
-
-// accuser names who blames a member.
-func (p *player) accuser(e Blamed) string {
-	if e.Accuser == (secagg.ID{}) {
-		return "others"
-	}
-	return fmt.Sprint(p.index(e.Accuser))
 }
 
 // of names a cohort where there are several.
