@@ -100,6 +100,7 @@ func newChannelKey(x KeyExchange, rand io.Reader) (*channelKey, error) {
 		return nil, fmt.Errorf("secagg: reading randomness for the channel key: %w", err)
 	}
 	sk, err := x.kem().Scheme().UnmarshalBinaryPrivateKey(secret)
+	clearUpper()
 	if err != nil {
 		return nil, fmt.Errorf("secagg: channel key: %w", err)
 	}
@@ -145,6 +146,7 @@ type opener struct {
 
 func (k *channelKey) opener() (*opener, error) {
 	sk, err := k.exchange.kem().Scheme().UnmarshalBinaryPrivateKey(k.secret)
+	clearUpper()
 	if err != nil {
 		return nil, fmt.Errorf("secagg: channel key: %w", err)
 	}
