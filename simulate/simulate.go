@@ -232,16 +232,14 @@ func (c *Config) Check() error {
 		return fmt.Errorf("key exchange %v, want hybrid or classical", c.Keys)
 	case c.Strategy.Check() != nil:
 		return c.Strategy.Check()
-	case coordinator.CheckCohorts(c.Strategy, c.PerRound, c.Cohort, c.MinSurvivors) != nil:
-		return coordinator.CheckCohorts(c.Strategy, c.PerRound, c.Cohort, c.MinSurvivors)
 	case c.Rounds < 1:
 		return fmt.Errorf("%d rounds, want at least 1", c.Rounds)
 	case !(c.Drop >= 0 && c.Drop <= 1):
 		return fmt.Errorf("drop is %v, want a probability from 0 to 1", c.Drop)
 	case !(c.Slow >= 0 && c.Slow <= 1):
 		return fmt.Errorf("a share of %v slow devices, want 0 to 1", c.Slow)
-	case !(c.HeldBack >= 0 && c.HeldBack <= 0.5):
-		return fmt.Errorf("a share of %v held back, want 0 to 0.5", c.HeldBack)
+	case c.HeldBack != 0 && !(c.HeldBack >= 0.0001 && c.HeldBack <= 0.5):
+		return fmt.Errorf("a share of %v held back, want 0, or 0.0001 to 0.5", c.HeldBack)
 	case !(c.Unknown >= 0 && c.Unknown <= 0.5):
 		return fmt.Errorf("a share of %v unknown, want 0 to 0.5", c.Unknown)
 	case c.Personal && c.HeldBack == 0:
@@ -249,10 +247,8 @@ func (c *Config) Check() error {
 	case len(c.Test) == 0:
 		return errors.New("no test phrases: name a file with --test")
 	}
-	if c.Buffer != nil {
-		if err := coordinator.CheckSpec(c.spec()); err != nil {
-			return err
-		}
+	if err := coordinator.CheckSpec(c.spec()); err != nil { // what no task may be
+		return err
 	}
 	return errors.Join(c.Wrong.check(), c.checkPrivacy())
 }

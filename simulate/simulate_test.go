@@ -311,6 +311,12 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 		{"drop above one", "drop is 1.5", func(c *Config) { c.Drop = 1.5 }},
 		{"drop is NaN", "drop is NaN", func(c *Config) { c.Drop = math.NaN() }},
 		{"no test phrases", "--test", func(c *Config) { c.Test = nil }},
+		{"too few must survive", "a minimum of 2 survivors", func(c *Config) { c.MinSurvivors = 2 }},
+		{"fewer held back than one in 10,000", "1e-05 held back, want 0, or 0.0001 to 0.5", func(c *Config) { c.HeldBack = 0.00001 }},
+		{"what no task may be", "leave the bits out", func(c *Config) {
+			c.Strategy = aggregation.Choice{Name: "qfedavg"}
+			c.Compression = &pb.Compression{Bits: 8}
+		}},
 		{"unknown model", "huge", func(c *Config) { c.Model = "huge" }},
 		{"unknown label", "not among the model", func(c *Config) { c.Intents = c.Intents[1:] }},
 	} {

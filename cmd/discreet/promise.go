@@ -79,6 +79,9 @@ func (p *promise) asked(given *pflag.FlagSet, rounds uint64) (*pb.Privacy, error
 	return asked, nil
 }
 
+// errPersonalNoise is said of a promise to devices that are to have models of their own.
+var errPersonalNoise = usagef("--personal does not go with --epsilon: a device judges its own model on chats held back, and counts of those would be summed without noise; leave one of the two out")
+
 // survivorsFor is the minimum of survivors where sums have noise in them and no other was
 // asked for: the more are sure to add theirs, the less has each to add.
 func survivorsFor(perRound, cohort uint32) uint32 {
@@ -159,18 +162,6 @@ func warnOfExactSums(w io.Writer, spec *pb.TaskSpec) {
 	if spec.Privacy == nil {
 		fmt.Fprintf(w, "\nWARNING: %s has no privacy budget. No noise is added to its sums: they are exact, and what is learned from them\nmay tell what a single device added. Every device's status says so. Create the task with --epsilon for a guarantee.\n", spec.Name)
 	}
-}
-
-// checkPromise is what the coordinator will say of a specification, said before anything
-// is sent.
-func checkPromise(spec *pb.TaskSpec) error {
-	if spec.Privacy == nil {
-		return nil
-	}
-	if err := coordinator.CheckSpec(spec); err != nil {
-		return usageError{err}
-	}
-	return nil
 }
 
 // printGiven shows what a device has given away.

@@ -123,7 +123,7 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 		config.Train, err = set.Split(how, s.devices, config.Seed)
 	}
 	if err != nil {
-		return err
+		return usageError{err}
 	}
 	config.Test, config.Intents, config.Outside = set.Test, set.Intents, set.Outside
 	config.Unknown = unknown
@@ -141,6 +141,9 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	}
 	if config.Privacy, err = s.promise.asked(given, uint64(config.Rounds)); err != nil {
 		return err
+	}
+	if config.Privacy != nil && config.Personal {
+		return errPersonalNoise
 	}
 	if config.Privacy != nil && !given.Changed("held-back") {
 		config.HeldBack = 0 // counts would be summed without noise

@@ -164,6 +164,9 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Privacy != nil && s.earlyStop > 0 {
 		return usagef("--early-stop does not go with --epsilon: counts on chats held back would be summed without noise")
 	}
+	if spec.Privacy != nil && spec.Personal {
+		return errPersonalNoise
+	}
 	if spec.Privacy != nil && !given.Changed("held-back") {
 		s.heldBack = 0 // counts would be summed without noise
 	}
@@ -186,7 +189,10 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 		spec.MinSurvivors = survivorsFor(spec.PerRound, spec.Cohort)
 	}
 	spec.Name, spec.EveryMs, spec.DeadlineMs = name, uint64(s.every.Milliseconds()), uint64(s.deadline.Milliseconds())
-	return checkPromise(spec)
+	if err := coordinator.CheckSpec(spec); err != nil { // as the coordinator will, before anything is sent
+		return usageError{err}
+	}
+	return nil
 }
 
 // readIntents reads them from the file that lists them, or else from what the task
