@@ -444,7 +444,8 @@ func (r *run) round(ctx context.Context, number uint64) (*Round, error) {
 		return r.next(ctx, number)
 	}
 	clear(r.devices)
-	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: secagg.Cohorts(r.PerRound, r.Cohort)}
+	cohorts := secagg.Cohorts(r.PerRound, r.Cohort)
+	result := &Round{Round: int(number), Participants: r.PerRound, Cohorts: cohorts, CohortsLost: cohorts} // all, until an attempt succeeds
 	for attempt := uint32(1); attempt <= coordinator.MaxAttempts; attempt++ {
 		members := r.schedule.members(number, attempt)
 		if len(members) < r.PerRound {

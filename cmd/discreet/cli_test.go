@@ -49,6 +49,7 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"simulate --test other.csv", exitUsage, "needs --data"},
 		{"simulate --report no/such/folder/out.html", exitFailed, "no/such/folder"},
 		{"simulate --report -", exitUsage, "want the path of a file"},
+		{"simulate --report out --json ./out", exitUsage, "are the same file, want two"},
 		{"simulate --json no/such/folder/out.json", exitFailed, "no/such/folder"},
 		{"task create x", exitUsage, "--intents is missing"},
 		{"task create x --intents missing.txt", exitFailed, "missing.txt"},

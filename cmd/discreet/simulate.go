@@ -202,32 +202,6 @@ func readPhrases(path string) ([]dataset.Phrase, error) {
 	return dataset.Read(path, file)
 }
 
-// outputs is where a simulation's result goes: paths, empty for none.
-type outputs struct{ json, page string }
-
-// openOutput opens a file for what the work will give, so that a path that cannot be
-// written is found out before the work, not after; what it holds stays until there is
-// something better. It is nil for no path and for standard output.
-func openOutput(path string) (*os.File, error) {
-	if path == "" || path == "-" {
-		return nil, nil
-	}
-	return os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644)
-}
-
-// replace writes what a file is to hold in place of what it held, and closes it.
-func replace(file *os.File, write func(io.Writer) error) error {
-	if info, err := file.Stat(); err == nil && info.Mode().IsRegular() {
-		if err := file.Truncate(0); err != nil {
-			return err
-		}
-	}
-	if err := write(file); err != nil {
-		return err
-	}
-	return file.Close()
-}
-
 // runSimulation runs it, shows progress on errs and writes the result.
 func runSimulation(ctx context.Context, config simulate.Config, start time.Time, to outputs, out, errs io.Writer) error {
 	if to.page == "-" {
@@ -237,12 +211,15 @@ func runSimulation(ctx context.Context, config simulate.Config, start time.Time,
 	if err != nil {
 		return err
 	}
-	defer file.Close()
+	defer file.abandon()
 	page, err := openOutput(to.page)
 	if err != nil {
 		return err
 	}
-	defer page.Close()
+	defer page.abandon()
+	if page.same(file) {
+		return usagef("--json %s and --report %s are the same file, want two: the one would be written over the other", to.json, to.page)
+	}
 	show := newProgress(errs, config.Rounds)
 	config.Progress = func(r simulate.Round) {
 		show.line(r.Round, fmt.Sprintf("round %d of %d: accuracy %.1f%%, %d of %d devices in the sum",
@@ -254,15 +231,11 @@ func runSimulation(ctx context.Context, config simulate.Config, start time.Time,
 		return err
 	}
 	result.Seconds = time.Since(start).Seconds() // reading the data included
-	if page != nil {
-		if err := replace(page, func(w io.Writer) error { return report.Write(w, result, commandLine(os.Args)) }); err != nil {
-			return err
-		}
+	if err := page.replace(func(w io.Writer) error { return report.Write(w, result, commandLine(os.Args)) }); err != nil {
+		return err
 	}
-	if file != nil {
-		if err := replace(file, func(w io.Writer) error { return writeJSON(w, result) }); err != nil {
-			return err
-		}
+	if err := file.replace(func(w io.Writer) error { return writeJSON(w, result) }); err != nil {
+		return err
 	}
 	if to.json == "-" {
 		return writeJSON(out, result)
@@ -283,12 +256,16 @@ func commandLine(args []string) string {
 	return strings.Join(words, " ")
 }
 
-// heldBackAccuracy is what the devices of the last evaluated round found.
-func heldBackAccuracy(r *simulate.Result) string {
+// heldBackAccuracy is what the devices of the last evaluated round found, of so many that
+// were committed.
+func heldBackAccuracy(r *simulate.Result, committed int) string {
 	for i := len(r.Rounds) - 1; i >= 0; i-- {
 		if e := r.Rounds[i].Evaluation; e != nil && e.Chats > 0 {
 			return fmt.Sprintf("%s of the checkpoint that round %d began with (%d chats of %d devices)", percent(e.Accuracy), r.Rounds[i].Round, e.Chats, e.Devices)
 		}
+	}
+	if committed == 0 {
+		return "not known: no round was committed"
 	}
 	return "none were held back"
 }
@@ -322,17 +299,21 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 			survived++
 		}
 	}
+	lostText := fmt.Sprint(lost)
+	if attempts > len(r.Rounds) {
+		lostText += ", in the last attempt of each"
+	}
 	rows := [][2]string{
 		{"accuracy, trained together", percent(r.Accuracy)},
 		{"macro F1, trained together", percent(r.MacroF1)},
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
 		{"accuracy, mean device alone", fmt.Sprintf("%s, with a standard error of %s (%d of %d devices)",
 			percent(r.LocalOnlyAccuracy), percent(r.LocalOnlyError), r.LocalOnlyDevices, r.Devices)},
-		{"accuracy, on chats held back", heldBackAccuracy(r)},
+		{"accuracy, on chats held back", heldBackAccuracy(r, survived)},
 		{"calibration error", percent(r.CalibrationError)},
 		{"chats of the devices", fmt.Sprintf("%d, a phrase on %.3g devices", r.Chats, r.UsesPerPhrase)},
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
-		{"devices lost in rounds", fmt.Sprint(lost)},
+		{"devices lost in rounds", lostText},
 		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},
 		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
 		{"simulated time", fmt.Sprintf("%.1f, in rounds of a usual device", r.Rounds[len(r.Rounds)-1].Clock)},
