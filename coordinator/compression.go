@@ -49,10 +49,13 @@ func ParseCompression(text string) (*pb.Compression, error) {
 				c.Method = pb.Compression_METHOD_SKETCH
 			}
 		default:
-			return nil, fmt.Errorf("compression %q, want none, 2x, 4x, 8x, 16x, or part:N or sketch:N, bits:N, or one of the two and bits:N with a comma between them", text)
+			return nil, fmt.Errorf("--compression %q, want none, 2x, 4x, 8x, 16x, or part:N or sketch:N, bits:N, or one of the two and bits:N with a comma between them", text)
 		}
 	}
-	return c, checkCompression(c)
+	if err := checkCompression(c); err != nil {
+		return nil, fmt.Errorf("--compression %q: %w", text, err)
+	}
+	return c, nil
 }
 
 // CompressionText is a compression in the terms that ParseCompression reads.
@@ -87,7 +90,7 @@ func checkCompression(c *pb.Compression) error {
 	case method != pb.Compression_METHOD_UNSPECIFIED && (c.GetRatio() < 2 || c.GetRatio() > mostRatio):
 		return fmt.Errorf("a compression to one row in %d, want 2 to %d", c.GetRatio(), mostRatio)
 	case c.GetBits() != 0 && (c.GetBits() < leastBits || c.GetBits() >= fullBits):
-		return fmt.Errorf("a compression to %d bits a coordinate, want %d to %d, or none for %d", c.GetBits(), leastBits, fullBits-1, fullBits)
+		return fmt.Errorf("a compression to %d bits a coordinate, want %d to %d; leave the bits out for %d", c.GetBits(), leastBits, fullBits-1, fullBits)
 	}
 	return nil
 }

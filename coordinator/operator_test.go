@@ -58,7 +58,7 @@ func TestCheckSpec(t *testing.T) {
 		{"no sparse graph", "101 devices in a cohort, 99 in 10,000", func(s *pb.TaskSpec) { s.PerRound, s.Corrupt = 200, 99 }},
 		{"strategy", "", func(s *pb.TaskSpec) { s.Strategy = strategy("fedyogi", "rate", 0.01, "beta2", 0.9) }},
 		{"median over five cohorts", "", func(s *pb.TaskSpec) { s.Strategy, s.PerRound, s.Cohort = strategy("median"), 15, 3 }},
-		{"median over one cohort", "has 1 cohorts, want 5 to 100", func(s *pb.TaskSpec) { s.Strategy = strategy("median") }},
+		{"median over one cohort", "has 1 cohort, want 5 to 100: lower --cohort or raise --per-round", func(s *pb.TaskSpec) { s.Strategy = strategy("median") }},
 		{"median over cohorts too small", "want at least 15", func(s *pb.TaskSpec) { s.Strategy, s.PerRound, s.Cohort = strategy("median"), 13, 3 }},
 		{"trimmed over many cohorts", "has 101 cohorts", func(s *pb.TaskSpec) { s.Strategy, s.PerRound, s.Cohort = strategy("trimmed"), 303, 3 }},
 		{"strategy by name", "", func(s *pb.TaskSpec) { s.Strategy = strategy("fedavg") }},

@@ -31,10 +31,17 @@ func checkStrategy(spec *pb.TaskSpec) error {
 // have the cohorts that a strategy needs.
 func CheckCohorts(c aggregation.Choice, perRound, cohort, least int) error {
 	if n := secagg.Cohorts(perRound, cohort); c.Apart() && (n < aggregation.MinApart || n > aggregation.MaxApart) {
-		return fmt.Errorf("strategy %s with %d devices a round in cohorts of %d at most has %d cohorts, want %d to %d", c.Name, perRound, cohort, n, aggregation.MinApart, aggregation.MaxApart)
+		cohorts, next := fmt.Sprintf("%d cohorts", n), "raise --cohort or lower --per-round"
+		if n == 1 {
+			cohorts = "1 cohort"
+		}
+		if n < aggregation.MinApart {
+			next = "lower --cohort or raise --per-round"
+		}
+		return fmt.Errorf("strategy %s with %d devices a round in cohorts of %d at most has %s, want %d to %d: %s", c.Name, perRound, cohort, cohorts, aggregation.MinApart, aggregation.MaxApart, next)
 	}
 	if c.Apart() && perRound < aggregation.MinApart*least {
-		return fmt.Errorf("strategy %s with %d devices a round, want at least %d, for %d cohorts of %d", c.Name, perRound, aggregation.MinApart*least, aggregation.MinApart, least)
+		return fmt.Errorf("strategy %s with %d devices a round, want at least %d, for %d cohorts of %d: raise --per-round or lower --min-survivors", c.Name, perRound, aggregation.MinApart*least, aggregation.MinApart, least)
 	}
 	return nil
 }

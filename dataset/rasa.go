@@ -90,6 +90,8 @@ func parseEntry(p *part, entry *yaml.Node) error {
 		return p.errorf(line, "got intent %q without examples; want examples: | and one line with a dash for each", clip(intent))
 	}
 	switch {
+	case examples.Kind == yaml.ScalarNode && strings.TrimSpace(examples.Value) == "", examples.Kind == yaml.SequenceNode && len(examples.Content) == 0:
+		return p.errorf(examples.Line, "got intent %q with examples: and none below it; write one line with a dash for each, or take the intent out", clip(intent))
 	case examples.Kind == yaml.ScalarNode:
 		return parseBlock(p, intent, examples)
 	case examples.Kind == yaml.SequenceNode:

@@ -216,6 +216,9 @@ func (d Drops) Total() int {
 
 // Check returns an error for a configuration that cannot run.
 func (c *Config) Check() error {
+	if n := len(c.Intents); n < 2 || n > model.MaxLabels {
+		return fmt.Errorf("the training phrases have %d intents, want 2 to %d: give --data with as many", n, model.MaxLabels)
+	}
 	if _, err := model.NewLayout(c.Model, len(c.Intents)); err != nil {
 		return err
 	}

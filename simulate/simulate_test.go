@@ -318,6 +318,7 @@ func TestBadConfigurationsAreRefused(t *testing.T) {
 			c.Compression = &pb.Compression{Bits: 8}
 		}},
 		{"unknown model", "huge", func(c *Config) { c.Model = "huge" }},
+		{"one intent", "1 intents, want 2 to 4096: give --data", func(c *Config) { c.Intents = c.Intents[:1] }},
 		{"unknown label", "not among the model", func(c *Config) { c.Intents = c.Intents[1:] }},
 	} {
 		c := shop(t, 30, 9, 1, 0, true)

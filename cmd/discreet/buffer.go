@@ -17,12 +17,16 @@ func (s *bufferSettings) flags(f *pflag.FlagSet) {
 }
 
 // read is the buffer that the flags ask for, nil for none.
-func (s *bufferSettings) read() (*pb.Buffer, error) {
-	if s.cohorts == 0 {
+func (s *bufferSettings) read(given *pflag.FlagSet) (*pb.Buffer, error) {
+	switch {
+	case s.cohorts == 0 && given.Changed("staleness"):
+		return nil, usagef("--staleness %d without --buffer: no sum comes late where one round runs after another; leave it out, or give --buffer", s.staleness)
+	case s.cohorts == 0:
 		return nil, nil
-	}
-	if s.cohorts > 16 || s.staleness > 100 {
-		return nil, usagef("--buffer %d and --staleness %d, want at most 16 and 100", s.cohorts, s.staleness)
+	case s.cohorts > 16:
+		return nil, usagef("--buffer %d, want 0 to 16", s.cohorts)
+	case s.staleness > 100:
+		return nil, usagef("--staleness %d, want 0 to 100", s.staleness)
 	}
 	return &pb.Buffer{Cohorts: s.cohorts, Staleness: s.staleness}, nil
 }

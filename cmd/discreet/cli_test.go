@@ -23,6 +23,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 	b.write("train.csv", "text,intent\nhi,greet\nhello,greet\nbye,leave\nciao,leave\n")
 	b.write("other.csv", "text,intent\nhi,greet\nwhat,unknown_label\n")
 	b.write("noheader.csv", "hi,greet\nbye,leave\n")
+	b.write("one.csv", "text,intent\nhi,greet\nhello,greet\nhey,greet\n")
+	b.write("empty.yml", "nlu:\n- intent: greet\n  examples: |\n    - hi\n- intent: leave\n  examples: |\n")
 	b.write("bad.ckpt", "not a checkpoint")
 	for _, tc := range []struct {
 		args string
@@ -69,8 +71,21 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"task create x --intents train.csv --epsilon 8 --personal", exitUsage, "--personal does not go with --epsilon"},
 		{"task create x --intents train.csv --model huge", exitUsage, "choose small or base"},
 		{"task create x --intents train.csv --per-round 2", exitUsage, "2 devices per round, want 3 to 20000"},
-		{"task create x --intents train.csv --strategy median", exitUsage, "want 5 to 100"},
+		{"task create x --intents train.csv --strategy median", exitUsage, "lower --cohort or raise --per-round"},
 		{"task create X --intents train.csv", exitUsage, "want 1 to 64 of a-z, 0-9 and -"},
+		{"task create x --intents train.csv --held-back 0 --unknown 0.1", exitUsage, "--unknown 0.1 and no chats held back"},
+		{"task create x --intents train.csv --staleness 5", exitUsage, "--staleness 5 without --buffer"},
+		{"simulate --staleness 5", exitUsage, "--staleness 5 without --buffer"},
+		{"simulate --buffer 17", exitUsage, "--buffer 17, want 0 to 16\n"},
+		{"simulate --buffer 1 --staleness 101", exitUsage, "discreet: --staleness 101, want 0 to 100"},
+		{"task create x --intents one.csv", exitUsage, "--intents one.csv: it has 1 intent, want 2 to 4096"},
+		{"task create x --warm-start one.csv", exitUsage, "--warm-start one.csv: it has 1 intent, want 2 to 4096"},
+		{"task create x --intents empty.yml", exitFailed, `empty.yml:6: got intent "leave" with examples: and none below it`},
+		{"simulate --data one.csv --test one.csv --devices 3", exitUsage, "the training phrases have 1 intents, want 2 to 4096: give --data"},
+		{"task create x --intents train.csv --strategy=", exitUsage, "want one of fedavg"},
+		{"task create x --intents train.csv --strategy median --per-round 1000 --cohort 3", exitUsage, "raise --cohort or lower --per-round"},
+		{"simulate --compression part:1", exitUsage, `--compression "part:1": a compression to one row in 1, want 2 to 64`},
+		{"simulate --compression part:2,bits:16", exitUsage, "want 4 to 15; leave the bits out for 16"},
 		{"checkpoint export x f --round 3 --best", exitUsage, "choose one"},
 		{"task create x --keys quantum", exitUsage, "want hybrid or classical"},
 		{"task list", exitFailed, "name the operator.pem of the coordinator's folder with --operator"},

@@ -136,7 +136,7 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	if config.Compression, err = coordinator.ParseCompression(s.compression); err != nil {
 		return usageError{err}
 	}
-	if config.Buffer, err = s.buffer.read(); err != nil {
+	if config.Buffer, err = s.buffer.read(given); err != nil {
 		return err
 	}
 	if config.Privacy, err = s.promise.asked(given, uint64(config.Rounds)); err != nil {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/spf13/pflag"
@@ -20,6 +21,9 @@ func strategyFlag(f *pflag.FlagSet, c *aggregation.Choice) {
 func (v *strategyValue) String() string { return aggregation.Choice(*v).String() }
 
 func (v *strategyValue) Set(text string) error {
+	if text == "" {
+		return fmt.Errorf("want one of %s", strings.Join(aggregation.StrategyNames(), ", "))
+	}
 	c, err := aggregation.ParseChoice(text)
 	if err == nil {
 		*v = strategyValue(c)

@@ -21,6 +21,7 @@ import (
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
 	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
@@ -146,6 +147,9 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Intents, err = s.readIntents(); err != nil {
 		return err
 	}
+	if n := len(spec.Intents); n < 2 || n > model.MaxLabels {
+		return usagef("%s: it has %s, want 2 to %d", s.source(), count(n, "intent"), model.MaxLabels)
+	}
 	if s.every < 0 || s.deadline <= 0 {
 		return usagef("--every %v and --deadline %v, want a duration that is not negative, and a positive one", s.every, s.deadline)
 	}
@@ -170,6 +174,9 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if spec.Privacy != nil && !given.Changed("held-back") {
 		s.heldBack = 0 // counts would be summed without noise
 	}
+	if s.heldBack == 0 && s.unknown > 0 && given.Changed("unknown") {
+		return usagef("--unknown %v and no chats held back, from which devices learn when to answer so: leave it out, or raise --held-back, which does not go with --epsilon", s.unknown)
+	}
 	if spec.Evaluation, err = evaluationOf(s.heldBack, s.unknown, s.earlyStop); err != nil {
 		return err
 	}
@@ -179,7 +186,7 @@ func (s *taskSettings) fill(name string, given *pflag.FlagSet) (err error) {
 	if s.strategy.Name != "" {
 		spec.Strategy = coordinator.StrategyFor(s.strategy)
 	}
-	if spec.Buffer, err = s.buffer.read(); err != nil {
+	if spec.Buffer, err = s.buffer.read(given); err != nil {
 		return err
 	}
 	if spec.Cohort == 0 {
@@ -211,6 +218,19 @@ func (s *taskSettings) readIntents() ([]string, error) {
 	}
 	defer file.Close()
 	return dataset.ReadIntents(s.intents, file)
+}
+
+// source is where the intents are read from, in flags.
+func (s *taskSettings) source() string {
+	switch {
+	case s.intents != "":
+		return "--intents " + s.intents
+	case s.beginning.from == "":
+		return "--warm-start " + s.beginning.file
+	case s.beginning.file == "":
+		return "--from " + s.beginning.from
+	}
+	return "--from " + s.beginning.from + " with --warm-start " + s.beginning.file
 }
 
 // compressionFlag is the flag of how updates are shortened.
