@@ -23,6 +23,9 @@ func (a *attempt) blame(step string, err error) error {
 		a.log.Warn("protocol broken", "by", by, "step", step, "reason", peer.Err)
 		return a.failed(step, fmt.Errorf("%s %w: %w", by, ErrBroken, peer.Err))
 	}
+	if open := (*secagg.DisputeError)(nil); errors.As(err, &open) {
+		return a.failed(step, err) // members that this device has accused may have done it alone
+	}
 	for _, breach := range []error{
 		secagg.ErrMalformed, secagg.ErrForged, secagg.ErrMismatch, secagg.ErrDiffers, secagg.ErrMember,
 		secagg.ErrBadKey, secagg.ErrTooFew, secagg.ErrRefused, secagg.ErrRevoked,

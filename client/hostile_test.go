@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator/round/liar"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
@@ -323,4 +324,61 @@ func TestComplaint(t *testing.T) {
 	if err := a.complain(t.Context(), accused, []byte("they did"), ends); !errors.Is(err, ErrAttemptEnded) {
 		t.Errorf("a complaint that is refused: %v", err)
 	}
+}
+
+// TestBadDealersAreNotTheCoordinator has two members deal badly to the first device and a
+// third vanish. The device is left with shares of too few survivors then, and a
+// coordinator that keeps to the protocol cannot help it.
+func TestBadDealersAreNotTheCoordinator(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const n, gone = 7, 3 // threshold 5
+		r := newRig(t, n, wantedWithout(n, map[int]pb.Step{0: pb.Step_STEP_CONFIRM, gone: pb.Step_STEP_SUBMIT}))
+		all := r.guests(n)
+		var log syncBuffer
+		all[0].Logger = slog.New(slog.NewTextHandler(&log, nil))
+		for i, g := range all {
+			g.link.edit = func(step pb.Step, after bool, request proto.Message) error {
+				if q, shares := request.(*pb.ShareRequest); shares && !after && (i == 1 || i == 2) {
+					return r.misdeal(g, all[0].id(), q.Shares)
+				}
+				if i == gone && step == pb.Step_STEP_SUBMIT {
+					return errGone
+				}
+				return nil
+			}
+		}
+		var group sync.WaitGroup
+		for i, g := range all {
+			group.Go(func() {
+				_, err := g.takePart(t.Context())
+				switch {
+				case i == 0 && (!errors.Is(err, secagg.ErrTooFew) || errors.Is(err, ErrBroken)):
+					t.Errorf("got %v, want too few, and nobody who broke the protocol", err)
+				case (i == 0 || i == gone) == (err == nil):
+					t.Errorf("device %d: %v", i, err)
+				}
+			})
+		}
+		group.Wait()
+		if strings.Contains(log.String(), "the coordinator") || strings.Count(log.String(), `msg="protocol broken"`) != 2 {
+			t.Errorf("the log does not name the two dealers alone:\n%s", log.String())
+		}
+	})
+}
+
+// misdeal spoils, in place, what a member is about to deal to another.
+func (r *rig) misdeal(g *guest, victim secagg.ID, shares []byte) error {
+	r.mu.Lock()
+	var adverts [][]byte
+	for _, advert := range r.steps[pb.Step_STEP_ADVERTISE].got {
+		adverts = append(adverts, advert)
+	}
+	r.mu.Unlock()
+	l, err := liar.New(r.params(), g.Signer.Key, g.place.Committed, adverts)
+	if err != nil {
+		return err
+	}
+	spoilt, err := l.Misdeal(bytes.Clone(shares), victim)
+	copy(shares, spoilt)
+	return err
 }

@@ -50,7 +50,8 @@ func (e *PeerError) Unwrap() error { return e.Err }
 type Dispute struct{ Accused, Accuser ID }
 
 // DisputeError is a cohort that accusations have lost, together with members that
-// vanished: it would not be lost without them.
+// vanished: it would not be lost without them. For a device it is its own place in the
+// cohort, and the accusations are its own.
 type DisputeError struct {
 	Disputes []Dispute // in the order of the accused, then of the accusers
 	Err      error

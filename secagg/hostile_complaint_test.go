@@ -282,8 +282,14 @@ func TestManyBadDealers(t *testing.T) {
 		}
 		survivors := without(r.all(), 3)
 		r.must(r.submit(survivors))
-		_, _, err := r.devices[victim].done.Confirm(r.devices[victim].survivors)
+		// Of fewer neighbours than any cohort may have, no accusation of its own is the reason.
+		_, _, err := r.devices[victim].done.again().Confirm((&shown{alive: setOf(n, 0, 2, 4, victim)}).encode())
+		if open := (*DisputeError)(nil); errors.As(err, &open) {
+			t.Errorf("of four survivors: %v, want the server to blame", err)
+		}
 		wantRefusal(t, err, ErrTooFew, nil)
+		_, _, err = r.devices[victim].done.Confirm(r.devices[victim].survivors)
+		r.wantDispute(err, [2]int{victim, 0}, [2]int{victim, 1})
 		r.must(r.confirm(without(survivors, victim)))
 		r.must(r.finish(without(survivors, victim)))
 		r.checkSum(survivors)

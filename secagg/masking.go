@@ -138,7 +138,8 @@ func (m *Masked) Wipe() {
 // Confirm checks the survivors and returns the device's signature under them for the
 // server, with the seed of the mask in common with each of them that has accused this
 // device and so does not use it. It is the only set that the device agrees to: an error
-// ends the attempt for it.
+// ends the attempt for it, a DisputeError where the server may have kept to the protocol,
+// and this device has accused too many of those who survive.
 func (m *Masked) Confirm(survivors []byte) (*Confirmed, []byte, error) {
 	if m.spent {
 		return nil, nil, ErrSpent
@@ -180,20 +181,39 @@ func (k *keeping) check(v *shown) error {
 			return s.blame(j, fmt.Errorf("%w: the survivors name a member whose shares never came", ErrRefused))
 		}
 	}
-	alive := s.own()
-	for slot, j := range s.graph.neighbours(k.self) {
-		if v.alive.has(j) && k.opened.has(slot) {
-			alive++
-		}
-	}
-	if alive < s.graph.threshold {
-		return fmt.Errorf("%w: %d of this device's %d neighbours survived with shares that opened, want %d",
-			ErrTooFew, alive-s.own(), s.graph.k, s.graph.threshold-s.own())
+	if err := k.checkHeld(v.alive); err != nil {
+		return err
 	}
 	if err := s.checkJoined(v.alive); err != nil {
 		return err
 	}
 	return k.checkSigned(v)
+}
+
+// checkHeld holds that the device has shares of enough survivors. A server that keeps to
+// the protocol sees to as many neighbours, but not to whom this device has accused.
+func (k *keeping) checkHeld(alive bitmap) error {
+	s := k.session
+	var accused []Dispute
+	held := s.own()
+	for slot, j := range s.graph.neighbours(k.self) {
+		switch {
+		case !alive.has(j):
+		case k.opened.has(slot):
+			held++
+		default:
+			accused = s.dispute(accused, j, []int{k.self})
+		}
+	}
+	if held >= s.graph.threshold {
+		return nil
+	}
+	err := fmt.Errorf("%w: %d of this device's %d neighbours survived with shares that opened, want %d",
+		ErrTooFew, held-s.own(), s.graph.k, s.graph.threshold-s.own())
+	if held+len(accused) >= s.graph.threshold {
+		return &DisputeError{accused, err}
+	}
+	return err
 }
 
 // checkSigned verifies what the survivors that concern this device have signed.
