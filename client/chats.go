@@ -99,8 +99,10 @@ func ClassifyWith(classifier *model.Classifier, text string, n int) Answer {
 func (c *Client) Learn(chats ...Chat) error {
 	kept := make([]store.Chat, len(chats))
 	for i, chat := range chats {
-		if err := c.checkChat(chat); err != nil {
-			return fmt.Errorf("client: learning chat %d of %d: %w", i+1, len(chats), err)
+		if err := c.checkChat(chat); err != nil && len(chats) > 1 {
+			return fmt.Errorf("chat %d of %d, of which none is kept: %w", i+1, len(chats), err)
+		} else if err != nil {
+			return err
 		}
 		kept[i] = store.Chat{Text: chat.Text, Intent: chat.Intent, Signal: string(chat.Signal.filled()), Conversation: chat.Conversation}
 	}
@@ -122,8 +124,10 @@ func (c *Client) checkChat(chat Chat) error {
 		return chat.Signal.check()
 	case chat.Signal == HandedOver && chat.Intent == "":
 		return checkConversation(chat)
-	case chat.Intent == "" || len(chat.Intent) > model.MaxLabelBytes:
-		return fmt.Errorf("%w: a name of %d bytes, want 1 to %d", ErrUnknownIntent, len(chat.Intent), model.MaxLabelBytes)
+	case chat.Intent == "":
+		return fmt.Errorf("%w: none is named; name the one that the text has, or give the signal %s where it has none of the task's", ErrUnknownIntent, HandedOver)
+	case len(chat.Intent) > model.MaxLabelBytes:
+		return fmt.Errorf("%w: a name of %d bytes, want at most %d", ErrUnknownIntent, len(chat.Intent), model.MaxLabelBytes)
 	}
 	if err := checkConversation(chat); err != nil {
 		return err
@@ -136,7 +140,7 @@ func (c *Client) checkChat(chat Chat) error {
 		return nil
 	}
 	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q", ErrUnknownIntent,
-		chat.Intent, len(m.checkpoint.Manifest.Labels), m.checkpoint.Manifest.Task, nearest(chat.Intent, m.checkpoint.Manifest.Labels))
+		chat.Intent, len(m.checkpoint.Manifest.Labels), m.checkpoint.Manifest.Task, model.Nearest(chat.Intent, m.checkpoint.Manifest.Labels))
 }
 
 func checkConversation(chat Chat) error {
@@ -197,36 +201,4 @@ func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 		}
 	}
 	return examples, nil
-}
-
-// nearest returns the label with the smallest edit distance to a name, case aside.
-func nearest(name string, labels []string) string {
-	best, least := "", 0
-	for i, label := range labels {
-		if d := distance(strings.ToLower(name), strings.ToLower(label)); i == 0 || d < least {
-			best, least = label, d
-		}
-	}
-	return best
-}
-
-// distance is Levenshtein's edit distance in bytes (Wagner and Fischer 1974).
-func distance(a, b string) int {
-	row := make([]int, len(b)+1)
-	for j := range row {
-		row[j] = j
-	}
-	for i := range len(a) {
-		diagonal := row[0]
-		row[0] = i + 1
-		for j := range len(b) {
-			change := diagonal
-			if a[i] != b[j] {
-				change++
-			}
-			diagonal = row[j+1]
-			row[j+1] = min(change, row[j]+1, row[j+1]+1)
-		}
-	}
-	return row[len(b)]
 }

@@ -151,7 +151,7 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 			{"empty", Chat{Text: " \n", Intent: "hello"}, ErrText, "empty"},
 			{"long", Chat{Text: strings.Repeat("x", model.MaxTextBytes+1), Intent: "hello"}, ErrText, "want at most 4096"},
 			{"not UTF-8", Chat{Text: "\xff", Intent: "hello"}, ErrText, "UTF-8"},
-			{"no intent", Chat{Text: "hi"}, ErrUnknownIntent, "0 bytes"},
+			{"no intent", Chat{Text: "hi"}, ErrUnknownIntent, "unknown intent: none is named; name the one"},
 			{"unknown intent", Chat{Text: "hi", Intent: "Where isit"}, ErrUnknownIntent, `the nearest is "where is it"`},
 			{"long conversation", Chat{Text: "hi", Intent: "hello", Conversation: strings.Repeat("x", 257)}, nil, "257 bytes"},
 		} {
@@ -159,6 +159,12 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 			if err == nil || bad.err != nil && !errors.Is(err, bad.err) || !strings.Contains(err.Error(), bad.want) {
 				t.Errorf("%s: got %v, want %v with %q", bad.name, err, bad.err, bad.want)
 			}
+		}
+		if err := c.Learn(Chat{Text: "hi", Intent: "x"}); err == nil || !strings.HasPrefix(err.Error(), "unknown intent: ") {
+			t.Errorf("one chat: %v, want an error without a count", err)
+		}
+		if err := c.Learn(Chat{Text: "hi", Intent: rigLabels[0]}, Chat{Text: "hi"}); err == nil || !strings.HasPrefix(err.Error(), "chat 2 of 2, of which none is kept: unknown intent: ") {
+			t.Errorf("two chats, the last without an intent: %v", err)
 		}
 		if _, err := c.Classify("", 1); !errors.Is(err, ErrText) {
 			t.Errorf("empty text: %v", err)

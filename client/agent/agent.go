@@ -120,7 +120,7 @@ func (s *Server) routes() http.Handler {
 type (
 	classifyRequest struct {
 		Text string `json:"text"`
-		Top  int    `json:"top"` // 0 means 3
+		Top  *int   `json:"top,omitempty"` // nil means defaultTop
 	}
 	explainRequest struct {
 		Text string `json:"text"`
@@ -155,13 +155,14 @@ type (
 const defaultTop = 3
 
 func (s *Server) classify(q classifyRequest) (client.Answer, error) {
-	if q.Top == 0 {
-		q.Top = defaultTop
+	top := defaultTop
+	if q.Top != nil {
+		top = *q.Top
 	}
-	if q.Top < 0 {
-		return client.Answer{}, &Error{http.StatusBadRequest, "request", fmt.Sprintf("top is %d, want 1 or more", q.Top)}
+	if top < 1 {
+		return client.Answer{}, &Error{http.StatusBadRequest, "request", fmt.Sprintf("top is %d, want 1 or more", top)}
 	}
-	return s.client.Classify(q.Text, q.Top)
+	return s.client.Classify(q.Text, top)
 }
 
 func (s *Server) explain(q explainRequest) (client.Explanation, error) {

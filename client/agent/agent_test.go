@@ -161,6 +161,7 @@ func TestRequests(t *testing.T) {
 		header                   map[string]string // "" removes one; Host is the request's
 		status                   int
 		code                     string
+		message                  string // in the reply
 	}{
 		{name: "classify", path: classify, body: good, status: 200},
 		{name: "top", path: classify, body: `{"text":"x","top":1}`, status: 200},
@@ -192,15 +193,23 @@ func TestRequests(t *testing.T) {
 		{name: "no content type", path: classify, body: good, header: map[string]string{"Content-Type": ""}, status: 415, code: "content_type"},
 
 		{name: "not JSON", path: classify, body: `text=hello`, status: 400, code: "request"},
+		{name: "nothing", path: classify, status: 400, code: "request", message: "unexpected end of JSON input"},
+		{name: "null", path: classify, body: `null`, status: 400, code: "request", message: "it is another JSON value, want one in braces"},
+		{name: "a list", path: classify, body: `["x"]`, status: 400, code: "request", message: "it is another JSON value, want one in braces"},
+		{name: "top in words", path: classify, body: `{"text":"x","top":"one"}`, status: 400, code: "request", message: `wants: "top" is a JSON string, want a whole number`},
+		{name: "half a top", path: classify, body: `{"text":"x","top":1.5}`, status: 400, code: "request", message: `wants: "top" is a JSON number 1.5, want a whole number`},
+		{name: "top of none", path: classify, body: `{"text":"x","top":0}`, status: 400, code: "request", message: "top is 0, want 1 or more"},
+		{name: "all in words", path: "/v1/forget", body: `{"all":"yes"}`, status: 400, code: "request", message: `wants: "all" is a JSON string, want true or false`},
 		{name: "two values", path: classify, body: good + good, status: 400, code: "request"},
 		{name: "trailing garbage", path: classify, body: good + "x", status: 400, code: "request"},
-		{name: "unknown field", path: classify, body: `{"text":"x","topp":1}`, status: 400, code: "request"},
-		{name: "wrong type", path: classify, body: `{"text":1}`, status: 400, code: "request"},
+		{name: "unknown field", path: classify, body: `{"text":"x","topp":1}`, status: 400, code: "request", message: `wants: unknown field "topp"`},
+		{name: "wrong type", path: classify, body: `{"text":1}`, status: 400, code: "request", message: `wants: "text" is a JSON number, want a string`},
 		{name: "negative top", path: classify, body: `{"text":"x","top":-1}`, status: 400, code: "request"},
 		{name: "empty text", path: classify, body: `{"text":""}`, status: 422, code: "text"},
 		{name: "large body", path: classify, body: `{"text":"` + strings.Repeat("x", maxBody) + `"}`, status: 413, code: "too_large"},
 		{name: "long text to learn", path: "/v1/learn", body: `{"text":"` + strings.Repeat("x", 5000) + `","intent":"parcel"}`, status: 422, code: "text"},
 		{name: "unknown intent", path: "/v1/learn", body: `{"text":"x","intent":"parcels"}`, status: 422, code: "unknown_intent"},
+		{name: "no intent", path: "/v1/learn", body: `{"text":"x"}`, status: 422, code: "unknown_intent", message: "unknown intent: none is named; name the one that the text has, or give the signal handed_over"},
 		{name: "forget nothing", path: "/v1/forget", body: `{}`, status: 400, code: "request"},
 		{name: "forget both", path: "/v1/forget", body: `{"conversation":"a","all":true}`, status: 400, code: "request"},
 		{name: "participation of nobody", path: "/v1/participation", body: `{}`, status: 400, code: "request"},
@@ -241,8 +250,8 @@ func TestRequests(t *testing.T) {
 			if err := json.Unmarshal(body, &got); err != nil {
 				t.Fatalf("%q: %v", body, err)
 			}
-			if reply.StatusCode != r.status || got.Error.Code != r.code || r.code != "" && got.Error.Message == "" {
-				t.Errorf("got %d, %s, want %d with code %q", reply.StatusCode, body, r.status, r.code)
+			if reply.StatusCode != r.status || got.Error.Code != r.code || r.code != "" && got.Error.Message == "" || !strings.Contains(got.Error.Message, r.message) {
+				t.Errorf("got %d, %s, want %d with code %q and %q", reply.StatusCode, body, r.status, r.code, r.message)
 			}
 			for name := range reply.Header {
 				if strings.HasPrefix(name, "Access-Control") {

@@ -58,7 +58,7 @@ func (c *Caller) Close() { c.http.CloseIdleConnections() }
 // Classify is [client.Client.Classify].
 func (c *Caller) Classify(ctx context.Context, text string, n int) (client.Answer, error) {
 	var answer client.Answer
-	err := c.call(ctx, http.MethodPost, "/v1/classify", classifyRequest{text, n}, &answer)
+	err := c.call(ctx, http.MethodPost, "/v1/classify", classifyRequest{text, &n}, &answer)
 	return answer, err
 }
 

@@ -1,12 +1,15 @@
 package agent
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
+	"reflect"
+	"strings"
 
 	"github.com/discreet-fl/discreet/client"
 )
@@ -54,21 +57,55 @@ func readJSON(w http.ResponseWriter, r *http.Request, into any) error {
 	if err != nil || kind != "application/json" {
 		return &Error{http.StatusUnsupportedMediaType, "content_type", fmt.Sprintf("the content type is %.80q, want application/json", r.Header.Get("Content-Type"))}
 	}
-	decoder := json.NewDecoder(http.MaxBytesReader(w, r.Body, maxBody))
-	decoder.DisallowUnknownFields()
-	err = decoder.Decode(into)
-	if err == nil {
-		if _, more := decoder.Token(); more != io.EOF {
-			err = errors.Join(more, errors.New("more than one JSON value"))
-		}
-	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if large := (*http.MaxBytesError)(nil); errors.As(err, &large) {
 		return &Error{http.StatusRequestEntityTooLarge, "too_large", fmt.Sprintf("the body is too large, want at most %d bytes", maxBody)}
+	}
+	if err == nil {
+		err = decodeObject(body, into)
 	}
 	if err != nil {
 		return &Error{http.StatusBadRequest, "request", "the body is not the JSON object this call wants: " + err.Error()}
 	}
 	return nil
+}
+
+// decodeObject decodes one JSON object with known fields only. Its errors are in JSON's words.
+func decodeObject(body []byte, into any) error {
+	var object map[string]json.RawMessage
+	if err := json.Unmarshal(body, &object); err != nil && !isType(err) {
+		return err
+	}
+	if object == nil {
+		return errors.New("it is another JSON value, want one in braces")
+	}
+	decoder := json.NewDecoder(bytes.NewReader(body))
+	decoder.DisallowUnknownFields()
+	err := decoder.Decode(into)
+	if wrong := (*json.UnmarshalTypeError)(nil); errors.As(err, &wrong) {
+		return fmt.Errorf("%q is a JSON %s, want %s", wrong.Field, wrong.Value, kindOf(wrong.Type))
+	}
+	if err != nil {
+		return errors.New(strings.TrimPrefix(err.Error(), "json: "))
+	}
+	return nil
+}
+
+// isType tells whether JSON was well formed, but of another type.
+func isType(err error) bool {
+	wrong := (*json.UnmarshalTypeError)(nil)
+	return errors.As(err, &wrong)
+}
+
+// kindOf is what JSON calls a field's type.
+func kindOf(t reflect.Type) string {
+	switch t.Kind() {
+	case reflect.Bool:
+		return "true or false"
+	case reflect.Int:
+		return "a whole number"
+	}
+	return "a string"
 }
 
 // reply writes a result, or the error in its place.

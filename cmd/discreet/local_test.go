@@ -1,6 +1,8 @@
 package main
 
 import (
+	"context"
+	"io"
 	"strings"
 	"testing"
 
@@ -23,6 +25,31 @@ func TestUnknownIsSaidFirst(t *testing.T) {
 		printAnswer(&out, a)
 		if out.String() != c.want {
 			t.Errorf("got\n%swant\n%s", out.String(), c.want)
+		}
+	}
+}
+
+// forgetful is a device that refuses an intent.
+type forgetful struct{ device }
+
+func (forgetful) Learn(_ context.Context, chat client.Chat) error {
+	if chat.Intent == "x" {
+		return client.ErrUnknownIntent
+	}
+	return nil
+}
+
+func TestRefusedChatIsNamedOnce(t *testing.T) {
+	good, bad := client.Chat{Text: "hi", Intent: "greet"}, client.Chat{Text: "hi", Intent: "x"}
+	for _, tc := range []struct {
+		chats []client.Chat
+		want  string
+	}{
+		{[]client.Chat{bad}, "unknown intent"},
+		{[]client.Chat{good, bad}, "chat 2 of 2 (those before it are kept): unknown intent"},
+	} {
+		if err := learn(t.Context(), io.Discard, forgetful{}, tc.chats); err == nil || err.Error() != tc.want {
+			t.Errorf("of %d chats: %v, want %q", len(tc.chats), err, tc.want)
 		}
 	}
 }
