@@ -3,6 +3,7 @@ package coordinator
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -116,6 +117,9 @@ func (t *task) changeIntents(now time.Time, request *pb.ChangeIntentsRequest) er
 	if next == list {
 		return nil
 	}
+	if n := t.spec.GetRounds(); n > 0 && t.done >= n && adds(request) {
+		return status.Errorf(codes.FailedPrecondition, "all %d rounds of task %s are done, and no device would learn a new intent: create a task that goes on from this one's checkpoint (discreet checkpoint export, discreet task create --from)", n, t.name)
+	}
 	if err := t.fits(next); err != nil {
 		return err
 	}
@@ -130,6 +134,13 @@ func (t *task) changeIntents(now time.Time, request *pb.ChangeIntentsRequest) er
 	t.log.Info("intents queued", "changes", len(request.GetChanges()), "intents", len(next.Labels), "version", next.Version)
 	t.makeIntents(now)
 	return nil
+}
+
+// adds tells whether a request has a new intent in it.
+func adds(request *pb.ChangeIntentsRequest) bool {
+	return slices.ContainsFunc(request.GetChanges(), func(c *pb.IntentChange) bool {
+		return c.GetKind() == pb.IntentChangeKind_INTENT_CHANGE_KIND_ADD
+	})
 }
 
 // fits refuses a list whose model's vectors the coordinator has no memory for.

@@ -259,6 +259,28 @@ func TestWarmStart(t *testing.T) {
 	})
 }
 
+// TestFinishedTaskTakesNoNewIntents adds an intent that no device would learn any more.
+func TestFinishedTaskTakesNoNewIntents(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(3, 3)
+		s.Rounds = 1
+		w, devices := fleet(t, 3, s, Options{})
+		op := rpc.NewOperatorServiceClient(w.operator(t))
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
+		synctest.Wait()
+		_, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+		wants(t, "adding after the last round", err, codes.FailedPrecondition, "all 1 rounds of task desk are done", "--from")
+		if _, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents(s.GetIntents()[0])}); err != nil {
+			t.Errorf("adding what there is: %v", err)
+		}
+		rename := &pb.IntentChange{Kind: pb.IntentChangeKind_INTENT_CHANGE_KIND_RENAME, Name: s.GetIntents()[0], Into: "another"}
+		if _, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: []*pb.IntentChange{rename}}); err != nil {
+			t.Errorf("renaming after the last round: %v", err)
+		}
+	})
+}
+
 // TestIntentsOfACompressedTaskNeedItsOwnMemory changes intents of a task whose vectors fit
 // a coordinator that has no room for whole ones.
 func TestIntentsOfACompressedTaskNeedItsOwnMemory(t *testing.T) {

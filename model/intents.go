@@ -153,7 +153,7 @@ func (r *Intents) unknown(name string, former int) error {
 	case former >= 0:
 		return fmt.Errorf("%q is an old name of the intent %q: change that one", name, r.Labels[r.Former[former].Now])
 	}
-	return fmt.Errorf("intent %q is not among the %d there are", name, len(r.Labels))
+	return fmt.Errorf("intent %q is not among the %d there are; the nearest is %q: list them all with \"discreet task intents list\"", name, len(r.Labels), Nearest(name, r.Labels))
 }
 
 func (r *Intents) add(name string, at, former int) (bool, error) {
@@ -174,6 +174,9 @@ func (r *Intents) rename(at int, to string) error {
 	from := r.Labels[at]
 	if err := checkName("intent", to, MaxLabelBytes); err != nil {
 		return err
+	}
+	if to == from {
+		return fmt.Errorf("intent %q has this name already, want another one", from)
 	}
 	if slices.Contains(r.Labels, to) {
 		return fmt.Errorf("there is an intent %q already: merge %q into it if they are to be one", to, from)

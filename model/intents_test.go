@@ -94,6 +94,8 @@ func TestChangesOfIntentsThatAreRefused(t *testing.T) {
 	}
 	for want, changes := range map[string][]IntentChange{
 		"not among the 3":       {{RetireIntent, "nothing", ""}},
+		"the nearest is \"x\"":  {{RetireIntent, "X2", ""}},
+		"want another one":      {{RenameIntent, "a", "a"}},
 		"old name of":           {{AddIntent, "b", ""}},
 		"change that one":       {{RetireIntent, "b", ""}},
 		"merge \"a\" into it":   {{RenameIntent, "a", "d"}},

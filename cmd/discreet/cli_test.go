@@ -86,6 +86,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"task create x --intents train.csv --strategy median --per-round 1000 --cohort 3", exitUsage, "raise --cohort or lower --per-round"},
 		{"simulate --compression part:1", exitUsage, `--compression "part:1": a compression to one row in 1, want 2 to 64`},
 		{"simulate --compression part:2,bits:16", exitUsage, "want 4 to 15; leave the bits out for 16"},
+		{"task intents rename support fax fax", exitUsage, `got the intent "fax" twice, want two names`},
+		{"task intents add support", exitUsage, "got 1 argument, want add TASK INTENT...\nrun \"discreet task intents add --help\" for its usage"},
 		{"checkpoint export x f --round 3 --best", exitUsage, "choose one"},
 		{"task create x --keys quantum", exitUsage, "want hybrid or classical"},
 		{"task list", exitFailed, "name the operator.pem of the coordinator's folder with --operator"},

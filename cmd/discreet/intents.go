@@ -67,9 +67,12 @@ func newIntentsChange(i intentsChange) *cobra.Command {
 	var o operator
 	c := &cobra.Command{
 		Use: i.use, Short: i.short, Example: i.example,
-		Args: func(_ *cobra.Command, args []string) error {
+		Args: func(c *cobra.Command, args []string) error {
 			if i.pair && len(args) != 3 || len(args) < 2 {
-				return usagef("got %s, want %s", count(len(args), "argument"), i.use)
+				return usagef("got %s, want %s\nrun %q for its usage", count(len(args), "argument"), i.use, c.CommandPath()+" --help")
+			}
+			if i.pair && args[1] == args[2] {
+				return usagef("got the intent %q twice, want two names\nrun %q for its usage", args[1], c.CommandPath()+" --help")
 			}
 			return nil
 		},
