@@ -260,6 +260,8 @@ func (t *task) refuse(step round.Step, err error) error {
 		code = codes.PermissionDenied
 	case errors.Is(err, round.ErrDiffers), errors.Is(err, round.ErrOver):
 		code = codes.Aborted
+	case errors.Is(err, round.ErrTooOften):
+		code = codes.ResourceExhausted
 	case errors.Is(err, round.ErrMalformed):
 		code = codes.InvalidArgument
 	case errors.Is(err, round.ErrLate), errors.Is(err, round.ErrEarly), errors.Is(err, round.ErrOut):

@@ -156,7 +156,7 @@ func reasonOf(err error) string {
 	}{
 		{secagg.ErrForged, "forged"}, {secagg.ErrMismatch, "mismatch"}, {secagg.ErrBadKey, "bad_key"}, {secagg.ErrRevoked, "revoked"},
 		{round.ErrDiffers, "differs"}, {round.ErrMalformed, "malformed"}, {round.ErrLate, "late"}, {round.ErrEarly, "early"},
-		{round.ErrOut, "out"}, {round.ErrOver, "over"}, {round.ErrNotMember, "stranger"},
+		{round.ErrOut, "out"}, {round.ErrTooOften, "too_often"}, {round.ErrOver, "over"}, {round.ErrNotMember, "stranger"},
 	} {
 		if errors.Is(err, class.err) {
 			return class.name

@@ -357,3 +357,33 @@ func TestLiesCostTheirSenderOnly(t *testing.T) {
 		}
 	})
 }
+
+// TestRepeatsAreBounded has a device send what was accepted over and over: it is answered
+// so many times in a second, told to wait then, and loses nothing by it.
+func TestRepeatsAreBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		_, devices := fleet(t, 3, spec(3, 3), Options{})
+		walks := gather(t, devices...)
+		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 3) })
+		k := walks[0]
+		last := k.chunks[len(k.chunks)-1]
+		for name, call := range map[string]func() error{
+			"advertise": func() error { _, err := k.rounds.Advertise(t.Context(), k.advert); return err },
+			"submit":    func() error { _, err := k.rounds.Submit(t.Context(), last); return err },
+		} {
+			for i := range 20 {
+				if err := call(); err != nil {
+					t.Fatalf("%s, repeat %d: %v", name, i+1, err)
+				}
+			}
+			wants(t, name, call(), codes.ResourceExhausted, "in a second")
+			<-time.After(time.Second)
+		}
+		each(t, 3, func(i int) error {
+			if err := walks[i].agree(t.Context()); err != nil {
+				return err
+			}
+			return walks[i].finish(t.Context())
+		})
+	})
+}

@@ -123,6 +123,10 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	case !bytes.Equal(sum[:], request.GetSha256()):
 		t.expel(now, r, c, fmt.Errorf("round: the vector's hash %w; only the same bytes may be sent again", round.ErrDiffers))
 	case added:
+		if err := r.round.Repeats(now, c.from, round.Submit); err != nil {
+			c.done <- reply{err: t.refuse(round.Submit, err)}
+			return
+		}
 		t.acknowledge(r, c, request)
 	case u.put(now, request.GetIndex(), request.GetData()):
 		go func() {

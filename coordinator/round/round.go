@@ -26,7 +26,7 @@
 //
 // Each member has one message in each step and one complaint, whose sizes follow from
 // the plan and are checked before anything is computed; a repeated one is told by its
-// hash. A message that is refused for its sender's fault, which a second, different one
+// hash, and not even hashed where it comes too often. A message that is refused for its sender's fault, which a second, different one
 // is, too, costs its sender its place in the attempt: what it has sent before stands,
 // nothing more is taken from it, and it is reported as [Blamed], once. The others wait
 // for a member at most until the deadline of a step.
@@ -83,9 +83,16 @@ var (
 	ErrMalformed = errors.New("message refused")
 	// ErrOut: the sender has lost its place in this attempt.
 	ErrOut = errors.New("out of this attempt")
+	// ErrTooOften: the sender repeats itself too often. It loses nothing but this call.
+	ErrTooOften = errors.New("repeated too often; send it again in a second")
 	// ErrOver: the attempt, or the sender's cohort in it, has ended.
 	ErrOver = errors.New("the attempt has ended")
 )
+
+// mostRepeats is how often a member may repeat itself in a second, over all steps. A
+// device whose line breaks again and again does so six times in the first second, and
+// then less and less.
+const mostRepeats = 20
 
 // Config describes an attempt.
 type Config struct {
@@ -124,6 +131,8 @@ type member struct {
 	sent      [steps]*[sha256.Size]byte // hash of the message that was accepted
 	complaint *[sha256.Size]byte        // of the one that was taken
 	accusers  int                       // members whose complaints accuse this one
+	repeats   int                       // since second
+	second    time.Time                 // when the latest second with repeats began
 	gone      time.Time                 // when the connection ended; zero while there is one
 	left      bool                      // not waited for in the step that is open
 	out       bool                      // its place is lost: nothing more is taken from it
@@ -185,6 +194,8 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 		if err := r.admit(m, step); err != nil {
 			return effects, err
 		}
+	} else if err := r.Repeats(now, from, step); err != nil {
+		return effects, err
 	}
 	hash := sha256.Sum256(payload)
 	if before != nil && *before != hash {
@@ -210,6 +221,22 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 	return append(effects, r.Tick(now)...), nil
 }
 
+// Repeats counts that a member repeats a message that was accepted, and returns an error
+// where it does so too often. Receive does it by itself.
+func (r *Round) Repeats(now time.Time, from secagg.ID, step Step) error {
+	m := r.members[from]
+	if m == nil {
+		return fmt.Errorf("round: device %s: %w", from, ErrNotMember)
+	}
+	if now.Sub(m.second) >= time.Second {
+		m.second, m.repeats = now, 0
+	}
+	if m.repeats++; m.repeats > mostRepeats {
+		return fmt.Errorf("round: %v of device %s: %w", step, from, ErrTooOften)
+	}
+	return nil
+}
+
 // again answers a message that was accepted before: with nothing while its step is
 // open, with the reply afterwards.
 func (r *Round) again(m *member, step Step) ([]Effect, error) {
@@ -219,7 +246,7 @@ func (r *Round) again(m *member, step Step) ([]Effect, error) {
 		return nil, fmt.Errorf("round: %w", ErrOver)
 	case c == nil || step >= c.step || step == Reveal:
 		return nil, nil
-	case c.reply(m.id, step) == nil:
+	case step == Share && c.step != Submit: // an inbox is of no use behind the vectors
 		return nil, fmt.Errorf("round: %v of device %s: %w and its reply is no longer there; check in for the next attempt", step, m.id, ErrLate)
 	}
 	return []Effect{Reply{m.id, step, c}}, nil

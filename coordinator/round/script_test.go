@@ -254,7 +254,7 @@ func (p *player) deceive(how string, dealer, victim *device) {
 }
 
 func (p *player) refused(d *device, err error) {
-	for _, e := range []error{ErrNotMember, ErrLate, ErrEarly, ErrDiffers, ErrMalformed, ErrOut, ErrOver} {
+	for _, e := range []error{ErrNotMember, ErrLate, ErrEarly, ErrDiffers, ErrMalformed, ErrOut, ErrTooOften, ErrOver} {
 		if errors.Is(err, e) {
 			fmt.Fprintf(&p.out, "%d refused: %v\n", p.index(d.id), e)
 			return

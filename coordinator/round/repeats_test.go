@@ -1,0 +1,51 @@
+package round
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+	"time"
+)
+
+// TestRepeats has a device send one accepted message over and over. A repeat builds no
+// reply by itself, so many of them in a second are refused, and nothing else is lost by it.
+func TestRepeats(t *testing.T) {
+	p := &player{t: t, now: time.UnixMilli(0)}
+	p.play("new devices=16")
+	p.play("advertise all")
+	d := p.devices[0]
+	advert := d.message[Advertise]
+	repeat := func() ([]Effect, error) { return p.round.Receive(p.now, d.id, Advertise, advert) }
+	for second := range 3 {
+		for i := range mostRepeats {
+			effects, err := repeat()
+			if err != nil || len(effects) != 1 {
+				t.Fatalf("repeat %d in second %d: %v, %v; want its reply", i+1, second, effects, err)
+			}
+		}
+		for range 2 {
+			if effects, err := repeat(); !errors.Is(err, ErrTooOften) || effects != nil {
+				t.Fatalf("one repeat more in second %d: %v, %v", second, effects, err)
+			}
+		}
+		p.now = p.now.Add(time.Second)
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	for range mostRepeats {
+		if _, err := repeat(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	runtime.ReadMemStats(&after)
+	if each, roster := (after.TotalAlloc-before.TotalAlloc)/mostRepeats, uint64(len(d.reply[Advertise])); each > roster/2 {
+		t.Errorf("a repeat takes %d bytes; is its reply, of %d, built?", each, roster)
+	}
+	p.play("share all")
+	p.play("submit all")
+	p.play("confirm all")
+	p.play("reveal all")
+	if !p.round.over || p.round.aborted {
+		t.Errorf("no sum after\n%s", p.out.String())
+	}
+}
