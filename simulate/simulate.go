@@ -404,7 +404,7 @@ func (r *run) warmStart(labels map[string]int) error {
 		return nil
 	}
 	if err := r.pool.add(r.WarmStart, labels); err != nil {
-		return fmt.Errorf("warm start: %w", err)
+		return fmt.Errorf("--warm-start: %w", err)
 	}
 	settings, err := r.settings()
 	if err != nil {
@@ -412,7 +412,7 @@ func (r *run) warmStart(labels map[string]int) error {
 	}
 	params := r.checkpoint.Params
 	if _, err = train.Warm(params, r.layout, r.pool.examples(r.WarmStart), settings, seed64(derive(r.Seed, "warm start"))); err != nil {
-		return fmt.Errorf("warm start: %w", err)
+		return fmt.Errorf("--warm-start: %w", err)
 	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)
 	return err

@@ -88,6 +88,7 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"simulate --compression part:2,bits:16", exitUsage, "want 4 to 15; leave the bits out for 16"},
 		{"task intents rename support fax fax", exitUsage, `got the intent "fax" twice, want two names`},
 		{"task intents add support", exitUsage, "got 1 argument, want add TASK INTENT...\nrun \"discreet task intents add --help\" for its usage"},
+		{"simulate --warm-start one.csv", exitFailed, "--warm-start: phrase \"hi\" has the intent \"greet\""},
 		{"checkpoint export x f --round 3 --best", exitUsage, "choose one"},
 		{"task create x --keys quantum", exitUsage, "want hybrid or classical"},
 		{"task list", exitFailed, "name the operator.pem of the coordinator's folder with --operator"},
