@@ -3,7 +3,7 @@ package main
 import "testing"
 
 func TestMeasureAccuracy(t *testing.T) {
-	s := accuracySettings{Validate: true, Model: "small", Devices: 12, PerRound: 4, Split: "iid", Rounds: 2, Compression: "none"}
+	s := accuracySettings{Validate: true, Model: "small", Devices: 12, PerRound: 4, MinSurvivors: 3, Split: "iid", Rounds: 2, Compression: "none"}
 	s.Training.Epochs, s.Training.Batch, s.Training.LearningRate = 1, 8, 0.3
 	one, err := s.measure(1, true)
 	if err != nil {

@@ -22,7 +22,7 @@ func TestWarmStartAndFrom(t *testing.T) {
 	}
 	settings := func() *taskSettings {
 		s := &taskSettings{every: time.Hour, deadline: time.Minute, corrupt: 0.1, lost: 0.1, compression: "none"}
-		s.spec.Model, s.spec.PerRound = "small", 5
+		s.spec.Model, s.spec.PerRound, s.spec.MinSurvivors = "small", 5, minSurvivors
 		return s
 	}
 	s := settings()
