@@ -119,8 +119,8 @@ func (c *Client) download(ctx context.Context, t Transport, sum [32]byte, size i
 	defer cancel()
 	for d.Offset() < size {
 		reply, err := c.chunk(ctx, t, &pb.GetCheckpointRequest{Sha256: sum[:], Offset: uint64(d.Offset())})
-		if ctx.Err() != nil {
-			err = context.Cause(ctx)
+		if err != nil && ctx.Err() != nil {
+			err = fmt.Errorf("%w (%w)", context.Cause(ctx), err)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("fetching it, at %d of %d bytes: %w", d.Offset(), size, err)

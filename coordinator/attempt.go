@@ -76,7 +76,7 @@ func (t *task) start(now time.Time, devices []*checkIn) {
 		return
 	}
 	t.open = append(t.open, r)
-	t.rests, t.unfilled = time.Time{}, 0
+	t.able, t.rests, t.unfilled = time.Time{}, time.Time{}, 0
 	if t.attempt == 1 || t.spec.GetBuffer() != nil {
 		t.began = now
 	}

@@ -17,8 +17,8 @@ const (
 	comeBack = time.Second
 	// longestWindow bounds the formation window.
 	longestWindow = 10 * time.Second
-	// longestRest bounds how long a task for which too few devices came is passed over.
-	longestRest = 16 * time.Minute
+	// doubledRests is how often the time for which a task is passed over doubles: to 16 minutes.
+	doubledRests = 5
 )
 
 // gathering is the devices that wait for the next round of a task, in the order in

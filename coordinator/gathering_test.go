@@ -10,6 +10,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/discreet-fl/discreet/coordinator/store"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 	"github.com/discreet-fl/discreet/secagg"
@@ -379,6 +380,47 @@ func TestTaskThatCannotRunStarvesNoOther(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+func TestRestsStayBounded(t *testing.T) {
+	for unfilled := range 200 {
+		want := 16 * time.Minute
+		if unfilled < 5 {
+			want = time.Duration(30<<unfilled) * time.Second
+		}
+		if got := restAfter(unfilled); got != want {
+			t.Errorf("after %d times a rest of %v, want %v", unfilled, got, want)
+		}
+	}
+}
+
+// A task goes on after a stop as it would have without.
+func TestResumed(t *testing.T) {
+	start := time.UnixMilli(1_000_000_000)
+	attempt := func(number uint32, aborted string) store.Attempt {
+		return store.Attempt{Round: 3, Attempt: number, Started: start.Add(time.Duration(number) * time.Minute), Aborted: aborted}
+	}
+	for _, c := range []struct {
+		name     string
+		attempts []store.Attempt
+		now      time.Duration // after the start
+		want     time.Duration // to wait
+	}{
+		{"nothing ran", nil, time.Hour, 0},
+		{"committed", []store.Attempt{attempt(1, "")}, 11 * time.Minute, 50 * time.Minute},
+		{"committed by its second attempt", []store.Attempt{attempt(1, "too few"), attempt(2, "")}, 11 * time.Minute, 50 * time.Minute},
+		{"long ago", []store.Attempt{attempt(1, "")}, 3 * time.Hour, 0},
+		{"aborted, to be tried again", []store.Attempt{attempt(1, "too few")}, 11 * time.Minute, 0},
+		{"intents changed since", []store.Attempt{attempt(1, ""), {Round: 4, Attempt: 1, Started: start.Add(9 * time.Minute), IntentsVersion: 2}}, 11 * time.Minute, 50 * time.Minute},
+		{"a clock set back", []store.Attempt{attempt(1, "")}, -24 * time.Hour, 0},
+	} {
+		now := start.Add(c.now)
+		task := &task{spec: &pb.TaskSpec{EveryMs: 3_600_000}}
+		task.resumed(c.attempts, now)
+		if got := max(0, task.notBefore.Sub(now)); got != c.want {
+			t.Errorf("%s: waits %v, want %v", c.name, got, c.want)
+		}
 	}
 }
 

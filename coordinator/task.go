@@ -44,6 +44,7 @@ type task struct {
 	attempt   uint32
 	notBefore time.Time // when the next attempt may start
 	began     time.Time // when the latest round's first attempt started
+	able      time.Time // since when one might start, had enough devices come; zero while none may
 	rests     time.Time // until when devices that choose no task are sent to others, as too few came for this one
 	unfilled  int       // how often too few came since the latest attempt
 	gathering gathering
@@ -152,19 +153,23 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	return t, nil
 }
 
-// resumed takes from the attempts before the start when the next may begin: as long after the latest round began as
-// it would have been without the stop, by a clock that may have been set back.
+// resumed takes from the attempts before the start, oldest first, when the next may begin: as long after the latest
+// round began as it would have been without the stop. An aborted attempt is tried again at once, and so is one that began
+// later than it is now, by a clock that was set back.
 func (t *task) resumed(attempts []store.Attempt, now time.Time) {
+	over := false
 	for _, a := range attempts {
-		if a.IntentsVersion == 0 && (a.Attempt == 1 || t.spec.GetBuffer() != nil) && a.Started.After(t.began) {
+		if a.IntentsVersion != 0 {
+			continue
+		}
+		if a.Attempt == 1 || t.spec.GetBuffer() != nil {
 			t.began = a.Started
 		}
+		over = a.Aborted == "" || t.spec.GetBuffer() != nil
 	}
-	if t.began.After(now) {
-		t.began = now
-	}
-	if !t.began.IsZero() {
-		t.notBefore = t.began.Add(milliseconds(t.spec.GetEveryMs()))
+	every := milliseconds(t.spec.GetEveryMs())
+	if wait := t.began.Add(every).Sub(now); over && wait > 0 && wait <= every {
+		t.notBefore = now.Add(wait)
 	}
 }
 
@@ -253,15 +258,29 @@ func (t *task) advance(now time.Time) {
 		pause = max(pause, t.notBefore.Sub(now))
 	}
 	state := t.state() // before its own check-in is taken out
+	short := t.gathering.enough.IsZero()
 	expired := t.gathering.expire(now)
 	for _, w := range expired {
 		w.done <- later(pause, state)
 	}
-	if len(expired) > 0 && t.roomy() && !t.spent && !now.Before(t.notBefore) && !now.Before(t.rests) {
-		t.rests = now.Add(min(holdTime<<t.unfilled, longestRest))
+	t.passOver(now, short, expired)
+}
+
+// passOver notes where a check-in expired though a round might have started all the while, had more devices come.
+func (t *task) passOver(now time.Time, short bool, expired []*checkIn) {
+	switch able := t.roomy() && !t.spent && !t.over() && !now.Before(t.notBefore); {
+	case !able:
+		t.able = time.Time{}
+	case t.able.IsZero():
+		t.able = now
+	case short && !now.Before(t.rests) && slices.ContainsFunc(expired, func(c *checkIn) bool { return !c.since.Before(t.able) }):
+		t.rests = now.Add(restAfter(t.unfilled))
 		t.unfilled++
 	}
 }
+
+// restAfter is how long a task is passed over for which too few devices came so often before.
+func restAfter(unfilled int) time.Duration { return holdTime << min(unfilled, doubledRests) }
 
 // holds tells whether a held checkpoint is to take the place of the current one, as soon
 // as the next attempt might start.
