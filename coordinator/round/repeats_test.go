@@ -2,6 +2,7 @@ package round
 
 import (
 	"errors"
+	"math"
 	"runtime"
 	"testing"
 	"time"
@@ -30,16 +31,19 @@ func TestRepeats(t *testing.T) {
 		}
 		p.now = p.now.Add(time.Second)
 	}
+	// Other goroutines only add to what is allocated during one repeat: the least of many is its own.
 	var before, after runtime.MemStats
-	runtime.ReadMemStats(&before)
+	least := uint64(math.MaxUint64)
 	for range mostRepeats {
+		runtime.ReadMemStats(&before)
 		if _, err := repeat(); err != nil {
 			t.Fatal(err)
 		}
+		runtime.ReadMemStats(&after)
+		least = min(least, after.TotalAlloc-before.TotalAlloc)
 	}
-	runtime.ReadMemStats(&after)
-	if each, roster := (after.TotalAlloc-before.TotalAlloc)/mostRepeats, uint64(len(d.reply[Advertise])); each > roster/2 {
-		t.Errorf("a repeat takes %d bytes; is its reply, of %d, built?", each, roster)
+	if roster := uint64(len(d.reply[Advertise])); least > roster/2 {
+		t.Errorf("a repeat takes %d bytes; is its reply, of %d, built?", least, roster)
 	}
 	p.play("share all")
 	p.play("submit all")

@@ -9,7 +9,7 @@ import (
 
 // shapes meet every path through the loops: below, at and above four rows at a time, and the sizes in use.
 var shapes = []struct{ n, dim, labels int }{
-	{1, 1, 2}, {3, 7, 7}, {2, 8, 8}, {5, 9, 17}, {1, 16, 3}, {4, 24, 30}, {32, 32, 20}, {8, 64, 150},
+	{1, 1, 2}, {3, 7, 7}, {2, 8, 8}, {5, 9, 17}, {1, 16, 3}, {4, 24, 30}, {32, 32, 20}, {8, 64, 150}, {3, 35, 39}, {2, 71, 101},
 }
 
 func each(t *testing.T, f func(t *testing.T, n, dim, labels int, random *rand.Rand)) {
@@ -114,9 +114,46 @@ func TestAffineAndItsGradients(t *testing.T) {
 	})
 }
 
+// TestEveryWidth holds the inner loops, which take columns in blocks of several sizes, to the documented order at every
+// width up to more than two of the largest, and that they leave alone what is beside.
+func TestEveryWidth(t *testing.T) {
+	const rows, beside = 8, 4 // rows of the embedding; elements before and behind what is written
+	random := rand.New(rand.NewPCG(2, 2))
+	for width := range 71 {
+		for n := range 10 {
+			stride := 1 + n%3
+			embedding, x, dst := normal(random, max(rows, n)*width), normal(random, n*stride), normal(random, width+2*beside)
+			features := make([]uint32, n)
+			for i := range features {
+				features[i] = random.Uint32()
+			}
+			added, bag := append([]float32(nil), dst...), append([]float32(nil), dst...)
+			for j := range width {
+				added[beside+j] = sum(dst[beside+j], n, func(i int) (float32, float32) { return x[i*stride], embedding[i*width+j] })
+				bag[beside+j] = sum(dst[beside+j], n, func(i int) (float32, float32) { return embedding[int(features[i]%rows)*width+j], 1 })
+			}
+			got := append([]float32(nil), dst...)
+			addRows(got[beside:][:width], embedding, x, stride, n)
+			same(t, fmt.Sprintf("%d rows of width %d, stride %d", n, width, stride), got, added)
+			copy(got, dst)
+			addBag(got[beside:][:width], embedding, rows-1, features)
+			same(t, fmt.Sprintf("a bag of %d rows of width %d", n, width), got, bag)
+
+			stepped, step := append([]float32(nil), embedding...), dst[beside:][:width]
+			for _, f := range features {
+				for j, s := range step {
+					stepped[int(f%rows)*width+j] -= s
+				}
+			}
+			subtractBag(embedding, rows-1, features, step)
+			same(t, fmt.Sprintf("a step of %d rows of width %d", n, width), embedding, stepped)
+		}
+	}
+}
+
 func TestStepAndScale(t *testing.T) {
 	random := rand.New(rand.NewPCG(3, 3))
-	for n := range 20 {
+	for n := range 71 {
 		x, g := normal(random, n), normal(random, n)
 		scaled, want := make([]float32, n), make([]float32, n)
 		Scale(scaled, g, 0.3)
@@ -299,6 +336,15 @@ func TestExpsAreExp(t *testing.T) {
 		z = append(z, -90*random.Float32(), -random.Float32())
 	}
 	for _, m := range []float32{0, 1.5, inf, nan} {
+		for n := range 71 {
+			got := normal(random, n+4) // what is behind stays
+			want := append([]float32(nil), got...)
+			for j, x := range z[len(z)-n:] {
+				want[j] = exp(x - m)
+			}
+			exps(got[:n], z[len(z)-n:], m)
+			same(t, fmt.Sprintf("%d less %v", n, m), got, want)
+		}
 		for _, n := range []int{1, 2, 3, 4, 7, len(z)} {
 			got, want := make([]float32, n), make([]float32, n)
 			exps(got, z[:n], m)
