@@ -84,7 +84,7 @@ func TestCanaryStaysHidden(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if claimed := privacy.Epsilon(privacy.DistributedRho(g.Norm(d), honest, g.Sigma, d), delta); claimed > epsilon || claimed < 1.99 {
+	if claimed := privacy.Epsilon(privacy.SummedRho(g.Norm(d), honest, []float64{g.Sigma}, d), delta); claimed > epsilon || claimed < 1.99 {
 		t.Fatalf("the mechanism claims ε %v, want little below %d", claimed, epsilon)
 	}
 	spike, flat := make([]float32, d), make([]float32, d)

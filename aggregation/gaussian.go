@@ -25,7 +25,7 @@ import (
 // on it, with noise as in the update's ([NewAdaptiveGaussian]).
 //
 // What a sum then gives away depends on the number of devices that added their noise and
-// keep it to themselves: package privacy has the formula, DistributedRho.
+// keep it to themselves: package privacy has the formula, SummedRho.
 type DiscreteGaussian struct {
 	Clip  float32 // bound on the L2 norm of an update
 	Scale float64 // whole numbers a unit of update

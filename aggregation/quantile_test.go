@@ -29,12 +29,12 @@ func TestVotesByHand(t *testing.T) {
 	}
 	near("the norm", g.Norm(800), math.Sqrt(10_314.142135+400))
 	near("σ", g.Sigma, 2*g.Norm(800)/2)
-	// A vector costs 1/(2·2²), of which the vote has what ClipRho says, with the noise of four
+	// A vector costs 1/(2·2²), of which the vote has what a count of ±½ with such noise costs, with the noise of four
 	// in units of the 40 that lie between two votes.
-	vote := privacy.ClipRho(2 * g.Sigma / 40)
+	vote := privacy.GaussianRho(0.5, 2*g.Sigma/40)
 	update := 10_314.142135 / (2 * 4 * g.Sigma * g.Sigma)
 	near("ρ of vote and update", vote+update, 0.125)
-	near("ρ", privacy.DistributedRho(g.Norm(800), 4, g.Sigma, 801), 0.125)
+	near("ρ", privacy.SummedRho(g.Norm(800), 4, []float64{g.Sigma}, 801), 0.125)
 	if worth := 2 * g.Sigma / 40; worth < 4 {
 		t.Errorf("noise of %v votes, want at least twice the multiplier", worth)
 	}

@@ -39,15 +39,15 @@ func TestVotesAreInThePrice(t *testing.T) {
 				t.Errorf("a clip of %v told as %v, in %d words", clip, l.Noise.Clip, l.Length())
 			}
 			honest, root := int(n.GetHonest()), math.Sqrt(float64(n.GetHonest()))
-			cost, err := privacy.NewCharge(privacy.DistributedRho(l.Noise.Norm(l.Parameters), honest, l.Noise.Whole(), l.Parameters+1))
+			cost, err := privacy.NewCharge(privacy.SummedRho(l.Noise.Norm(l.Parameters), honest, []float64{l.Noise.Whole()}, l.Parameters+1))
 			if err != nil || cost > privacy.Charge(n.GetCharge()) || cost.Times(int(s.Privacy.Participations)).Epsilon(1e-6) < 7.99 {
 				t.Errorf("clip %v: a vector costs ρ %v, charged %v, %v", clip, cost.Rho(), privacy.Charge(n.GetCharge()).Rho(), err)
 			}
 			// What the update would cost alone, and the vote by the formula of its own, add up.
 			bare := l.Noise
 			bare.Below, bare.Above = 0, 0
-			vote := privacy.ClipRho(root * l.Noise.Whole() / float64(l.Noise.Below+l.Noise.Above))
-			alone := privacy.DistributedRho(bare.Norm(l.Parameters), honest, l.Noise.Whole(), l.Parameters)
+			vote := privacy.GaussianRho(0.5, root*l.Noise.Whole()/float64(l.Noise.Below+l.Noise.Above))
+			alone := privacy.SummedRho(bare.Norm(l.Parameters), honest, []float64{l.Noise.Whole()}, l.Parameters)
 			if math.Abs((alone+vote)/cost.Rho()-1) > 1e-6 || vote > cost.Rho()/15 {
 				t.Errorf("clip %v: ρ %v of the update and %v of the vote, want %v together", clip, alone, vote, cost.Rho())
 			}

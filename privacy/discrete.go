@@ -7,28 +7,20 @@ import "math"
 // as one discrete Gaussian, to far below what a number can tell.
 const MinLocalSigma = 4
 
-// DistributedRho is ρ of one sum of integer vectors of dimension d and L2 norm of at most
-// norm, Δ̃₂, to which at least honest devices each added discrete Gaussian noise N_Z(0,
-// sigma²) of their own in every coordinate (Kairouz, Liu, Steinke 2021, "The distributed
-// discrete Gaussian mechanism for federated learning with secure aggregation", Theorem 1
-// and Proposition 14):
+// SummedRho is ρ of one sum of integer vectors of dimension d and L2 norm of at most
+// norm, Δ̃₂, to which at least honest devices each added discrete Gaussian noises of their
+// own in every coordinate, independent of each other, of these standard deviations (Kairouz,
+// Liu, Steinke 2021, "The distributed discrete Gaussian mechanism for federated learning
+// with secure aggregation", Theorem 1 and Proposition 14):
 //
-//	½·min{Δ̃₂²/(t·σ²) + 2τd, (Δ̃₂/(√t·σ) + τ√d)²},  τ = 10·Σ_{k=1}^{t−1} exp(−2π²σ²·k/(k+1))
+//	½·min{Δ̃₂²/(t·σ²) + 2τd, (Δ̃₂/(√t·σ) + τ√d)²},  τ = 10·Σ_{k=1}^{m−1} exp(−2π²σ_min²·k/(k+1))
 //
-// Below [MinLocalSigma] it is +Inf: there sums of discrete Gaussians are not relied on.
-// Above, τ is below 10·t·e^−157.
-func DistributedRho(norm float64, honest int, sigma float64, d int) float64 {
-	return SummedRho(norm, honest, []float64{sigma}, d)
-}
-
-// SummedRho is [DistributedRho] where each of the honest devices added several such noises,
-// independent of each other, of these standard deviations: σ² becomes the sum of their
-// squares, and
+// with t honest devices, σ² the sum of the squares of what each adds, and m noises in all,
+// the least of them of σ_min. With one below [MinLocalSigma] it is +Inf: there sums of
+// discrete Gaussians are not relied on. Above, τ is below 10·m·e^−157.
 //
-//	τ = 10·Σ_{k=1}^{m−1} exp(−2π²σ_min²·k/(k+1))
-//
-// with m noises in all, the least of them of σ_min. The paper has it for equal ones; here is why
-// it holds for all. The probability of x under N_Z(0, v) + N_Z(0, w) is in proportion to
+// The paper has it for equal noises; here is why it holds for all. The probability of x under
+// N_Z(0, v) + N_Z(0, w) is in proportion to
 // exp(−x²/2(v+w)) times the sum of exp(−(k−cx)²/2s²) over all whole k, with s² = vw/(v+w) and
 // c = v/(v+w), which by Poisson's summation formula lies within √(2π)·s·(1 ± q), q =
 // 2·Σ_{j≥1} exp(−2π²s²j²). Both it and N_Z(0, v+w) add up to 1, so that their probabilities differ

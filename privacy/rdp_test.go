@@ -6,17 +6,17 @@ import (
 	"testing"
 )
 
-// TestDistributedRho compares with ρ = Δ̃₂²/(2tσ²), from which the τ term may only be
+// TestSummedRhoOfOneNoise compares with ρ = Δ̃₂²/(2tσ²), from which the τ term may only be
 // seen where there is very little noise.
-func TestDistributedRho(t *testing.T) {
+func TestSummedRhoOfOneNoise(t *testing.T) {
 	draws(t, 100, func(r *rand.Rand) {
 		norm, sigma := between(r, 1, 1e6), between(r, MinLocalSigma, 1e5)
 		honest, d := 1+r.IntN(20000), 1+r.IntN(1<<20)
 		want := norm * norm / (2 * float64(honest) * sigma * sigma)
-		if got := DistributedRho(norm, honest, sigma, d); math.Abs(got-want) > 1e-9*want {
-			t.Errorf("DistributedRho(%v, %d, %v, %d) = %v, want %v", norm, honest, sigma, d, got, want)
+		if got := SummedRho(norm, honest, []float64{sigma}, d); math.Abs(got-want) > 1e-9*want {
+			t.Errorf("SummedRho(%v, %d, %v, %d) = %v, want %v", norm, honest, sigma, d, got, want)
 		}
-		if more := DistributedRho(norm, honest+1, sigma, d); more > want {
+		if more := SummedRho(norm, honest+1, []float64{sigma}, d); more > want {
 			t.Errorf("another honest device raises ρ from %v to %v", want, more)
 		}
 	})
@@ -31,8 +31,9 @@ func TestDistributedRho(t *testing.T) {
 	}
 }
 
-// TestDiscreteDivergences computes divergences of discrete noise term by term.
-func TestDiscreteDivergences(t *testing.T) {
+// TestDiscreteGaussianRho computes divergences of discrete Gaussian noise term by term: at order
+// α they are at most α·ρ, and that much where α is whole.
+func TestDiscreteGaussianRho(t *testing.T) {
 	for _, sigma := range []float64{0.7, 1.5, 4} {
 		for _, alpha := range []float64{1.5, 2, 8} {
 			for _, shift := range []int{1, 3} {
@@ -45,46 +46,13 @@ func TestDiscreteDivergences(t *testing.T) {
 					a, b := float64(x-shift), float64(x)
 					sum += math.Exp(-(alpha*a*a+(1-alpha)*b*b)/(2*sigma*sigma)) / weights
 				}
-				got, bound := math.Log(sum)/(alpha-1), DiscreteGaussianRDP(alpha, float64(shift), sigma)
+				got, bound := math.Log(sum)/(alpha-1), alpha*GaussianRho(float64(shift), sigma)
 				if got > bound*(1+1e-9) || alpha == math.Trunc(alpha) && got < bound*(1-1e-6) {
 					t.Errorf("σ=%v, α=%v, shift %d: the divergence is %v, the bound %v", sigma, alpha, shift, got, bound)
 				}
 			}
 		}
 	}
-	for _, variance := range []float64{2, 10, 40} {
-		logs := skellamLogs(variance)
-		for _, alpha := range []float64{2, 4, 16} {
-			reach := len(logs) / 2
-			var sum logSum
-			for x := 1 - reach; x < reach; x++ {
-				sum.add(alpha*logs[reach+x]+(1-alpha)*logs[reach+x+1], 1)
-			}
-			got, bound := sum.log()/(alpha-1), SkellamRDP(alpha, 1, 1, variance)
-			if got > bound || bound > 3*got+1 {
-				t.Errorf("variance %v, α=%v: the divergence is %v, the bound %v", variance, alpha, got, bound)
-			}
-		}
-	}
-}
-
-// skellamLogs are the logarithms of the probabilities of a difference of two Poisson
-// numbers of half the variance each, from far below 0 to as far above.
-func skellamLogs(variance float64) []float64 {
-	mean, reach := variance/2, int(15*math.Sqrt(variance))+60
-	poisson := func(k int) float64 {
-		factorial, _ := math.Lgamma(float64(k) + 1)
-		return float64(k)*math.Log(mean) - mean - factorial
-	}
-	logs := make([]float64, 2*reach+1)
-	for x := -reach; x <= reach; x++ {
-		var p logSum
-		for k := max(0, -x); k <= max(0, -x)+reach; k++ {
-			p.add(poisson(k)+poisson(k+x), 1)
-		}
-		logs[reach+x] = p.log()
-	}
-	return logs
 }
 
 // integralRDP is the divergence of the sampled Gaussian by its definition, E over N(0, σ²)
@@ -259,7 +227,7 @@ func TestSumsOfUnequalDiscreteGaussians(t *testing.T) {
 // be small.
 func TestSummedRho(t *testing.T) {
 	for _, sigmas := range [][]float64{{10}, {6, 8}, {8, 6}, {5, 5, 5, 5}, {4, math.Sqrt(84)}} {
-		if got, want := SummedRho(100, 7, sigmas, 1000), DistributedRho(100, 7, 10, 1000); math.Abs(got/want-1) > 1e-12 {
+		if got, want := SummedRho(100, 7, sigmas, 1000), SummedRho(100, 7, []float64{10}, 1000); math.Abs(got/want-1) > 1e-12 {
 			t.Errorf("noises of %v cost %v, want %v as one of 10", sigmas, got, want)
 		}
 	}

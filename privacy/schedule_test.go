@@ -49,7 +49,7 @@ func TestPerRoundKeepsTheBudget(t *testing.T) {
 		}
 		norm, honest := between(r, 100, 1e6), 1+r.IntN(2000)
 		sigma := max(MinLocalSigma, charge.Multiplier()*norm/math.Sqrt(float64(honest)))
-		cost, err := NewCharge(DistributedRho(norm, honest, sigma, 1<<20))
+		cost, err := NewCharge(SummedRho(norm, honest, []float64{sigma}, 1<<20))
 		if err != nil || cost > charge {
 			t.Errorf("ε=%v, δ=%v, %d times: noise for %d costs %d (%v)", epsilon, delta, participations, charge, cost, err)
 		}
@@ -59,7 +59,7 @@ func TestPerRoundKeepsTheBudget(t *testing.T) {
 		if got := cost.Times(participations + 1).Epsilon(delta); got <= cost.Times(participations).Epsilon(delta) {
 			t.Errorf("ε=%v, δ=%v: one more than %d times costs no more, ε=%v", epsilon, delta, participations, got)
 		}
-		if less := DistributedRho(norm, honest, 1.01*sigma, 1<<20); less >= DistributedRho(norm, honest, sigma, 1<<20) {
+		if less := SummedRho(norm, honest, []float64{1.01 * sigma}, 1<<20); less >= SummedRho(norm, honest, []float64{sigma}, 1<<20) {
 			t.Errorf("norm %v, %d honest, σ %v: more noise costs as much", norm, honest, sigma)
 		}
 		if got := charge.Times(participations).Epsilon(delta); got < 0.999*epsilon {

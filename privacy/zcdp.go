@@ -83,9 +83,3 @@ func GaussianRho(sensitivity, sigma float64) float64 {
 	ratio := sensitivity / sigma
 	return ratio * ratio / 2
 }
-
-// ClipRho is ρ of one round's noised quantile of adaptive clipping (Andrew et al. 2021,
-// "Differentially private learning with adaptive clipping"): every device adds ±½ to a
-// count with Gaussian noise of standard deviation sigma, which a device of zeros in its
-// place changes by ½, so that ρ = 1/(8·sigma²).
-func ClipRho(sigma float64) float64 { return GaussianRho(0.5, sigma) }

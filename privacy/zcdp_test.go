@@ -46,8 +46,7 @@ func TestEpsilonAboveExact(t *testing.T) {
 		if bound < exact || bound > 1.6*exact+2 {
 			t.Errorf("ρ=%v, δ=%v: the bound is %v, the exact value %v", rho, delta, bound, exact)
 		}
-		classic := ClassicEpsilon(2, 2*rho, delta)
-		if improved := RDPEpsilon(2, 2*rho, delta); improved > classic {
+		if improved, classic := RDPEpsilon(2, 2*rho, delta), max(0, 2*rho-math.Log(delta)); improved > classic { // Mironov 2017, Prop. 3
 			t.Errorf("ρ=%v, δ=%v: the improved conversion gives %v, the classic %v", rho, delta, improved, classic)
 		}
 	})
@@ -95,17 +94,14 @@ func TestNonsenseCosts(t *testing.T) {
 		"ρ of negative noise":    GaussianRho(1, -1),
 		"ρ of NaN":               GaussianRho(nan, 1),
 		"ρ of infinite noise":    GaussianRho(1, inf),
-		"ρ of little noise":      DistributedRho(100, 10, 3.99, 1000),
-		"ρ of nobody's noise":    DistributedRho(100, 0, 10, 1000),
-		"ρ of endless values":    DistributedRho(inf, 10, 10, 1000),
-		"Skellam without noise":  SkellamRDP(2, 1, 1, 0),
-		"Skellam at order 1":     SkellamRDP(1, 1, 1, 1),
-		"discrete at order 1":    DiscreteGaussianRDP(1, 1, 1),
+		"ρ of little noise":      SummedRho(100, 10, []float64{3.99}, 1000),
+		"ρ of nobody's noise":    SummedRho(100, 0, []float64{10}, 1000),
+		"ρ of endless values":    SummedRho(inf, 10, []float64{10}, 1000),
 		"sampled without noise":  SampledGaussianRDP(2, 0.5, 0),
 		"sampled more than all":  SampledGaussianRDP(2, 1.5, 1),
 		"sampled at order 1":     SampledGaussianRDP(1, 0.5, 1),
 		"conversion at order 1":  RDPEpsilon(1, 1, 1e-6),
-		"classic at δ of 0":      ClassicEpsilon(2, 1, 0),
+		"conversion at δ of 0":   RDPEpsilon(2, 1, 0),
 		"exact at δ of 0":        GaussianEpsilon(1, 0),
 		"exact of NaN":           GaussianEpsilon(nan, 1e-6),
 		"tree without rounds":    TreeSensitivity(-1, 1, 1),

@@ -81,7 +81,7 @@ func TestPrivacyPlanOfAClipThatMoves(t *testing.T) {
 	if norm := math.Sqrt(update + float64(p.Below*p.Below)); p.Below != p.Above || p.Below < 10 || math.Abs(p.Norm/norm-1) > 1e-9 {
 		t.Errorf("norm %v with votes of %d and −%d, want %v", p.Norm, p.Below, p.Above, norm)
 	}
-	rho := update/(2*float64(p.Honest)*p.Sigma*p.Sigma) + privacy.ClipRho(p.VoteNoise)
+	rho := update/(2*float64(p.Honest)*p.Sigma*p.Sigma) + privacy.GaussianRho(0.5, p.VoteNoise)
 	if math.Abs(p.RhoRound/rho-1) > 1e-6 || p.EpsilonAtEnd > 8 || p.EpsilonAtEnd < 7.99 || p.VoteNoise < 30 || p.VoteNoise > 50 {
 		t.Errorf("ρ %v, want %v of update and vote together, whose noise is %v", p.RhoRound, rho, p.VoteNoise)
 	}
