@@ -25,6 +25,7 @@ type accuracySettings struct {
 	Data     string         `json:"data"`
 	Test     string         `json:"test,omitempty"`
 	Validate bool           `json:"validate"`
+	Unlike   bool           `json:"unlike,omitempty"`
 	Model    string         `json:"model"`
 	Devices  int            `json:"devices"`
 	PerRound int            `json:"per_round"`
@@ -32,6 +33,9 @@ type accuracySettings struct {
 	Rounds   int            `json:"rounds"`
 	Drop     float64        `json:"drop"`
 	Training model.Training `json:"training"`
+	// Consistency and Passes are of training in one place; nil and 0 keep the defaults.
+	Consistency *float32 `json:"consistency,omitempty"`
+	Passes      int      `json:"passes,omitempty"`
 	// Wrong is the share of the devices' chats whose intent is wrong, and Known how they know.
 	Wrong       float64       `json:"wrong_labels,omitempty"`
 	Known       client.Signal `json:"wrong_known,omitempty"`
@@ -89,6 +93,7 @@ func runAccuracy(args []string) error {
 	set.StringVar(&s.Data, "data", "", "file or folder of phrases; empty is the embedded shop")
 	set.StringVar(&s.Test, "test", "", "file of test phrases")
 	set.BoolVar(&s.Validate, "validate", false, "train on four fifths of the training part and measure on the fifth, never on the test part")
+	set.BoolVar(&s.Unlike, "unlike", false, "with --validate, phrases of an intent that share more than 0.6 of their words are held back together: what is measured on is less like what is trained on")
 	set.StringVar(&s.Model, "model", "small", "small or base")
 	set.IntVar(&s.Devices, "devices", 100, "devices that the training phrases are dealt to")
 	set.IntVar(&s.PerRound, "per-round", 20, "devices in a round")
@@ -108,6 +113,8 @@ func runAccuracy(args []string) error {
 	set.UintVar(&s.Buffer, "buffer", 0, "as for discreet simulate")
 	set.Float64Var(&s.Slow, "slow", 0, "share of devices that are ten times slower")
 	central := set.Bool("central", true, "train in one place, too")
+	consistency := set.Float64("consistency", -1, "α of R-Drop in one place in place of the default; -1 keeps it")
+	set.IntVar(&s.Passes, "passes", 0, "passes in one place in place of the default; 0 keeps it")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
 	dropout := set.Float64("dropout", -1, "feature dropout in place of the default; -1 keeps it (as below)")
@@ -138,6 +145,16 @@ func runAccuracy(args []string) error {
 	if *smoothing >= 0 {
 		s.Training.LabelSmoothing = float32(*smoothing)
 	}
+	if alpha := float32(*consistency); alpha >= 0 {
+		s.Consistency = &alpha
+	}
+	*central = *central || s.Rounds == 0
+	switch {
+	case s.Unlike && !s.Validate:
+		return errors.New("accuracy: --unlike without --validate: it says which training phrases are held back; add --validate")
+	case (s.Consistency != nil || s.Passes != 0) && !*central:
+		return errors.New("accuracy: --consistency or --passes without training in one place, which they are for; leave out --central=false")
+	}
 	if s.Wrong > 0 {
 		s.Known = client.Signal(*known)
 		if weight := float32(*doubt); weight >= 0 {
@@ -150,7 +167,7 @@ func runAccuracy(args []string) error {
 		if err != nil {
 			return fmt.Errorf("accuracy: seed %q, want whole numbers with commas between them", text)
 		}
-		one, err := s.measure(seed, *central || s.Rounds == 0)
+		one, err := s.measure(seed, *central)
 		if err != nil {
 			return fmt.Errorf("accuracy: %w", err)
 		}
@@ -207,10 +224,14 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 			return nil, err
 		}
 	}
-	if s.Validate {
-		if phrases, err = phrases.Validation(seed); err != nil {
-			return nil, err
-		}
+	switch {
+	case s.Unlike:
+		phrases, err = phrases.ValidationUnlike(seed)
+	case s.Validate:
+		phrases, err = phrases.Validation(seed)
+	}
+	if err != nil {
+		return nil, err
 	}
 	how, err := dataset.ParseSplit(s.Split)
 	if err != nil {
@@ -241,10 +262,20 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 		Compression: compression, Strategy: strategy,
 		Train: dealt, Test: phrases.Test, Intents: phrases.Intents,
 		PerRound: s.PerRound, Cohort: cohort, MinSurvivors: s.MinSurvivors, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID,
-		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, NoBaselines: true,
+		Rounds: max(s.Rounds, 1), Model: s.Model, Drop: s.Drop, Seed: seed, Training: &s.Training, Central: s.central, NoBaselines: true,
 		Wrong: simulate.Wrong{Share: s.Wrong, Signal: s.Known, Weight: s.Doubt}, HeldBack: s.HeldBack, Unknown: unknown, Outside: phrases.Outside,
 		Privacy: s.Privacy,
 	}, nil
+}
+
+// central changes how the model in one place is trained.
+func (s *accuracySettings) central(t *model.Training) {
+	if s.Consistency != nil {
+		t.Consistency = *s.Consistency
+	}
+	if s.Passes != 0 {
+		t.Epochs = s.Passes
+	}
 }
 
 // deal gives each device its chats.

@@ -4,15 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"sort"
 	"strings"
-	"unicode"
-
-	"golang.org/x/text/cases"
-	"golang.org/x/text/unicode/norm"
 )
 
 // Open reads a set of phrases.
@@ -58,7 +52,7 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 	}
 	s := &Set{Intents: intentsOf(train.phrases), outside: train.outside}
 	if test == nil {
-		s.Train, s.Test = holdBack(train.phrases, seed)
+		s.Train, s.Test = holdBack(train.phrases, seed, sameText)
 		if len(s.Test) == 0 {
 			return nil, fmt.Errorf("%s: got %d phrases of %d intents, too few to hold a fifth back as test; want a few phrases of each intent, or a test file", trainFile, len(train.phrases), len(s.Intents))
 		}
@@ -74,19 +68,6 @@ func Open(path, testPath string, seed uint64) (*Set, error) {
 		}
 	}
 	return s, nil
-}
-
-// Validation is the training part alone, a seeded fifth of which is held back as its
-// test part by the rules of Open: what settings are chosen on, so that none is fitted to
-// the test part. The texts of no intent are those that come with the training part. A set
-// too small to hold anything back is an error.
-func (s *Set) Validation(seed uint64) (*Set, error) {
-	v := &Set{Intents: s.Intents, Outside: s.outside}
-	v.Train, v.Test = holdBack(s.Train, seed)
-	if len(v.Test) == 0 {
-		return nil, fmt.Errorf("got %d training phrases of %d intents, too few to hold a fifth back for validation; want a few phrases of each intent", len(s.Train), len(s.Intents))
-	}
-	return v, nil
 }
 
 // opener opens files within one budget of bytes.
@@ -149,55 +130,3 @@ func oneOf(folder string, names []string) (string, error) {
 	}
 	return strings.Join(found, ""), nil
 }
-
-// holdBack takes a fifth of the phrases out as test. Both parts keep the order
-// of the file.
-func holdBack(phrases []Phrase, seed uint64) (train, test []Phrase) {
-	same := make(map[Phrase][]int) // phrases of an intent that read the same
-	var firsts []int
-	for i, p := range phrases {
-		key := Phrase{Text: normalise(p.Text), Intent: p.Intent}
-		if same[key] == nil {
-			firsts = append(firsts, i)
-		}
-		same[key] = append(same[key], i)
-	}
-	rng := rand.New(rand.NewPCG(seed, streamHoldBack))
-	rng.Shuffle(len(firsts), func(i, j int) { firsts[i], firsts[j] = firsts[j], firsts[i] })
-	sort.SliceStable(firsts, func(i, j int) bool { return phrases[firsts[i]].Intent < phrases[firsts[j]].Intent })
-
-	held := make([]bool, len(phrases))
-	owed := 0 // fifths, carried on so that small intents give their share too
-	for i := 0; i < len(firsts); {
-		intent := phrases[firsts[i]].Intent
-		from := i
-		for i < len(firsts) && phrases[firsts[i]].Intent == intent {
-			i++
-		}
-		owed += i - from
-		for n := min(owed/5, i-from-1); n > 0; n-- {
-			p := phrases[firsts[from+n-1]]
-			for _, j := range same[Phrase{Text: normalise(p.Text), Intent: intent}] {
-				held[j] = true
-			}
-			owed -= 5
-		}
-	}
-	for i, p := range phrases {
-		if held[i] {
-			test = append(test, p)
-		} else {
-			train = append(train, p)
-		}
-	}
-	return train, test
-}
-
-// normalise reduces a text to what is left of it without case, punctuation and
-// spacing, to tell whether two people typed the same.
-func normalise(text string) string {
-	text = cases.Fold().String(norm.NFKC.String(text))
-	return strings.Join(strings.FieldsFunc(text, notWord), " ")
-}
-
-func notWord(r rune) bool { return !unicode.IsLetter(r) && !unicode.IsNumber(r) && !unicode.IsMark(r) }

@@ -228,26 +228,3 @@ func TestOpenPublished(t *testing.T) {
 		})
 	}
 }
-
-func TestValidationIsCutFromTraining(t *testing.T) {
-	s := Shop()
-	v, err := s.Validation(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if got := len(v.Train) + len(v.Test); got != len(s.Train) || len(v.Test) < len(s.Train)/6 {
-		t.Errorf("%d phrases to train on and %d to validate, cut from %d", len(v.Train), len(v.Test), len(s.Train))
-	}
-	train := make(map[Phrase]bool)
-	for _, p := range s.Train {
-		train[p] = true
-	}
-	for _, p := range v.Test {
-		if !train[p] {
-			t.Errorf("%q does not come from the training part", p.Text)
-		}
-	}
-	if _, err := (&Set{Intents: []string{"a"}, Train: []Phrase{{Text: "one", Intent: "a"}}}).Validation(1); err == nil {
-		t.Error("one phrase is cut in two")
-	}
-}

@@ -174,7 +174,9 @@ func (r *run) trainAlone(ctx context.Context, t *trainers, s model.Training) err
 		group.SetLimit(runtime.GOMAXPROCS(0))
 		for i, n := range now {
 			group.Go(func() error {
-				score, err := r.baseline(ctx, t, r.pool.examples(r.Train[n]), s, derive(r.Seed, "alone", uint64(n)))
+				own, s := r.pool.examples(r.Train[n]), s
+				s.Epochs = epochsFor(len(own), s.Batch)
+				score, err := r.baseline(ctx, t, own, s, derive(r.Seed, "alone", uint64(n)))
 				scores[i] = aloneScore{n, score.Accuracy}
 				return err
 			})
@@ -214,10 +216,15 @@ func aloneMean(drawn []aloneScore, of int) (mean, off float64) {
 
 // central trains a fresh model on all devices' examples and scores it.
 func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score, error) {
+	all := r.all()
+	s.Epochs = epochsFor(len(all), s.Batch)
 	if s.Batch > 1 {
 		s.Consistency = centralConsistency[r.Model]
 	}
-	return r.baseline(ctx, t, r.all(), s, derive(r.Seed, "central"))
+	if r.Central != nil {
+		r.Central(&s)
+	}
+	return r.baseline(ctx, t, all, s, derive(r.Seed, "central"))
 }
 
 // baseline trains a fresh model on examples and scores it.
@@ -226,7 +233,6 @@ func (r *run) baseline(ctx context.Context, t *trainers, own []model.Example, s 
 		return Score{}, err
 	}
 	params := r.layout.Init(r.Seed)
-	s.Epochs = epochsFor(len(own), s.Batch)
 	if err := t.run(ctx, params, own, s, seed64(seed)); err != nil {
 		return Score{}, err
 	}

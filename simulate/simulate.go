@@ -39,7 +39,7 @@ import (
 	"github.com/discreet-fl/discreet/secagg"
 )
 
-// Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training,
+// Config says what to simulate. Every field but Compression, Pool, Progress, Strategy, Training, Central,
 // WarmStart, HeldBack, Unknown, Outside, Privacy, Personal, Buffer, Slow and NoBaselines is set.
 type Config struct {
 	Train [][]dataset.Phrase // each device's chats; a device may have none
@@ -64,6 +64,9 @@ type Config struct {
 	// Training takes the place of the model size's own settings, for an experiment; nil
 	// leaves them.
 	Training *model.Training
+	// Central changes what the model in one place is trained with, for an experiment; nil
+	// leaves it.
+	Central func(*model.Training)
 	// WarmStart are phrases that the first checkpoint is trained on in one place, none to
 	// begin with one that knows nothing.
 	WarmStart []dataset.Phrase
