@@ -111,9 +111,9 @@ func TestEnrolErrors(t *testing.T) {
 			},
 		},
 		{
-			name: "an older coordinator", address: address, token: right, want: "1.0",
+			name: "an older coordinator", address: address, token: right, want: "the peer speaks discreet protocol 1.2; this side speaks 1.3",
 			prepare: func(t *testing.T, d *daemon) {
-				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Version = &pb.Version{Major: 1} }
+				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Version = &pb.Version{Major: 1, Minor: 2} }
 			},
 		},
 		{

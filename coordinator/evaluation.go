@@ -21,8 +21,6 @@ const (
 	// devices do not drown the others; bins is how fine each histogram is.
 	countedChats = 100
 	bins         = 20
-	// evaluatesSince is the minor version of the contract from which on devices count.
-	evaluatesSince = 2
 	// smoothed is how many evaluations an accuracy is pooled over to find the best
 	// checkpoint.
 	smoothed = 3

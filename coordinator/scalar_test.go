@@ -3,9 +3,6 @@ package coordinator
 import (
 	"strings"
 	"testing"
-	"testing/synctest"
-
-	"google.golang.org/grpc/codes"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/model"
@@ -52,16 +49,4 @@ func TestStrategiesWithAScalar(t *testing.T) {
 			t.Errorf("%s: codec %v, want weights of 16 bits in the ring of 16-bit coordinates", tc.strategy, plan.GetCodec())
 		}
 	}
-}
-
-func TestOldDevicesAreRefusedWhereThereIsAScalar(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		s := spec(3, 3)
-		s.Strategy = StrategyFor(aggregation.Choice{Name: "fednova"})
-		_, devices := fleet(t, 1, s, Options{})
-		request := devices[0].request()
-		request.Version = &pb.Version{Major: pb.Major, Minor: 1}
-		_, err := devices[0].rounds.CheckIn(t.Context(), request)
-		wants(t, "a device of 1.1", err, codes.FailedPrecondition, "one word more")
-	})
 }

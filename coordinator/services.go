@@ -11,13 +11,12 @@ import (
 
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
-	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
 
 // oldestMinor is the oldest minor version of the contract that is still served.
-const oldestMinor = 1
+const oldestMinor = 3
 
 // checkVersion refuses a peer of a version that cannot be served.
 func checkVersion(v *pb.Version) error {
@@ -83,7 +82,7 @@ func (s roundService) Tasks(ctx context.Context, request *pb.TasksRequest) (*pb.
 	}
 	reply := &pb.TasksResponse{Version: pb.Current()}
 	for _, t := range s.all() {
-		if !sees(ctx, t.name) || t.speaks(request.GetVersion()) != nil { // its checkpoints may be of another form, too
+		if !sees(ctx, t.name) {
 			continue
 		}
 		v := t.view.Load()
@@ -107,14 +106,11 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	t := s.task(request.GetTask())
 	switch {
 	case request.GetTask() == "":
-		if t = s.pick(ctx, request.GetVersion()); t == nil {
+		if t = s.pick(ctx); t == nil {
 			return later(time.Minute, "no task is open"), nil
 		}
 	case t == nil:
 		return nil, unknownTask(request.GetTask())
-	}
-	if err := t.speaks(request.GetVersion()); err != nil {
-		return nil, err
 	}
 	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
@@ -132,16 +128,15 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	}
 }
 
-// pick chooses the task for a device that names none, of the open ones that it may see and whose plans its version
-// knows, nil where none is open: one for which it need not wait long, and of several such the one whose latest round is
-// longest ago. Where plans are all that is in the way it is a task whose they are, for the caller to be told.
-func (c *Coordinator) pick(ctx context.Context, v *pb.Version) (best *task) {
+// pick chooses the task for a device that names none, of the open ones that it may see, nil where none is open: one for
+// which it need not wait long, and of several such the one whose latest round is longest ago.
+func (c *Coordinator) pick(ctx context.Context) (best *task) {
 	now := time.Now()
 	for _, t := range c.all() {
 		if t.view.Load().over || !sees(ctx, t.name) {
 			continue
 		}
-		if best == nil || best.speaks(v) != nil || t.speaks(v) == nil && t.view.Load().before(best.view.Load(), now) {
+		if best == nil || t.view.Load().before(best.view.Load(), now) {
 			best = t
 		}
 	}
@@ -175,23 +170,6 @@ func (v *view) wait(now time.Time) int {
 		return waitsForRound
 	}
 	return waitsForOthers
-}
-
-// speaks refuses a device of a version that does not know what the task's plans ask for.
-func (t *task) speaks(v *pb.Version) error {
-	what := "evaluates on chats that devices hold back"
-	switch {
-	case specLayout(t.spec, model.Layout{}).Scalar != nil:
-		what = "has a strategy for which devices send one word more"
-	case t.spec.GetPrivacy() != nil:
-		what = "promises privacy, for which devices keep an account"
-	case t.spec.GetEvaluation() == nil:
-		return nil
-	}
-	if err := pb.Check(v, evaluatesSince); err != nil {
-		return status.Errorf(codes.FailedPrecondition, "task %s %s: %v", t.name, what, err)
-	}
-	return nil
 }
 
 func unknownTask(name string) error {

@@ -2,11 +2,13 @@ package discreetv1
 
 import "fmt"
 
-// Major and Minor are the version of this contract: Major is raised when older
-// peers can no longer follow, Minor when a field or a call is added.
+// Major and Minor are the version of this contract: Major is raised when its
+// messages can no longer be read, Minor when a field or a call is added, or a field
+// holds a newer version of the secure aggregation protocol. Version 1.3 carries version
+// 3 of that, 1.1 and 1.2 carry version 2.
 const (
 	Major = 1
-	Minor = 2
+	Minor = 3
 )
 
 // Current returns the version that this build speaks, for a message's version

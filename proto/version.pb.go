@@ -28,9 +28,10 @@ const (
 // both versions.
 type Version struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Raised when older peers can no longer follow.
+	// Raised when messages can no longer be read.
 	Major uint32 `protobuf:"varint,1,opt,name=major,proto3" json:"major,omitempty"`
-	// Raised when a field or a call is added.
+	// Raised when a field or a call is added, or a field holds a newer version of
+	// the secure aggregation protocol.
 	Minor         uint32 `protobuf:"varint,2,opt,name=minor,proto3" json:"minor,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

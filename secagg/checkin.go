@@ -10,8 +10,9 @@ import (
 // part, and shows it in its advert. The server fixes all commitments, as the root of
 // a tree, before it has seen a nonce. Graphs are drawn from the members' nonces, so that
 // a server cannot choose them, but by calling devices vanished. Cohorts are drawn from
-// the nonces that were shown, of which a device can tell its own alone: a server may draw
-// again with others in their place, and cannot choose what it draws.
+// the nonces that were shown, as the root of another tree, which all members of a cohort
+// sign. Of that tree each can tell its own nonce alone: a server may draw again with other
+// bytes in the places of those who are not in the cohort, and cannot choose what it draws.
 
 // CheckedIn is a device that waits for a place in a round.
 type CheckedIn struct {
@@ -91,13 +92,19 @@ func (c *committed) check(id ID, commitment *digest) error {
 	return nil
 }
 
-// lot splits the places of a tree into cohorts. opened is the root of the tree of
-// nonces shown.
+// drawn is what the members of a cohort sign of the lot that put them into it.
+type drawn struct {
+	cohort, cohorts int    // which of how many
+	opened          digest // root of the tree of nonces; zero where there is one cohort
+}
+
+// lot splits the places of a tree into cohorts.
 type lot struct {
 	order   []int
 	cohorts int
 }
 
+// drawLot draws it. opened is the root of the tree of nonces shown.
 func drawLot(ctx0, committed, opened *digest, devices, cohorts int) *lot {
 	seed := hash(labelCohorts, ctx0[:], committed[:], opened[:])
 	return &lot{permutation(devices, &seed), cohorts}

@@ -8,7 +8,7 @@ import (
 // Every message begins with its kind and the format's version, and has exactly one
 // length that follows from the step it belongs to.
 
-const formatVersion = 2
+const formatVersion = 3
 
 type kind byte
 

@@ -27,7 +27,7 @@ func TestHostileCommitted(t *testing.T) {
 		{"a place past the devices", ErrRefused, with(d.committed, headerSize+4, []byte{0, 0, 0, 6})},
 		{"a path too short", ErrMalformed, d.committed[:len(d.committed)-32]},
 		{"of another kind", ErrMalformed, with(d.committed, 0, []byte{byte(kindRoster)})},
-		{"of version 1", ErrMalformed, with(d.committed, 1, []byte{1})},
+		{"of version 2", ErrMalformed, with(d.committed, 1, []byte{2})},
 		{"empty", ErrMalformed, nil},
 	}
 	for _, test := range tests {
@@ -118,17 +118,23 @@ func TestForkedRoster(t *testing.T) {
 	}
 }
 
-// inboxFrom is an inbox with what these members have dealt for the same roster as the
-// recipient's.
+// inboxFrom is an inbox with what these members have dealt for the recipient's roster.
 func (r *rig) inboxFrom(to int, group []int) *inbox {
 	r.t.Helper()
 	s := r.devices[to].shared.session
-	in := &inbox{setOf(len(s.members), group...), make([]*inboxEntry, s.graph.k)}
-	for _, from := range without(group, to) {
-		m, err := s.decodeDealing(r.devices[from].shares, from)
+	in := &inbox{newBitmap(len(s.members)), make([]*inboxEntry, s.graph.k)}
+	self, _ := s.place(r.devices[to].id)
+	for _, i := range group {
+		from, _ := s.place(r.devices[i].id)
+		in.sharers.set(from)
+		if from == self {
+			continue
+		}
+		m, err := s.decodeDealing(r.devices[i].shares, from)
 		r.must(err)
-		slot := s.graph.slot(from, to)
-		in.entries[s.graph.slot(to, from)] = &inboxEntry{dealing: *m, parcel: m.parcels[slot], path: s.leaves(from, m).path(slot)}
+		slot := s.graph.slot(from, self)
+		path := r.devices[i].shared.session.leaves(from, m).path(slot)
+		in.entries[s.graph.slot(self, from)] = &inboxEntry{dealing: *m, parcel: m.parcels[slot], path: path}
 	}
 	return in
 }
@@ -195,6 +201,54 @@ func TestGroundCohort(t *testing.T) {
 	}
 	r.must(r.share(who))
 	r.endWith(who)
+}
+
+// TestForkedLot shows one member of a cohort another lot than the others. Both have all of
+// them in the cohort, so that each finds its roster good; what they deal is signed for
+// two cohorts.
+func TestForkedLot(t *testing.T) {
+	const n, victim = 7, 1
+	r := newRigWith(t, 118, n, func(p *Params) { p.Cohort = 4 })
+	for i, d := range r.devices {
+		r.must(r.advertiseOne(i))
+		r.must(r.adverts.Add(d.id, d.advert))
+	}
+	cohorts, err := r.adverts.Close()
+	r.must(err)
+	r.shares = cohorts[0]
+	who, leaves := r.shares.places, make([]digest, n)
+	for _, i := range who {
+		leaves[i] = openedLeaf(r.devices[i].id, &r.devices[i].advertised.own.nonce)
+	}
+	stranger, _ := r.adverts.place(cohorts[1].Members()[0])
+	fork := *r.shares
+	for again := true; again; {
+		leaves[stranger] = hash("another draw", leaves[stranger][:])
+		fork.opened = newTree(leaves)
+		root := fork.opened.root()
+		lot := drawLot(&r.adverts.ctx0, &r.adverts.root, &root, n, 2)
+		again = slices.ContainsFunc(who, func(place int) bool { return lot.cohort(place) != 0 })
+	}
+	for at, i := range who {
+		d, shown := r.devices[i], r.shares
+		if at == victim {
+			shown = &fork
+		}
+		d.roster, err = shown.Roster(d.id)
+		r.must(err)
+		r.shareOne(i)
+	}
+	// An honest server does not take what the one sends; a hostile one hands it on.
+	misled := r.devices[who[victim]]
+	wantRefusal(t, r.shares.Add(misled.id, misled.shares), ErrForged, &misled.id)
+	for at, i := range who {
+		_, _, err := r.devices[i].shared.again().Open(r.inboxFrom(i, who).encode(r.devices[i].shared.session, at))
+		if at == victim {
+			wantRefusal(t, err, ErrForged, r.id(who[0]))
+		} else {
+			wantRefusal(t, err, ErrForged, &misled.id)
+		}
+	}
 }
 
 // TestGroundGraph sends a member of a sparse cohort the keys of others than the

@@ -41,7 +41,7 @@ func (r *rig) forgeRoster(to int, change func(f *forgery)) []byte {
 	out := &roster{present: present, members: members, proof: r.adverts.tree.proof(len(r.devices), present)}
 	b := out.prefix()
 	binary.BigEndian.PutUint16(b[headerSize:], uint16(len(members)))
-	s := newSession(a.params, a.ctx0, r.adverts.root, 0, 1, members)
+	s := newSession(a.params, a.ctx0, r.adverts.root, drawn{cohorts: 1}, members)
 	if self, ok := s.place(r.devices[to].id); ok {
 		for _, j := range s.graph.neighbours(self) {
 			b = f.list[j].appendKeys(b)

@@ -197,11 +197,11 @@ func (a *Advertised) check(msg []byte) (*session, int, error) {
 		return nil, 0, fmt.Errorf("%w: this device is not in the roster", ErrRefused)
 	}
 	committed := c.hash()
-	cohort, cohorts, err := a.checkLot(r, places, &committed)
+	lot, err := a.checkLot(r, places, &committed)
 	if err != nil {
 		return nil, 0, err
 	}
-	s := newSession(*p, a.ctx0, committed, cohort, cohorts, r.members)
+	s := newSession(*p, a.ctx0, committed, lot, r.members)
 	self, ok := s.place(a.own.id)
 	if !ok || s.members[self] != a.own.member() {
 		return nil, 0, fmt.Errorf("%w: the roster shows another advert for this device than it sent", ErrForged)
@@ -211,23 +211,23 @@ func (a *Advertised) check(msg []byte) (*session, int, error) {
 }
 
 // checkLot draws the lot again and holds the members against it.
-func (a *Advertised) checkLot(r *roster, places []int, committed *digest) (cohort, cohorts int, err error) {
+func (a *Advertised) checkLot(r *roster, places []int, committed *digest) (drawn, error) {
 	c := a.committed
-	cohorts = Cohorts(c.devices, a.params.Cohort)
+	cohorts := Cohorts(c.devices, a.params.Cohort)
 	if cohorts == 1 {
-		return 0, 1, nil
+		return drawn{cohorts: 1}, nil
 	}
 	if rootOf(openedLeaf(a.own.id, &a.own.nonce), c.place, r.path) != r.opened {
-		return 0, 0, fmt.Errorf("%w: the cohorts were drawn without this device's nonce", ErrForged)
+		return drawn{}, fmt.Errorf("%w: the cohorts were drawn without this device's nonce", ErrForged)
 	}
 	lot := drawLot(&a.ctx0, committed, &r.opened, c.devices, cohorts)
-	cohort = lot.cohort(c.place)
+	cohort := lot.cohort(c.place)
 	for i, place := range places {
 		if lot.cohort(place) != cohort {
-			return 0, 0, &PeerError{r.members[i].id, fmt.Errorf("%w: the member was drawn into cohort %d and not into %d, this device's", ErrForged, lot.cohort(place), cohort)}
+			return drawn{}, &PeerError{r.members[i].id, fmt.Errorf("%w: the member was drawn into cohort %d and not into %d, this device's", ErrForged, lot.cohort(place), cohort)}
 		}
 	}
-	return cohort, cohorts, nil
+	return drawn{cohort, cohorts, r.opened}, nil
 }
 
 // takeNeighbours checks the neighbours' adverts.

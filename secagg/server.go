@@ -113,17 +113,17 @@ func (a *Adverts) Close() ([]*Shares, error) {
 		return nil, fmt.Errorf("%w: %d devices advertised, the minimum is %d", ErrTooFew, a.count, a.params.MinSurvivors)
 	}
 	n := len(a.ids)
-	drawn := &drawing{adverts: a, cohorts: Cohorts(n, a.params.Cohort), present: make([]bitmap, Cohorts(n, a.params.Cohort))}
-	drawn.draw()
+	d := &drawing{adverts: a, cohorts: Cohorts(n, a.params.Cohort), present: make([]bitmap, Cohorts(n, a.params.Cohort))}
+	d.draw()
 	var list []*Shares
-	for c, present := range drawn.present {
+	for c, present := range d.present {
 		if present.count() >= a.params.MinSurvivors {
-			list = append(list, drawn.shares(c))
+			list = append(list, d.shares(c))
 		}
 	}
 	if list == nil {
 		return nil, fmt.Errorf("%w: %d devices advertised, but none of the %d cohorts has the minimum of %d",
-			ErrTooFew, a.count, drawn.cohorts, a.params.MinSurvivors)
+			ErrTooFew, a.count, d.cohorts, a.params.MinSurvivors)
 	}
 	a.spent, a.got, a.keys = true, nil, nil
 	return list, nil
@@ -169,7 +169,11 @@ func (p *drawing) shares(cohort int) *Shares {
 	for _, place := range places {
 		r.members = append(r.members, a.got[place].member())
 	}
-	s := newSession(a.params, a.ctx0, a.root, cohort, p.cohorts, r.members)
+	lot := drawn{cohort: cohort, cohorts: p.cohorts}
+	if p.opened != nil {
+		lot.opened = p.opened.root()
+	}
+	s := newSession(a.params, a.ctx0, a.root, lot, r.members)
 	for i, place := range places {
 		s.know(i, a.got[place])
 	}

@@ -54,13 +54,13 @@ type session struct {
 }
 
 // newSession takes members that were checked, ascending by id.
-func newSession(p Params, ctx0, committed digest, cohort, cohorts int, members []member) *session {
+func newSession(p Params, ctx0, committed digest, lot drawn, members []member) *session {
 	n := len(members)
 	s := &session{
 		params: p, ctx0: ctx0, members: members, quorum: Quorum(n, p.Corrupt),
 		adverts: make([]*advert, n), keys: make([]digest, n), maskHashes: make([]digest, n),
 	}
-	roster := [][]byte{ctx0[:], committed[:], u32(cohort), u32(cohorts)}
+	roster := [][]byte{ctx0[:], committed[:], u32(lot.cohort), u32(lot.cohorts), lot.opened[:]}
 	nonces := [][]byte{ctx0[:], committed[:]}
 	for i := range members {
 		m := &members[i]

@@ -156,9 +156,9 @@ func (k *badBook) shapes(good []byte) {
 	k.add("one byte long", "malformed", "a message has the one length that follows from its step", append(bytes.Clone(good), 0))
 	k.add("nothing", "malformed", "there is no header", []byte{})
 	kind, version := bytes.Clone(good), bytes.Clone(good)
-	kind[0], version[1] = kind[0]%byte(kindReveal)+1, 1
+	kind[0], version[1] = kind[0]%byte(kindReveal)+1, formatVersion-1
 	k.add("another kind", "malformed", "the first byte is another message's", kind)
-	k.add("version 1", "malformed", "the second byte is another version", version)
+	k.add("version 2", "malformed", "the second byte is the version before", version)
 }
 
 // badAttempts says which messages are made for which attempt.
@@ -193,7 +193,7 @@ func TestBadVectors(t *testing.T) {
 		file.Cases = append(file.Cases, book.list...)
 	}
 	holdVectors(t, name, file)
-	raw, err := os.ReadFile(filepath.Join("testdata", "v2", name))
+	raw, err := os.ReadFile(filepath.Join("testdata", "v3", name))
 	if err != nil {
 		t.Fatal(err)
 	}

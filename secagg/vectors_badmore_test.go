@@ -186,13 +186,35 @@ func (k *badBook) sparseSurvivors() {
 	k.add("two parts", "too-few", "nobody in two runs of k/2 places of the circle survived: there would be two sums", (&shown{alive, good.pledges, nil}).encode())
 }
 
-// cohorts makes rosters of a cohort that was not drawn.
+// cohorts makes messages about a cohort that was not drawn.
 func (k *badBook) cohorts() {
 	m := k.m
-	if m.step != stepRoster || m.place != 0 || m.cohort.out.Cohort != 0 {
-		return
+	switch {
+	case m.cohort == nil || m.cohort.out.Cohort != 0:
+	case m.step == stepRoster && m.place == 0:
+		k.rostersNotDrawn()
+	case m.step == stepShares && !m.after:
+		k.sharesOfAnotherLot()
 	}
-	c := m.cohort
+}
+
+// sharesOfAnotherLot signs what a member deals as one does who was shown another lot.
+func (k *badBook) sharesOfAnotherLot() {
+	v, c, place := k.m.run, k.m.cohort, k.m.place
+	s, d := *c.shares.session, c.devices[k.m.place]
+	lot := drawn{cohort: c.out.Cohort, cohorts: Cohorts(len(v.devices), v.params.Cohort), opened: c.shares.opened.root()}
+	lot.opened[0] ^= 1
+	roster, seed := contextParts(&s, &v.adverts.root, lot)
+	s.ctx1 = hash(labelCohort, s.ctx0[:], roster[:], seed[:])
+	m, err := s.decodeDealing(bytes.Clone(d.shares), place)
+	c.must(err)
+	root := s.leaves(place, m).root()
+	copy(m.signature[:], d.signer.sign(s.sharesSigned(place, m, &root)))
+	k.add("another lot", "forged", "the member was shown another root of the nonces than the others, and signs for another cohort", m.encode(&s, place))
+}
+
+func (k *badBook) rostersNotDrawn() {
+	c := k.m.cohort
 	good := c.devices[0].roster
 	k.shapes(good)
 	k.add("another lot", "forged", "the root of the nonces shown is one without the device's own", k.rosterTo(0, func(r *roster, _ []*advert) { r.opened[0] ^= 1 }))

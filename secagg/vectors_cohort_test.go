@@ -25,18 +25,18 @@ type cohortRun struct {
 func (v *vectorRun) cohort(shares *Shares) *cohortRun {
 	s := shares.session
 	c := &cohortRun{vectorRun: v, shares: shares, sum: make([]uint32, v.params.Length)}
-	cohort, cohorts := 0, Cohorts(len(v.devices), v.params.Cohort)
+	lot := drawn{cohorts: Cohorts(len(v.devices), v.params.Cohort)}
 	if shares.opened != nil {
-		opened := shares.opened.root()
-		v.out.Opened = opened[:]
-		cohort = drawLot(&s.ctx0, &v.adverts.root, &opened, len(v.devices), cohorts).cohort(shares.places[0])
+		lot.opened = shares.opened.root()
+		v.out.Opened = slices.Clone(lot.opened[:])
+		lot.cohort = drawLot(&s.ctx0, &v.adverts.root, &lot.opened, len(v.devices), lot.cohorts).cohort(shares.places[0])
 	}
-	roster, seed := contextParts(s, &v.adverts.root, cohort, cohorts)
+	roster, seed := contextParts(s, &v.adverts.root, lot)
 	if hash(labelCohort, s.ctx0[:], roster[:], seed[:]) != s.ctx1 {
 		v.t.Fatal("ctx1 is not the hash of its parts")
 	}
 	c.out = &cohortVectors{
-		Cohort: cohort, RosterRoot: roster[:], GraphSeed: seed[:], Context: slices.Clone(s.ctx1[:]),
+		Cohort: lot.cohort, RosterRoot: roster[:], GraphSeed: seed[:], Context: slices.Clone(s.ctx1[:]),
 		Complete: s.graph.complete, K: s.graph.k, T: s.graph.threshold, Quorum: s.quorum, Needed: s.needed(),
 	}
 	for place, id := range shares.Members() {
@@ -49,8 +49,8 @@ func (v *vectorRun) cohort(shares *Shares) *cohortRun {
 }
 
 // contextParts are what ctx1 is made of, besides ctx0.
-func contextParts(s *session, committed *digest, cohort, cohorts int) (rosterRoot, graphSeed digest) {
-	roster := [][]byte{s.ctx0[:], committed[:], u32(cohort), u32(cohorts)}
+func contextParts(s *session, committed *digest, lot drawn) (rosterRoot, graphSeed digest) {
+	roster := [][]byte{s.ctx0[:], committed[:], u32(lot.cohort), u32(lot.cohorts), lot.opened[:]}
 	nonces := [][]byte{s.ctx0[:], committed[:]}
 	for i := range s.members {
 		m := &s.members[i]

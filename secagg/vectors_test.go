@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the vectors in testdata/v2")
+var update = flag.Bool("update", false, "rewrite the vectors in testdata/v3")
 
 // vectorHead begins every file of vectors.
 type vectorHead struct {
@@ -47,7 +47,7 @@ func holdVectors(t *testing.T, name string, v any) {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join("testdata", "v2", name)
+	file := filepath.Join("testdata", "v3", name)
 	if *update {
 		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)

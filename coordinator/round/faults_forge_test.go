@@ -33,7 +33,7 @@ func newForger(s *stage, a *agent) *forger {
 	f := &forger{stage: s, agent: a}
 	p, committed := s.params, a.committed
 	devices := int(binary.BigEndian.Uint32(committed[2:]))
-	f.ctx0 = sum("context", be16(2), []byte(p.Task), binary.BigEndian.AppendUint64(nil, p.Round), be32(int(p.Attempt)),
+	f.ctx0 = sum("context", be16(3), []byte(p.Task), binary.BigEndian.AppendUint64(nil, p.Round), be32(int(p.Attempt)),
 		be32(p.Length), be32(p.RingBits), be32(p.Cohort), be32(p.Corrupt), be32(p.Dropout), be32(int(p.Keys)), p.Plan)
 	f.root = sum("committed", be32(devices), committed[10:42])
 	i := s.model.members[a.number]
@@ -53,12 +53,17 @@ func newForger(s *stage, a *agent) *forger {
 			f.self = place
 		}
 	}
+	opened := make([]byte, 32) // where there is one cohort
+	cohorts := secagg.Cohorts(devices, p.Cohort)
 	seed := sum("graph", graph...)
 	f.position = circle(len(i.cohort.members), seed)
+	if cohorts > 1 { // it stands in the roster before a path and the keys of the neighbours
+		keys := min(2*f.reach(), len(f.position)-1) * (len(f.adverts[0]) - 128)
+		opened = a.reply[Advertise][len(a.reply[Advertise])-keys-len(committed[42:])-32:][:32]
+	}
 	// The number that the lot gave the cohort is found by the device's own signature.
-	cohorts := secagg.Cohorts(devices, p.Cohort)
 	for number := range cohorts {
-		roster := append([][]byte{f.ctx0, f.root, be32(number), be32(cohorts)}, hashes...)
+		roster := append([][]byte{f.ctx0, f.root, be32(number), be32(cohorts), opened}, hashes...)
 		f.ctx1 = sum("cohort", f.ctx0, sum("roster", roster...), seed)
 		if a.message[Share] == nil || ed25519.Verify(a.signer.Key.Public().(ed25519.PublicKey), f.signed(f.open()), f.open().signature) {
 			return f
@@ -227,7 +232,7 @@ func (f *forger) signed(d *deal) []byte {
 func (f *forger) deal(change func(*deal)) []byte {
 	d := f.open()
 	change(d)
-	message := slices.Concat([]byte{4, 2}, d.b, d.own, ed25519.Sign(f.agent.signer.Key, f.signed(d)))
+	message := slices.Concat([]byte{4, 3}, d.b, d.own, ed25519.Sign(f.agent.signer.Key, f.signed(d)))
 	for place := range f.position {
 		if q := d.parcels[place]; q != nil {
 			message = slices.Concat(message, q.sealed, q.sigma, q.b, q.ciphertext, q.pair)
@@ -256,7 +261,7 @@ func (f *forger) seal(d *deal, to int, sigma, b []byte) {
 	if err != nil {
 		panic(err)
 	}
-	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte("discreet/secagg/v2/seal"))
+	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte("discreet/secagg/v3/seal"))
 	if err != nil {
 		panic(err)
 	}
@@ -270,7 +275,7 @@ func (f *forger) seal(d *deal, to int, sigma, b []byte) {
 // complaint accuses others; places ascend. On a sparse graph the device's true pledge
 // stands before that.
 func (f *forger) complaint(places []int) []byte {
-	message := []byte{6, 2}
+	message := []byte{6, 3}
 	if f.sparse() && f.agent.complaint != nil {
 		message = bytes.Clone(f.agent.complaint[:2+64])
 	}
@@ -285,11 +290,11 @@ func (f *forger) complaint(places []int) []byte {
 // confirm signs any set of survivors, given as a bitmap.
 func (f *forger) confirm(sharers, survivors []byte) []byte {
 	signed := script("confirm", f.ctx1, sum("survivors", f.ctx1, sharers, survivors))
-	return slices.Concat([]byte{8, 2}, ed25519.Sign(f.agent.signer.Key, signed))
+	return slices.Concat([]byte{8, 3}, ed25519.Sign(f.agent.signer.Key, signed))
 }
 
 func script(label string, fields ...[]byte) []byte {
-	label = "discreet/secagg/v2/" + label
+	label = "discreet/secagg/v3/" + label
 	b := append(be32(len(label)), label...)
 	for _, f := range fields {
 		b = append(append(b, be32(len(f))...), f...)

@@ -127,6 +127,9 @@ func misdeal(t *testing.T, r *Round, p secagg.Params, devices []*device, c *coho
 	}
 	l, err := liar.New(p, devices[0].signer.Key, devices[0].committed, adverts)
 	must(t, err)
+	if p.Cohort < len(devices) {
+		l.Lot(devices[0].reply[Advertise])
+	}
 	if slices.Contains(c.roster, devices[2].id) {
 		devices[0].message[Share], err = l.Misdeal(devices[0].message[Share], devices[2].id)
 		must(t, err)

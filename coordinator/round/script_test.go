@@ -247,6 +247,9 @@ func (p *player) deceive(how string, dealer, victim *device) {
 	if err != nil {
 		p.t.Fatal(err)
 	}
+	if p.params.Cohort < len(p.devices)-1 {
+		l.Lot(dealer.reply[Advertise])
+	}
 	spoil := map[string]func([]byte, secagg.ID) ([]byte, error){"misdeal": l.Misdeal, "crook": l.Crook}[how]
 	if dealer.message[Share], err = spoil(dealer.message[Share], victim.id); err != nil {
 		p.t.Fatal(err)

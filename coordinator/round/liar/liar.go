@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	labels   = "discreet/secagg/v2/"
-	version  = 2
+	labels   = "discreet/secagg/v3/"
+	version  = 3
 	header   = 2
 	digest   = sha256.Size
 	sigSize  = ed25519.SignatureSize
@@ -42,6 +42,7 @@ type Liar struct {
 	devices int
 	ctx0    []byte
 	root    []byte // of the check-ins, as it is signed
+	opened  []byte // root of the nonces shown; zero where there is one cohort
 	ctx1    []byte // nil until the cohort's number is known
 }
 
@@ -55,7 +56,7 @@ type member struct {
 // New is a liar with that key. committed is what its check-in was answered with, and
 // adverts are the messages of all members of its cohort, its own among them.
 func New(p secagg.Params, key ed25519.PrivateKey, committed []byte, adverts [][]byte) (*Liar, error) {
-	l := &Liar{params: p, key: key, devices: int(binary.BigEndian.Uint32(committed[header:]))}
+	l := &Liar{params: p, key: key, devices: int(binary.BigEndian.Uint32(committed[header:])), opened: make([]byte, digest)}
 	l.ctx0 = hash("context", u16(version), []byte(p.Task), binary.BigEndian.AppendUint64(nil, p.Round), u32(int(p.Attempt)),
 		u32(p.Length), u32(p.RingBits), u32(p.Cohort), u32(p.Corrupt), u32(p.Dropout), u32(int(p.Keys)), p.Plan)
 	l.root = hash("committed", u32(l.devices), committed[header+8:header+8+digest])
@@ -69,6 +70,15 @@ func New(p secagg.Params, key ed25519.PrivateKey, committed []byte, adverts [][]
 		return nil, fmt.Errorf("liar: %d adverts, want those of at most %d members, the device's own among them", len(adverts), secagg.CompleteGraph)
 	}
 	return l, nil
+}
+
+// Lot has the liar read in its roster how the cohorts were drawn. Where there is one it
+// need not be called.
+func (l *Liar) Lot(roster []byte) {
+	m := l.members[l.self]
+	keys := (len(l.members) - 1) * (len(m.channel) + len(m.mask) + sigSize)
+	path := bits.Len(uint(l.devices-1)) * digest
+	l.opened = bytes.Clone(roster[len(roster)-keys-path-digest:][:digest])
 }
 
 // read cuts an advert.
@@ -85,7 +95,7 @@ func (l *Liar) read(advert []byte) member {
 // cohort is ctx1 of a cohort with that number.
 func (l *Liar) cohort(number int) []byte {
 	cohorts := u32(secagg.Cohorts(l.devices, l.params.Cohort))
-	roster, graph := [][]byte{l.ctx0, l.root, u32(number), cohorts}, [][]byte{l.ctx0, l.root}
+	roster, graph := [][]byte{l.ctx0, l.root, u32(number), cohorts, l.opened}, [][]byte{l.ctx0, l.root}
 	for _, m := range l.members {
 		roster = append(roster, m.hash)
 		graph = append(graph, m.id, m.nonce)
