@@ -21,9 +21,11 @@ const (
 	// devices do not drown the others; bins is how fine each histogram is.
 	countedChats = 100
 	bins         = 20
-	// smoothed is how many evaluations an accuracy is pooled over to find the best
-	// checkpoint.
-	smoothed = 3
+	// The best checkpoint is found by accuracies that are pooled over the latest smoothed
+	// evaluations, and over more where those have fewer than leastPooled chats together. At
+	// an accuracy of 90% the standard error of so many is two points.
+	smoothed    = 3
+	leastPooled = 200
 	// remembered is how many a task keeps at hand.
 	remembered = 40
 	// mostUnknown is the largest share of chats in scope, in 10,000, that a task may have
@@ -142,25 +144,40 @@ type Standing struct {
 
 // After is the standing after one more evaluation, which may be nil for none; s stays
 // as it is. The checkpoint it is of becomes the best one where the accuracy, pooled over
-// it and the two evaluations before, is above that of the best so far.
+// it and the evaluations before, is above that of the best so far. Before enough chats
+// were counted there is no best: a first few, all named rightly, would never be beaten.
 func (s Standing) After(e *pb.RoundEvaluation) Standing {
 	if e.GetChats() == 0 {
 		return s
 	}
 	kept := s.recent[max(len(s.recent)-remembered+1, 0):]
-	next := Standing{recent: append(append([]*pb.RoundEvaluation(nil), kept...), e)}
-	var right, chats float64
-	for _, r := range next.recent[max(len(next.recent)-smoothed, 0):] {
-		right += r.GetAccuracy() * float64(r.GetChats())
-		chats += float64(r.GetChats())
+	next := Standing{recent: append(append([]*pb.RoundEvaluation(nil), kept...), e), best: s.best}
+	accuracy, ok := next.pooled()
+	if !ok {
+		return next
 	}
-	best := store.Best{SHA256: [32]byte(e.GetCheckpointSha256()), Accuracy: right / chats}
+	best := store.Best{SHA256: [32]byte(e.GetCheckpointSha256()), Accuracy: accuracy}
 	if s.best != nil && best.Accuracy <= s.best.Accuracy {
 		best = *s.best
 		best.Since++
 	}
 	next.best = &best
 	return next
+}
+
+// pooled is the accuracy over the latest evaluations, of which there are at least
+// smoothed and as many as have leastPooled chats together; false where too few are at hand.
+func (s Standing) pooled() (accuracy float64, ok bool) {
+	var right, chats float64
+	for i := len(s.recent) - 1; i >= 0; i-- {
+		e := s.recent[i]
+		right += e.GetAccuracy() * float64(e.GetChats())
+		chats += float64(e.GetChats())
+		if len(s.recent)-i >= smoothed && chats >= leastPooled {
+			return right / chats, true
+		}
+	}
+	return 0, false
 }
 
 // Calibrate gives a checkpoint what the latest evaluations say of how far its answers are

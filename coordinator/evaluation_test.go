@@ -3,6 +3,7 @@ package coordinator
 import (
 	"bytes"
 	"math"
+	"math/rand/v2"
 	"testing"
 	"testing/synctest"
 
@@ -17,39 +18,97 @@ func evaluated(i byte, right, chats uint64) *pb.RoundEvaluation {
 	return &pb.RoundEvaluation{CheckpointSha256: bytes.Repeat([]byte{i}, 32), Chats: chats, Accuracy: float64(right) / float64(chats)}
 }
 
-// TestBestIsThatOfThreeEvaluations follows a standing by hand.
-func TestBestIsThatOfThreeEvaluations(t *testing.T) {
+// TestBestIsOfEnoughChats follows a standing by hand.
+func TestBestIsOfEnoughChats(t *testing.T) {
 	var s Standing
 	for i, c := range []struct {
 		right, chats uint64
-		best         byte
+		none         bool // no best yet
 		accuracy     float64
 		since        uint64
 	}{
-		{1, 10, 0, 0.1, 0},
-		{9, 10, 1, 0.5, 0},
-		{0, 0, 1, 0.5, 0}, // nobody counted a chat
-		{20, 40, 3, 0.5, 1},
-		{40, 40, 4, 69. / 90, 0},
-		{10, 40, 5, 70. / 120, 1},
-		{40, 40, 6, 90. / 120, 2},
+		{10, 10, true, 0, 0}, // all of a few
+		{0, 0, true, 0, 0},   // nobody counted a chat
+		{100, 300, true, 0, 0},
+		{90, 190, false, 200. / 500, 0},
+		{1, 2, false, 0, 1},
+		{60, 60, false, 151. / 252, 0},
+		{5, 5, false, 156. / 257, 0}, // with those before, until there are enough
+		{1, 5, false, 0, 1},
+		{99, 190, false, 0, 2},
 	} {
 		if c.chats == 0 {
 			s = s.After(&pb.RoundEvaluation{})
 		} else {
 			s = s.After(evaluated(byte(i), c.right, c.chats))
 		}
-		if c.since > 0 { // the one before stays
-			c.best, c.accuracy = s.best.SHA256[0], s.best.Accuracy
+		if c.none {
+			if s.best != nil {
+				t.Errorf("after evaluation %d the best is %x with %v, want none", i, s.best.SHA256[0], s.best.Accuracy)
+			}
+			continue
 		}
-		want := store.Best{SHA256: [32]byte(bytes.Repeat([]byte{c.best}, 32)), Accuracy: c.accuracy, Since: c.since}
+		want := store.Best{SHA256: [32]byte(bytes.Repeat([]byte{byte(i)}, 32)), Accuracy: c.accuracy, Since: c.since}
+		if c.since > 0 { // an earlier one stays
+			want.SHA256, want.Accuracy = s.best.SHA256, s.best.Accuracy
+		}
 		if *s.best != want {
-			t.Errorf("after evaluation %d the best is %x with %v, %d since, want %x with %v, %d", i, s.best.SHA256[0], s.best.Accuracy, s.best.Since, c.best, c.accuracy, c.since)
+			t.Errorf("after evaluation %d the best is %x with %v, %d since, want %x with %v, %d", i, s.best.SHA256[0], s.best.Accuracy, s.best.Since, want.SHA256[0], want.Accuracy, c.since)
 		}
 	}
-	if s.best.SHA256[0] != 4 || !s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2}}) ||
+	if s.best.SHA256[0] != 6 || !s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2}}) ||
 		s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 3}}) || s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{}}) {
 		t.Errorf("the best is %x, %d since", s.best.SHA256[0], s.best.Since)
+	}
+}
+
+// TestFewChatsStopNoTask lets a task learn from 3% to 85%, and its rounds count few chats
+// by chance, so that some early ones have them all right. It must neither stop before it
+// has learned nearly all, nor take a checkpoint for the best that has not.
+func TestFewChatsStopNoTask(t *testing.T) {
+	const seeds, rounds, patience = 100, 100, 10
+	learned := func(round int) float64 { return 0.85 - 0.82*math.Exp(-float64(round)/8) }
+	for _, chats := range []int{1, 3, 10, 30} {
+		var stopped, none int
+		var lost float64
+		for seed := range uint64(seeds) {
+			draw := rand.New(rand.NewPCG(seed, uint64(chats)))
+			var s Standing
+			ended := rounds
+			for r := range rounds {
+				var n, right uint64
+				for range 2 * chats { // a coin for each, and whether it is named rightly
+					if draw.Float64() < 0.5 {
+						n++
+						if draw.Float64() < learned(r) {
+							right++
+						}
+					}
+				}
+				if n > 0 {
+					s = s.After(evaluated(byte(r), right, n))
+				}
+				if s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: patience}}) {
+					ended = r
+					break
+				}
+			}
+			if ended < rounds {
+				stopped++
+			}
+			if learned(ended) < learned(rounds)-0.02 {
+				t.Errorf("%d chats a round, seed %d: stopped in round %d, at an accuracy of %.3f", chats, seed, ended, learned(ended))
+			}
+			if s.best == nil {
+				none++
+				continue
+			}
+			lost += learned(rounds) - learned(int(s.best.SHA256[0]))
+		}
+		t.Logf("%d chats a round: %d of %d tasks stopped, %d had no best; the best is %.2f points below the last in the mean", chats, stopped, seeds, none, 100*lost/float64(max(seeds-none, 1)))
+		if lost > 0.02*float64(seeds-none) {
+			t.Errorf("%d chats a round: the best checkpoint is %.1f points below the last in the mean, want 2 at most", chats, 100*lost/float64(seeds-none))
+		}
 	}
 }
 
@@ -72,7 +131,7 @@ func TestTaskStopsEarly(t *testing.T) {
 			t.Error("a best checkpoint before the first round")
 		}
 		var began [][]byte
-		for _, right := range []int{2, 8, 3, 1} {
+		for _, right := range []int{20, 80, 30, 10, 40} {
 			w.shut()
 			w = newWorld(t, w.dir, Options{})
 			for _, d := range devices {
@@ -86,11 +145,11 @@ func TestTaskStopsEarly(t *testing.T) {
 		synctest.Wait()
 		shown := show()
 		e, best := shown.Rounds[0].Evaluation, shown.Task.Best
-		if e.GetChats() != 30 || e.GetDevices() != 3 || e.GetAccuracy() != 0.1 || !bytes.Equal(e.GetCheckpointSha256(), began[3]) || e.GetIntentCorrect()[0] != 3 {
+		if e.GetChats() != 300 || e.GetDevices() != 3 || e.GetAccuracy() != 0.4 || !bytes.Equal(e.GetCheckpointSha256(), began[4]) || e.GetIntentCorrect()[0] != 120 {
 			t.Errorf("the last round's evaluation is %v", e)
 		}
-		if !bytes.Equal(best.GetSha256(), began[1]) || best.GetAccuracy() != 0.5 || best.GetSince() != 2 {
-			t.Errorf("the best is %v, want the second round's checkpoint with 0.5", best)
+		if !bytes.Equal(best.GetSha256(), began[2]) || best.GetAccuracy() != 130./300 || best.GetSince() != 2 {
+			t.Errorf("the best is %v, want the third round's checkpoint with 0.433", best)
 		}
 		_, err := devices[0].checkIn(t.Context())
 		if got := shown.Task.State; got != "stopped early: no better accuracy in 2 rounds" || err == nil {

@@ -117,8 +117,12 @@ func (t *task) changeIntents(now time.Time, request *pb.ChangeIntentsRequest) er
 	if next == list {
 		return nil
 	}
-	if n := t.spec.GetRounds(); n > 0 && t.done >= n && adds(request) {
-		return status.Errorf(codes.FailedPrecondition, "all %d rounds of task %s are done, and no device would learn a new intent: create a task that goes on from this one's checkpoint (discreet checkpoint export, discreet task create --from)", n, t.name)
+	if n := t.spec.GetRounds(); n > 0 && t.done+t.usedUp() >= n && adds(request) {
+		how := fmt.Sprintf("all %d rounds of task %s are done", n, t.name)
+		if t.done < n {
+			how = fmt.Sprintf("the last of the %d rounds of task %s may be at work, and intents change after it", n, t.name)
+		}
+		return status.Errorf(codes.FailedPrecondition, "%s: no device would learn a new intent; create a task that goes on from this one's checkpoint (discreet checkpoint export, discreet task create --from)", how)
 	}
 	if err := t.fits(next); err != nil {
 		return err
@@ -134,6 +138,19 @@ func (t *task) changeIntents(now time.Time, request *pb.ChangeIntentsRequest) er
 	t.log.Info("intents queued", "changes", len(request.GetChanges()), "intents", len(next.Labels), "version", next.Version)
 	t.makeIntents(now)
 	return nil
+}
+
+// usedUp is how many rounds, at most, come before a change of intents that is asked for now:
+// of a task with a buffer each attempt at work may make a checkpoint by itself.
+func (t *task) usedUp() uint64 {
+	n := len(t.open)
+	if t.spent { // a held checkpoint is a round, too
+		n++
+	}
+	if t.spec.GetBuffer() == nil {
+		n = min(n, 1)
+	}
+	return uint64(n)
 }
 
 // adds tells whether a request has a new intent in it.

@@ -259,7 +259,8 @@ func TestWarmStart(t *testing.T) {
 	})
 }
 
-// TestFinishedTaskTakesNoNewIntents adds an intent that no device would learn any more.
+// TestFinishedTaskTakesNoNewIntents adds an intent that no device would learn any more, while
+// the last round is at work and after it.
 func TestFinishedTaskTakesNoNewIntents(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := spec(3, 3)
@@ -267,9 +268,11 @@ func TestFinishedTaskTakesNoNewIntents(t *testing.T) {
 		w, devices := fleet(t, 3, s, Options{})
 		op := rpc.NewOperatorServiceClient(w.operator(t))
 		walks := gather(t, devices...)
+		_, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+		wants(t, "adding in the last round", err, codes.FailedPrecondition, "the last of the 1 rounds of task desk may be at work", "--from")
 		each(t, 3, func(i int) error { return walks[i].steps(t.Context(), all) })
 		synctest.Wait()
-		_, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
+		_, err = op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents("payback")})
 		wants(t, "adding after the last round", err, codes.FailedPrecondition, "all 1 rounds of task desk are done", "--from")
 		if _, err := op.ChangeIntents(t.Context(), &pb.ChangeIntentsRequest{Task: "desk", Changes: addIntents(s.GetIntents()[0])}); err != nil {
 			t.Errorf("adding what there is: %v", err)

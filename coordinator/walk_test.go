@@ -135,12 +135,12 @@ func (k *walk) encode(seeds [][32]byte) []uint32 {
 	return vector
 }
 
-// count says that the device holds back ten chats of the first intent, and named so many
-// of them rightly as it is told to.
+// count says that the device holds back a hundred chats of the first intent, and named so
+// many of them rightly as it is told to.
 func (k *walk) count(t aggregation.Tally[uint32]) {
 	t.Devices[0] = 1
-	t.Chats[0], t.Correct[0], t.Predicted[0], t.Predicted[1] = 10, uint32(k.right), uint32(k.right), uint32(10-k.right)
-	t.InScope[0], t.Margins[0], t.Right[0] = 10, 10, uint32(k.right)
+	t.Chats[0], t.Correct[0], t.Predicted[0], t.Predicted[1] = 100, uint32(k.right), uint32(k.right), uint32(100-k.right)
+	t.InScope[0], t.Margins[0], t.Right[0] = 100, 100, uint32(k.right)
 }
 
 // cut makes the chunks of a packed vector.

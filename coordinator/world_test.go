@@ -161,7 +161,7 @@ type device struct {
 	config *tls.Config
 	value  float32 // its update, in every coordinate
 	weight int
-	right  int // of the ten chats that it holds back
+	right  int // of the hundred chats that it holds back
 
 	conn   *grpc.ClientConn
 	rounds rpc.RoundServiceClient

@@ -98,7 +98,7 @@ func findBest(ctx context.Context, service rpc.OperatorServiceClient, task strin
 		return nil, err
 	}
 	if reply.Task.Best == nil {
-		return nil, fmt.Errorf("task %q has no best checkpoint yet: it needs a round in which devices evaluate (%q)", task, "discreet task create --held-back")
+		return nil, fmt.Errorf("task %q has no best checkpoint yet: it takes 200 chats that devices hold back (%q), counted in its latest rounds, three of them at least; %q fetches the newest", task, "discreet task create --held-back", "discreet checkpoint export "+task+" FILE")
 	}
 	kept, err := service.ListCheckpoints(ctx, &pb.ListCheckpointsRequest{Task: task})
 	if err != nil {

@@ -142,11 +142,13 @@ func TestFiveProcesses(t *testing.T) {
 		t.Errorf("asked where a parcel is, the kiosk answers %s", out)
 	}
 
+	best := regexp.MustCompile(`(?m)^best checkpoint +[0-9a-f]{64}, accuracy`)
+	f.until("two hundred chats to be counted, for a best checkpoint", func() bool { return best.MatchString(f.operate("task", "show", "support")) })
 	f.operate("checkpoint", "export", "support", "best.ckpt", "--best")
 	if out := f.must("classify", "--checkpoint", "best.ckpt", "--json", "wheres my parcel"); !strings.Contains(out, `"unknown": false`) {
 		t.Errorf("asked where a parcel is, the best checkpoint answers %s", out)
 	}
-	if out := f.operate("task", "show", "support"); !regexp.MustCompile(`(?m)^best checkpoint +[0-9a-f]{64}, accuracy`).MatchString(out) || !strings.Contains(out, "lowest recall") {
+	if out := f.operate("task", "show", "support"); !best.MatchString(out) || !strings.Contains(out, "lowest recall") {
 		t.Errorf("the task's evaluation is not shown in\n%s", out)
 	}
 

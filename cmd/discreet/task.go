@@ -279,9 +279,9 @@ func personalText(spec *pb.TaskSpec) string {
 // bestText is a task's best checkpoint so far.
 func bestText(b *pb.BestCheckpoint) string {
 	if b == nil {
-		return "not known before an evaluated round"
+		return "none before 200 held-back chats were counted, over three rounds at least"
 	}
-	return fmt.Sprintf("%x, accuracy %s over three rounds; %d evaluated since", b.Sha256, percent(b.Accuracy), b.Since)
+	return fmt.Sprintf("%x, accuracy %s over the rounds up to it; %d evaluated since", b.Sha256, percent(b.Accuracy), b.Since)
 }
 
 // printEvaluation shows the newest evaluation, and the intents that it found worst.
