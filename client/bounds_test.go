@@ -1,11 +1,13 @@
 package client
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
+	"time"
 
 	pb "github.com/discreet-fl/discreet/proto"
 )
@@ -98,6 +100,7 @@ func TestEligible(t *testing.T) {
 		{"none yet of its own", "shop", []*pb.TaskState{state("other", weak)}, "shop", true},
 		{"all", "", []*pb.TaskState{state("a", good), state("b", good)}, "", true},
 		{"one of two", "", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
+		{"two of three", "", []*pb.TaskState{state("a", weak), state("b", good), state("c", good)}, "b c", true},
 		{"its own", "b", []*pb.TaskState{state("a", weak), state("b", good)}, "b", true},
 		{"not its own", "a", []*pb.TaskState{state("a", weak), state("b", good)}, "", false},
 		{"no task says what it asks", "", []*pb.TaskState{state("a", nil)}, "", false},
@@ -108,8 +111,51 @@ func TestEligible(t *testing.T) {
 		}
 		defer device.Close()
 		got, err := device.eligible(c.tasks)
-		if got != c.want || (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrPlanRefused) {
+		if strings.Join(got, " ") != c.want || (err == nil) != c.ok || !c.ok && !errors.Is(err, ErrPlanRefused) {
 			t.Errorf("%s: %q, %v; want %q, ok: %v", c.name, got, err, c.want, c.ok)
+		}
+	}
+}
+
+// desks tells a device that checks in when to come back, by task, and keeps the names.
+type desks struct {
+	Transport
+	told  map[string]uint32
+	asked []string
+}
+
+func (d *desks) CheckIn(_ context.Context, q *pb.CheckInRequest) (*pb.CheckInResponse, error) {
+	d.asked = append(d.asked, q.GetTask())
+	return &pb.CheckInResponse{Version: pb.Current(), RetryAfterMs: d.told[q.GetTask()], Reason: q.GetTask()}, nil
+}
+
+// TestDeviceAsksTheNextTask has a device check in that refuses one of several tasks: it goes
+// on to the next where a round is far, and comes back when the first may take it.
+func TestDeviceAsksTheNextTask(t *testing.T) {
+	state := func(name string, survivors uint32) *pb.TaskState {
+		return &pb.TaskState{Task: name, SecureAggregation: &pb.SecureAggregation{Cohort: 20, MinSurvivors: survivors, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}}
+	}
+	tasks := []*pb.TaskState{state("a", 3), state("b", 5), state("c", 5), state("d", 5)}
+	for _, c := range []struct {
+		told        map[string]uint32
+		asked       string
+		least, most time.Duration
+		reason      string
+	}{
+		{map[string]uint32{"b": 1000, "c": 1000, "d": 1000}, "b", time.Second, 2 * time.Second, "b"},
+		{map[string]uint32{"b": 3_600_000, "c": 1000, "d": 1000}, "b c", time.Second, 2 * time.Second, "c"},
+		{map[string]uint32{"b": 3_600_000, "c": 60_000, "d": 600_000}, "b c d", time.Minute, 2 * time.Minute, "c"},
+		{map[string]uint32{"b": 3_600_000}, "b c", 0, 0, "c"}, // which names no time
+	} {
+		device, err := Open(t.TempDir(), Options{Bounds: Bounds{MinSurvivors: 5}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer device.Close()
+		d := &desks{told: c.told}
+		place, pause, reason, err := device.checkInToEach(t.Context(), d, tasks)
+		if err != nil || place != nil || strings.Join(d.asked, " ") != c.asked || pause < c.least || pause > c.most || reason != c.reason {
+			t.Errorf("told %v: asked %v, comes back after %v since %q, %v; want %q asked, %v to %v and %q", c.told, d.asked, pause, reason, err, c.asked, c.least, c.most, c.reason)
 		}
 	}
 }

@@ -225,7 +225,7 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 	}
 	for asked := 0; ; asked++ {
 		reply, err := askOnce(ctx, rpc.NewEnrolmentServiceClient(conn), request, check)
-		pause := later(reply.GetRetryAfterMs())
+		pause := later(milliseconds(reply.GetRetryAfterMs()))
 		switch {
 		case err != nil && asked > 0 && (passing(err) || status.Code(err) == codes.DeadlineExceeded) && ctx.Err() == nil:
 			pause = mostUnanswered // the coordinator is being started anew, the wait goes on

@@ -19,6 +19,7 @@ const (
 
 	mostLater  = time.Hour // longest pause that a coordinator may ask for
 	leastLater = 100 * time.Millisecond
+	notFar     = 10 * time.Second // a task that wants this device later than that leaves it to another
 )
 
 // Participate takes part in one round: it adopts the task's current checkpoint,
@@ -194,10 +195,11 @@ func stateOf(tasks []*pb.TaskState, name string) *pb.TaskState {
 	return nil
 }
 
-// eligible returns the name to check in with: empty where the coordinator may choose.
-// A task that mayAsk refuses is not checked in to, so
-// that the device takes nobody's place; where there is no other, the error says why.
-func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
+// eligible returns the names to check in with, one after another until a round of one is
+// not far: one empty name where the coordinator may choose. A task that mayAsk refuses is
+// not checked in to, so that the device takes nobody's place; where there is no other, the
+// error says why.
+func (c *Client) eligible(tasks []*pb.TaskState) ([]string, error) {
 	var open []*pb.TaskState
 	var refused error
 	for _, state := range tasks {
@@ -212,11 +214,17 @@ func (c *Client) eligible(tasks []*pb.TaskState) (string, error) {
 	}
 	switch {
 	case refused == nil:
-		return c.options.Task, nil
+		return []string{c.options.Task}, nil
 	case len(open) == 0:
-		return "", refused
+		return nil, refused
 	}
-	return c.choose(open).GetTask(), nil
+	names := []string{c.choose(open).GetTask()}
+	for _, state := range open {
+		if state.GetTask() != names[0] {
+			names = append(names, state.GetTask())
+		}
+	}
+	return names, nil
 }
 
 // mayAsk refuses a task that asks less of its rounds than this device does, or that it has
@@ -241,28 +249,15 @@ func (c *Client) mayAsk(state *pb.TaskState) error {
 func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState) (*Place, []*pb.TaskState, error) {
 	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
 	for {
-		task, err := c.eligible(tasks)
-		if err != nil {
-			return nil, nil, err
+		place, pause, reason, err := c.checkInToEach(ctx, t, tasks)
+		if err != nil || place != nil {
+			return place, tasks, err
 		}
-		if c.checkedIn == nil {
-			if c.checkedIn, c.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
-				return nil, nil, fmt.Errorf("client: checking in: %w", err)
-			}
-		}
-		reply, err := c.checkInOnce(ctx, t, task)
-		if err != nil {
-			return nil, nil, fmt.Errorf("client: checking in: %w", err)
-		}
-		if len(reply.GetPlan()) > 0 {
-			return &Place{CheckedIn: c.checkedIn, Plan: reply.GetPlan(), Committed: reply.GetCommitted()}, tasks, nil
-		}
-		pause := later(reply.GetRetryAfterMs())
-		if reply.GetRetryAfterMs() == 0 {
+		if pause == 0 {
 			pause = wait.next()
 		}
-		c.log.Info("told to come back later", "reason", reply.GetReason(), "after", pause)
-		c.waits(fmt.Sprintf("until %s: %s", time.Now().Add(pause).UTC().Format(time.RFC3339), reply.GetReason()))
+		c.log.Info("told to come back later", "reason", reason, "after", pause)
+		c.waits(fmt.Sprintf("until %s: %s", time.Now().Add(pause).UTC().Format(time.RFC3339), reason))
 		err = sleep(ctx, pause)
 		c.waits("")
 		if err != nil {
@@ -272,6 +267,41 @@ func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState
 			return nil, nil, err
 		}
 	}
+}
+
+// checkInToEach checks in to one task after another, as long as it is told to come back in
+// more than notFar, and returns a place in a cohort, or the shortest pause that it was told
+// and why; 0 where that one named no time.
+func (c *Client) checkInToEach(ctx context.Context, t Transport, tasks []*pb.TaskState) (place *Place, pause time.Duration, reason string, err error) {
+	names, err := c.eligible(tasks)
+	if err != nil {
+		return nil, 0, "", err
+	}
+	for i, task := range names {
+		if c.checkedIn == nil {
+			if c.checkedIn, c.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
+				return nil, 0, "", fmt.Errorf("client: checking in: %w", err)
+			}
+		}
+		reply, err := c.checkInOnce(ctx, t, task)
+		if err != nil {
+			return nil, 0, "", fmt.Errorf("client: checking in: %w", err)
+		}
+		if len(reply.GetPlan()) > 0 {
+			return &Place{CheckedIn: c.checkedIn, Plan: reply.GetPlan(), Committed: reply.GetCommitted()}, 0, "", nil
+		}
+		told := milliseconds(reply.GetRetryAfterMs())
+		if i == 0 || told < pause {
+			pause, reason = told, reply.GetReason()
+		}
+		if told <= notFar {
+			break
+		}
+	}
+	if pause > 0 {
+		pause = later(pause)
+	}
+	return nil, pause, reason, nil
 }
 
 // waits keeps, for Status, why this device waits.
@@ -296,8 +326,8 @@ func (c *Client) checkInOnce(ctx context.Context, t Transport, task string) (*pb
 
 // later bounds the pause that a coordinator asks for and spreads the devices that
 // were told the same over a tenth more.
-func later(ms uint32) time.Duration {
-	pause := min(max(milliseconds(ms), leastLater), mostLater)
+func later(told time.Duration) time.Duration {
+	pause := min(max(told, leastLater), mostLater)
 	return pause + jitter(pause/10)
 }
 

@@ -523,7 +523,7 @@ func TestBoundedDevicesStayAway(t *testing.T) {
 		}
 		return s
 	}
-	if got, err := c.eligible([]*pb.TaskState{state("exact", 0), state("lax", 8), state("strict", 2)}); got != "strict" || err != nil {
+	if got, err := c.eligible([]*pb.TaskState{state("exact", 0), state("lax", 8), state("strict", 2)}); len(got) != 1 || got[0] != "strict" || err != nil {
 		t.Errorf("checks in to %q, %v; want strict", got, err)
 	}
 	for _, s := range []*pb.TaskState{state("exact", 0), state("lax", 8)} {

@@ -120,7 +120,7 @@ func (t *task) keepOut(now time.Time, r *attempt, id secagg.ID) {
 	if c := t.gathering.waiting[id]; c != nil { // it has checked in for the next round already
 		t.gathering.remove(c, now)
 		wait, reason := t.keptOut(now, id)
-		c.done <- later(wait, reason)
+		c.turnAway(wait, reason)
 	}
 }
 

@@ -240,6 +240,6 @@ func (t *task) retire(now time.Time) {
 	}
 	t.log.Info("task done", "rounds", t.done, "state", t.state())
 	for _, c := range t.gathering.drain() {
-		c.done <- later(time.Minute, t.state())
+		c.turnAway(time.Minute, t.state())
 	}
 }

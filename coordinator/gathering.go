@@ -45,6 +45,13 @@ type checkIn struct {
 	ctx        context.Context // of the call
 	since      time.Time
 	done       chan *pb.CheckInResponse // takes one
+	away       bool                     // the task turned this device away; set before done is
+}
+
+// turnAway answers a device that is not wanted, whoever else comes.
+func (c *checkIn) turnAway(wait time.Duration, reason string) {
+	c.away = true
+	c.done <- later(wait, reason)
 }
 
 func newGathering(spec *pb.TaskSpec) gathering {

@@ -2,6 +2,7 @@ package coordinator
 
 import (
 	"context"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -381,6 +382,48 @@ func TestTaskThatCannotRunStarvesNoOther(t *testing.T) {
 			})
 		})
 	}
+}
+
+// Devices that their best task turns away, since they have given it all they may, or are
+// kept out of it, go on with the next, and are told the shorter time where there is none.
+func TestDeviceTurnedAwayGoesToTheNextTask(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := spec(4, 4)
+		s.Privacy = &pb.Privacy{Epsilon: 4, Delta: 1e-6, Participations: 1, Separation: 1, Clip: 1}
+		w, devices := fleet(t, 4, s, Options{})
+		walks := gather(t, devices...) // names "desk"
+		each(t, 4, func(i int) error { return walks[i].steps(t.Context(), all) })
+		anywhere := func() []*pb.CheckInResponse {
+			t.Helper()
+			replies := make([]*pb.CheckInResponse, 4)
+			each(t, 4, func(i int) (err error) {
+				replies[i], err = devices[i].rounds.CheckIn(t.Context(), devices[i].anywhere(""))
+				return err
+			})
+			return replies
+		}
+		if r := anywhere()[0]; len(r.GetPlan()) > 0 || r.GetRetryAfterMs() != 3_600_000 || !strings.Contains(r.GetReason(), "privacy") {
+			t.Errorf("with one task, which they have nothing left for, devices were told %v", r)
+		}
+		other := spec(4, 4)
+		other.Name, other.EveryMs = "shop", 600_000
+		w.create(t, other)
+		for range 2 { // in the second round the first task's is longest ago
+			replies, walks := anywhere(), make([]*walk, 4)
+			each(t, 4, func(i int) (err error) {
+				if !strings.Contains(string(replies[i].GetPlan()), "shop") {
+					return fmt.Errorf("told %v, want a plan of the other task", replies[i])
+				}
+				walks[i], err = devices[i].walk(replies[i])
+				return err
+			})
+			each(t, 4, func(i int) error { return walks[i].steps(t.Context(), all) })
+			if r := anywhere()[0]; r.GetRetryAfterMs() == 0 || r.GetRetryAfterMs() > 600_000 || !strings.Contains(r.GetReason(), "starts at") {
+				t.Errorf("told %v, want to come back when the other task is due", r)
+			}
+			<-time.After(10 * time.Minute)
+		}
+	})
 }
 
 func TestRestsStayBounded(t *testing.T) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
+	"slices"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -99,41 +100,73 @@ func (s roundService) CheckIn(ctx context.Context, request *pb.CheckInRequest) (
 	if err := checkVersion(request.GetVersion()); err != nil {
 		return nil, err
 	}
-	commitment := request.GetNonceCommitment()
-	if len(commitment) != sha256.Size {
-		return nil, status.Errorf(codes.InvalidArgument, "a commitment to a nonce of %d bytes, want %d", len(commitment), sha256.Size)
+	if n := len(request.GetNonceCommitment()); n != sha256.Size {
+		return nil, status.Errorf(codes.InvalidArgument, "a commitment to a nonce of %d bytes, want %d", n, sha256.Size)
+	}
+	if request.GetTask() == "" {
+		return s.checkInAnywhere(ctx, request)
 	}
 	t := s.task(request.GetTask())
-	switch {
-	case request.GetTask() == "":
-		if t = s.pick(ctx); t == nil {
-			return later(time.Minute, "no task is open"), nil
-		}
-	case t == nil:
+	if t == nil {
 		return nil, unknownTask(request.GetTask())
 	}
-	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(commitment), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
+	reply, _, err := s.checkInTo(ctx, t, request)
+	return reply, err
+}
+
+// checkInAnywhere is the check-in of a device that names no task: one that turns this
+// device away, whoever else comes, leaves it to the next. Where all do, it is to come
+// again when the first of them may take it.
+func (s roundService) checkInAnywhere(ctx context.Context, request *pb.CheckInRequest) (*pb.CheckInResponse, error) {
+	var asked []*task
+	var soonest *pb.CheckInResponse
+	for {
+		t := s.pick(ctx, asked)
+		if t == nil {
+			break
+		}
+		reply, away, err := s.checkInTo(ctx, t, request)
+		if err != nil || len(reply.GetPlan()) > 0 {
+			return reply, err
+		}
+		if soonest == nil || reply.GetRetryAfterMs() < soonest.GetRetryAfterMs() {
+			soonest = reply
+		}
+		if !away {
+			break
+		}
+		asked = append(asked, t)
+	}
+	if soonest == nil {
+		soonest = later(time.Minute, "no task is open")
+	}
+	return soonest, nil
+}
+
+// checkInTo is a check-in to a task. away says that it turned this very device away.
+func (s roundService) checkInTo(ctx context.Context, t *task, request *pb.CheckInRequest) (reply *pb.CheckInResponse, away bool, err error) {
+	c := &checkIn{id: caller(ctx).ID, commitment: [32]byte(request.GetNonceCommitment()), ctx: ctx, since: time.Now(), done: make(chan *pb.CheckInResponse, 1)}
 	if !t.mail.post(func(now time.Time) { t.checkIn(now, c) }) {
-		return nil, errStopping
+		return nil, false, errStopping
 	}
 	select {
 	case reply := <-c.done:
 		if reply == nil {
-			return nil, errStopping
+			return nil, false, errStopping
 		}
-		return reply, nil
+		return reply, c.away, nil
 	case <-ctx.Done():
 		t.mail.post(func(now time.Time) { t.gathering.remove(c, now) })
-		return nil, status.FromContextError(ctx.Err()).Err()
+		return nil, false, status.FromContextError(ctx.Err()).Err()
 	}
 }
 
-// pick chooses the task for a device that names none, of the open ones that it may see, nil where none is open: one for
-// which it need not wait long, and of several such the one whose latest round is longest ago.
-func (c *Coordinator) pick(ctx context.Context) (best *task) {
+// pick chooses the task for a device that names none, of the open ones that it may see but those that it has asked, nil
+// where none is open: one for which it need not wait long, and of several such the one whose latest round is longest ago.
+func (c *Coordinator) pick(ctx context.Context, asked []*task) (best *task) {
 	now := time.Now()
 	for _, t := range c.all() {
-		if t.view.Load().over || !sees(ctx, t.name) {
+		if t.view.Load().over || !sees(ctx, t.name) || slices.Contains(asked, t) {
 			continue
 		}
 		if best == nil || t.view.Load().before(best.view.Load(), now) {

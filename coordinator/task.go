@@ -247,7 +247,7 @@ func (t *task) advance(now time.Time) {
 	}
 	t.makeIntents(now)
 	for t.roomy() && !t.spent && !t.over() && !now.Before(t.notBefore) {
-		devices := t.gathering.form(now, t.welcome)
+		devices := t.gathering.form(now, func(c *checkIn) bool { return t.welcome(now, c) })
 		if devices == nil {
 			break
 		}
@@ -362,21 +362,16 @@ func (t *task) checkIn(now time.Time, c *checkIn) {
 		}
 	}
 	t.gone(now, c.id) // where it was at work it has started anew and lost its secrets: no need to wait for it
-	wait, reason := t.keptOut(now, c.id)
-	if wait == 0 {
-		wait, reason = t.spentOut(c.id)
-	}
-	if far := t.notBefore.Sub(now); wait == 0 && t.roomy() && far > holdTime {
-		wait, reason = far, t.state()
-	}
-	if wait == 0 && t.given(c.id) {
-		wait, reason = comeBack, "this device is in a sum for the current checkpoint; the next one is made when the buffer is full"
-	}
+	wait, reason := t.barred(now, c.id)
 	if t.over() {
 		wait, reason = time.Minute, t.state()
 	}
 	if wait > 0 {
-		c.done <- later(wait, reason)
+		c.turnAway(wait, reason)
+		return
+	}
+	if far := t.notBefore.Sub(now); t.roomy() && far > holdTime {
+		c.done <- later(far, t.state())
 		return
 	}
 	if replaced := t.gathering.add(c); replaced != nil {
@@ -385,19 +380,30 @@ func (t *task) checkIn(now time.Time, c *checkIn) {
 	t.log.Debug("device checked in", "device", short(c.id), "waiting", len(t.gathering.waiting))
 }
 
+// barred returns for how long a device is to stay away from this task, and why; zero
+// where it need not.
+func (t *task) barred(now time.Time, id secagg.ID) (wait time.Duration, reason string) {
+	if wait, reason = t.keptOut(now, id); wait > 0 {
+		return wait, reason
+	}
+	if wait, reason = t.spentOut(id); wait > 0 {
+		return wait, reason
+	}
+	if t.given(id) {
+		return comeBack, "this device is in a sum for the current checkpoint; the next one is made when the buffer is full"
+	}
+	return 0, ""
+}
+
 // welcome tells whether a device that waits may be taken into a round. One that was
 // revoked meanwhile is told.
-func (t *task) welcome(c *checkIn) bool {
+func (t *task) welcome(now time.Time, c *checkIn) bool {
 	if t.revoked(c.id) {
 		c.done <- later(time.Hour, "the enrolment authority has revoked this device")
 		return false
 	}
-	if t.given(c.id) {
-		c.done <- later(comeBack, "this device is in a sum for the current checkpoint")
-		return false
-	}
-	if wait, reason := t.spentOut(c.id); wait > 0 { // charged since, in the attempt that it left
-		c.done <- later(wait, reason)
+	if wait, reason := t.barred(now, c.id); wait > 0 { // since, by an attempt that it left
+		c.turnAway(wait, reason)
 		return false
 	}
 	return true
