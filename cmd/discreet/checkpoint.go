@@ -15,6 +15,7 @@ import (
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	"github.com/discreet-fl/discreet/client"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -148,9 +149,21 @@ func writeFile(path string, data []byte) error {
 }
 
 func newCheckpointVerify() *cobra.Command {
-	return &cobra.Command{
+	var log, ca string
+	c := &cobra.Command{
 		Use: "verify FILE", Short: "Check a checkpoint file and show what it is", Args: arguments("FILE"),
+		Long: `Verify checks that this program can use FILE, and that its parameters are those that its
+manifest names. The manifest itself, the intents' names, the task, the round, the
+calibration, only the file's hash covers, and that stands in the task's log: with --log it
+checks what "discreet log export" wrote, and that FILE, to the last byte, is a checkpoint
+of it.`,
+		Example: `  discreet checkpoint verify model.ckpt
+  discreet log export support > log.txt
+  discreet checkpoint verify model.ckpt --log log.txt --ca ca.pem`,
 		RunE: func(c *cobra.Command, args []string) error {
+			if (log == "") != (ca == "") {
+				return usagef("--log and --ca go together: the log that was exported, and the CA's certificate, ca.pem, of which you know that it is the federation's")
+			}
 			checkpoint, raw, err := readCheckpoint(args[0])
 			if err != nil {
 				return err
@@ -163,10 +176,50 @@ func newCheckpointVerify() *cobra.Command {
 				{"model", fmt.Sprintf("%s, %d parameters, %d intents", m.Size, len(checkpoint.Params), len(m.Labels))},
 				{"tokeniser", fmt.Sprintf("version %d", m.TokeniserVersion)},
 			})
-			fmt.Fprintln(c.OutOrStdout(), "the parameters are whole, and this program can use it; whether the rest is as its coordinator made it, the first line tells beside the task's log (discreet log export)")
+			if log == "" {
+				fmt.Fprintln(c.OutOrStdout(), "the parameters are whole, and this program can use them; that nobody changed the rest, such as the intents' names, only the task's log tells: --log")
+				return nil
+			}
+			entry, err := inLog(log, ca, &m, digest)
+			if err != nil {
+				return fmt.Errorf("%s: %w", args[0], err)
+			}
+			fmt.Fprintf(c.OutOrStdout(), "all of the file is as its coordinator logged it, on %s, with %s in the sum\n",
+				time.UnixMilli(entry.Committed).Format(time.DateTime), count(int(entry.Survivors), "device"))
 			return nil
 		},
 	}
+	c.Flags().StringVar(&log, "log", "", "an exported log of the task, to find the file in")
+	c.Flags().StringVar(&ca, "ca", "", "the CA's certificate, to check the log by")
+	return c
+}
+
+// inLog checks an exported log and finds a checkpoint in it, by the hash of its file and its
+// number of rounds, which is its place.
+func inLog(name, ca string, m *model.Manifest, digest [32]byte) (checkpointlog.Entry, error) {
+	var none checkpointlog.Entry
+	authority, err := readAuthority(ca)
+	if err != nil {
+		return none, err
+	}
+	f, err := readLogFile(name)
+	if err != nil {
+		return none, fmt.Errorf("--log %s: %w", name, err)
+	}
+	if _, err := checkpointlog.VerifyAll(authority, f.LogKey, f.Credential, m.Task, f.Head, f.Entries); err != nil {
+		return none, fmt.Errorf("--log %s: %w", name, err)
+	}
+	if m.Round >= uint64(len(f.Entries)) {
+		return none, fmt.Errorf("it is said to have %d rounds behind it; the log of task %s in %s ends with the checkpoint that has %d: export a newer log, or the file was changed", m.Round, m.Task, name, len(f.Entries)-1)
+	}
+	entry, err := checkpointlog.DecodeEntry(f.Entries[m.Round])
+	if err != nil {
+		return none, err
+	}
+	if entry.Checkpoint != digest {
+		return none, fmt.Errorf("it is not what the coordinator logged: the checkpoint of task %s with %d rounds behind it has SHA-256 %x, this file %x; it was changed, or made by another", m.Task, m.Round, entry.Checkpoint, digest)
+	}
+	return entry, nil
 }
 
 // readCheckpoint reads and checks a checkpoint file.

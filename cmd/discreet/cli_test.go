@@ -126,6 +126,7 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"privacy plan --devices 1000 --rounds 50", exitUsage, "--epsilon is missing"},
 		{"privacy plan --epsilon 4 --devices 1000 --rounds 50 --delta 0.01", exitUsage, "below 1/1000"},
 		{"privacy convert --delta 1e-6", exitUsage, "give --rho or --epsilon"},
+		{"checkpoint verify missing.ckpt --log log.txt", exitUsage, "--log and --ca go together"},
 		{"checkpoint verify missing.ckpt", exitFailed, "missing.ckpt"},
 		{"checkpoint verify bad.ckpt", exitFailed, "bad.ckpt"},
 	} {

@@ -132,6 +132,57 @@ func TestLogIsVerified(t *testing.T) {
 	}
 }
 
+// TestCheckpointIsFoundInItsLog changes a checkpoint's manifest, which the file by itself
+// does not tell, and has verify find it by the log.
+func TestCheckpointIsFoundInItsLog(t *testing.T) {
+	f, early := loggedFederation(t)
+	f.write("log.txt", f.operate("log", "export", "support"))
+	f.write("other.txt", f.operate("log", "export", "other"))
+	f.write("early.txt", early)
+	f.operate("checkpoint", "export", "support", "model.ckpt", "--round", "4")
+	ca := filepath.Join("server", "ca.pem")
+	if out := f.must("checkpoint", "verify", "model.ckpt", "--log", "log.txt", "--ca", ca); !strings.Contains(out, "all of the file is as its coordinator logged it") || !strings.Contains(out, "4 devices") {
+		t.Errorf("verify prints %q", out)
+	}
+	raw, err := os.ReadFile(filepath.Join(f.dir, "model.ckpt"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*model.Manifest){
+		"labels":      func(m *model.Manifest) { m.Labels[0], m.Labels[1] = m.Labels[1], m.Labels[0] },
+		"task":        func(m *model.Manifest) { m.Task = "other" },
+		"calibration": func(m *model.Manifest) { m.Calibration = &model.Calibration{Slope: 1} },
+		"far round":   func(m *model.Manifest) { m.Round = 1 << 60 },
+	} {
+		c, err := model.DecodeCheckpoint(raw)
+		if err != nil {
+			t.Fatal(err)
+		}
+		change(&c.Manifest)
+		f.write("changed.ckpt", string(c.Encode()))
+		if out := f.must("checkpoint", "verify", "changed.ckpt"); !strings.Contains(out, "only the task's log tells: --log") {
+			t.Errorf("%s: without the log, verify prints %q", name, out)
+		}
+		log := "log.txt"
+		if c.Manifest.Task == "other" {
+			log = "other.txt"
+		}
+		if _, message, code := f.run("checkpoint", "verify", "changed.ckpt", "--log", log, "--ca", ca); code != exitFailed || !strings.Contains(message, "changed") {
+			t.Errorf("%s: with the log, verify ends with %d and %q", name, code, message)
+		}
+	}
+	for _, c := range []struct{ log, ca, want string }{
+		{"early.txt", ca, "export a newer log"},
+		{"other.txt", ca, "support"},
+		{"log.txt", filepath.Join("server", "missing.pem"), "missing.pem"},
+		{"missing.txt", ca, "missing.txt"},
+	} {
+		if _, message, code := f.run("checkpoint", "verify", "model.ckpt", "--log", c.log, "--ca", c.ca); code != exitFailed || !strings.Contains(message, c.want) {
+			t.Errorf("by %s and %s verify ends with %d and %q, want %q", c.log, c.ca, code, message, c.want)
+		}
+	}
+}
+
 func TestWrongLogIsNamed(t *testing.T) {
 	f, early := loggedFederation(t)
 	whole := f.operate("log", "export", "support")
