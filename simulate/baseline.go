@@ -94,7 +94,7 @@ func score(guesses []int, test []model.Example, labels int) Score {
 	return Score{Accuracy: float64(right) / float64(len(test)), MacroF1: f1 / float64(present)}
 }
 
-// Baselines trains one model on all of a configuration's chats and one on each of some
+// Baselines trains one model on all of a configuration's chats and warm start, and one on each of some
 // devices' alone, with the devices' own optimiser to convergence, the first of
 // size small with consistency, too, and returns their accuracy: that of the first, and
 // the mean of the others, with a standard error of at most half a point or over fifty.
@@ -122,12 +122,13 @@ func Central(ctx context.Context, c Config) (Score, error) {
 	return score, errors.Join(err, r.trainers.close())
 }
 
-// all is every device's examples, or those of the pool that was dealt out more than once.
+// all is every device's examples, or those of the pool that was dealt out more than once, and what the operator begins
+// with.
 func (r *run) all() []model.Example {
+	all := r.pool.examples(r.WarmStart)
 	if r.Pool != nil {
-		return r.pool.examples(r.Pool)
+		return append(all, r.pool.examples(r.Pool)...)
 	}
-	var all []model.Example
 	for _, phrases := range r.Train {
 		all = append(all, r.pool.examples(phrases)...)
 	}
@@ -229,9 +230,6 @@ func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score
 
 // baseline trains a fresh model on examples and scores it.
 func (r *run) baseline(ctx context.Context, t *trainers, own []model.Example, s model.Training, seed [32]byte) (Score, error) {
-	if err := ctx.Err(); err != nil {
-		return Score{}, err
-	}
 	params := r.layout.Init(r.Seed)
 	if err := t.run(ctx, params, own, s, seed64(seed)); err != nil {
 		return Score{}, err

@@ -1,9 +1,66 @@
 package simulate
 
 import (
+	"context"
+	"errors"
 	"math"
+	"slices"
 	"testing"
+
+	"github.com/discreet-fl/discreet/dataset"
 )
+
+// TestOnePlaceHasAll holds that the model in one place is trained on what devices have, each phrase of a pool once, and
+// on what the operator begins with.
+func TestOnePlaceHasAll(t *testing.T) {
+	c := shop(t, 4, 3, 1, 0, false)
+	chats := 0
+	for _, phrases := range c.Train {
+		chats += len(phrases)
+	}
+	for _, test := range []struct {
+		name       string
+		warm, pool []dataset.Phrase
+		want       int
+	}{
+		{"chats", nil, nil, chats},
+		{"chats and a warm start", c.Test[:7], nil, chats + 7},
+		{"a pool and a warm start", c.Test[:7], c.Train[0], len(c.Train[0]) + 7},
+	} {
+		c := c
+		c.WarmStart, c.Pool = test.warm, test.pool
+		r, err := newRun(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.trainers.close()
+		if got := len(r.all()); got != test.want {
+			t.Errorf("%s: %d examples, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+func TestNothingIsTrainedOnceTheContextEnded(t *testing.T) {
+	c := shop(t, 4, 3, 1, 0, false)
+	r, err := newRun(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.trainers.close()
+	settings, err := r.settings()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	params := r.layout.Init(1)
+	before := slices.Clone(params)
+	for range 20 {
+		if err := r.trainers.run(ctx, params, r.all()[:8], settings, 1); !errors.Is(err, context.Canceled) || !slices.Equal(params, before) {
+			t.Fatalf("%v, want that the context was cancelled, and nothing trained", err)
+		}
+	}
+}
 
 func TestAloneMean(t *testing.T) {
 	three := []aloneScore{{0, 0.2}, {3, 0.4}, {1, 0.3}}

@@ -103,8 +103,11 @@ func newTrainers(l model.Layout, batch, workers int) (*trainers, error) {
 	return t, nil
 }
 
-// run trains params in place on the next idle trainer.
+// run trains params in place on the next idle trainer, and not once the context has ended.
 func (t *trainers) run(ctx context.Context, params []float32, own []model.Example, s model.Training, seed uint64) error {
+	if err := ctx.Err(); err != nil {
+		return err // select may choose either of two that are ready
+	}
 	select {
 	case trainer := <-t.idle:
 		defer func() { t.idle <- trainer }()

@@ -109,8 +109,8 @@ type Result struct {
 	// Accuracy and MacroF1 are the last checkpoint's on the test phrases.
 	Accuracy float64 `json:"accuracy"`
 	MacroF1  float64 `json:"macro_f1"`
-	// CentralisedAccuracy is that of one model trained to convergence on all chats in
-	// one place; LocalOnlyAccuracy the mean of models each trained to convergence on
+	// CentralisedAccuracy is that of one model trained to convergence on all chats and the
+	// warm start in one place; LocalOnlyAccuracy the mean of models each trained to convergence on
 	// one device's chats alone, over LocalOnlyDevices drawn ones, and LocalOnlyError its
 	// standard error: devices are drawn until it is at most 0.005, or there are fifty.
 	CentralisedAccuracy float64 `json:"centralised_accuracy"`
