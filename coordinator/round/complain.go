@@ -17,19 +17,20 @@ func (r *Round) Complain(now time.Time, from secagg.ID, payload []byte) ([]Effec
 		return r.Tick(now), fmt.Errorf("round: device %s: %w", from, ErrNotMember)
 	}
 	effects := r.Back(now, from)
-	hash := sha256.Sum256(payload)
-	switch c := m.cohort; {
-	case m.complaint != nil && *m.complaint == hash:
-		return effects, nil
-	case m.complaint != nil:
-		return append(effects, r.Expel(now, from, Share, ErrDiffers)...), fmt.Errorf("round: complaint of device %s: %w", from, ErrDiffers)
-	case c == nil && r.adverts != nil || c != nil && c.step < Submit:
-		return effects, fmt.Errorf("round: complaint of device %s: %w; there is nothing to complain about", from, ErrEarly)
-	case m.sent[Submit] != nil:
-		return effects, fmt.Errorf("round: complaint of device %s: %w: its vector is here", from, ErrLate)
-	}
-	if err := r.admitComplaint(m); err != nil {
+	before := m.complaint
+	if before == nil { // what is not due is not even hashed
+		if err := r.admitComplaint(m); err != nil {
+			return effects, err
+		}
+	} else if err := r.Repeats(now, from, Share); err != nil {
 		return effects, err
+	}
+	hash := sha256.Sum256(payload)
+	switch {
+	case before != nil && *before != hash:
+		return append(effects, r.Expel(now, from, Share, ErrDiffers)...), fmt.Errorf("round: complaint of device %s: %w", from, ErrDiffers)
+	case before != nil:
+		return effects, nil
 	}
 	accused, err := m.cohort.submissions.Complain(from, payload)
 	if err != nil {
@@ -48,6 +49,10 @@ func (r *Round) Complain(now time.Time, from secagg.ID, payload []byte) ([]Effec
 // vector would be taken.
 func (r *Round) admitComplaint(m *member) error {
 	switch c := m.cohort; {
+	case c == nil && r.adverts != nil || c != nil && c.step < Submit:
+		return fmt.Errorf("round: complaint of device %s: %w; there is nothing to complain about", m.id, ErrEarly)
+	case m.sent[Submit] != nil:
+		return fmt.Errorf("round: complaint of device %s: %w: its vector is here", m.id, ErrLate)
 	case r.aborted || c != nil && c.lost:
 		return fmt.Errorf("round: %w", ErrOver)
 	case m.out:

@@ -194,6 +194,9 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 		if err := r.admit(m, step); err != nil {
 			return effects, err
 		}
+		if c := m.cohort; c != nil && c.step == steps { // the sum is complete without this reveal, which is not kept
+			return effects, r.Repeats(now, from, step)
+		}
 	} else if err := r.Repeats(now, from, step); err != nil {
 		return effects, err
 	}
@@ -206,9 +209,7 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 		reply, err := r.again(m, step)
 		return append(effects, reply...), err
 	}
-	if c := m.cohort; c != nil && c.step == steps {
-		return effects, nil // the sum is complete without this reveal
-	} else if c != nil && step < c.step { // a late Confirm
+	if c := m.cohort; c != nil && step < c.step { // a late Confirm
 		m.sent[step] = &hash
 		return append(effects, Reply{from, step, c}), nil
 	}
@@ -221,8 +222,8 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 	return append(effects, r.Tick(now)...), nil
 }
 
-// Repeats counts that a member repeats a message that was accepted, and returns an error
-// where it does so too often. Receive does it by itself.
+// Repeats counts that a member repeats a message that was accepted, or reveals where nothing
+// is kept of it, and returns an error where it does so too often. Receive does it by itself.
 func (r *Round) Repeats(now time.Time, from secagg.ID, step Step) error {
 	m := r.members[from]
 	if m == nil {
