@@ -67,8 +67,9 @@ func (c *Client) loadModel() error {
 }
 
 // adopt makes a checkpoint the one in use, fetching it where the folder does not
-// hold it, and returns the file.
-func (c *Client) adopt(ctx context.Context, t Transport, sum [32]byte, size uint64) ([]byte, error) {
+// hold it, and returns the file. It is the one whose place in the task's log was verified
+// last.
+func (c *Client) adopt(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) ([]byte, error) {
 	file, err := c.fetch(ctx, t, sum, size)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
@@ -80,8 +81,8 @@ func (c *Client) adopt(ctx context.Context, t Transport, sum [32]byte, size uint
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
 	}
-	if c.options.Task != "" && m.checkpoint.Manifest.Task != c.options.Task {
-		return nil, fmt.Errorf("checkpoint %x belongs to task %q, want %q", sum[:4], m.checkpoint.Manifest.Task, c.options.Task)
+	if err := c.checkManifest(task, &m.checkpoint.Manifest); err != nil {
+		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
 	}
 	if err := c.writeRecord(modelRecord, hex.EncodeToString(sum[:])); err != nil {
 		return nil, err

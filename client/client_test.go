@@ -17,6 +17,7 @@ import (
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -266,6 +267,49 @@ func TestReceiptOutsideTheLog(t *testing.T) {
 		}
 		group.Wait()
 	})
+}
+
+// TestCheckpointOfAnotherPlace has a log name a checkpoint that says that it has been
+// through other rounds than the log has checkpoints before it, or that it is another task's.
+func TestCheckpointOfAnotherPlace(t *testing.T) {
+	for _, c := range []struct {
+		name  string
+		task  string
+		round uint64
+		want  string // in the error; empty where the checkpoint is taken up
+	}{
+		{"as it is", "shop", 0, ""},
+		{"after more rounds", "shop", 3, "through 3 rounds, and is entry 0 of its log"},
+		{"of another task", "desk", 0, `belongs to task "desk", and stands in the log of "shop"`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := newDaemon(t, 3)
+				other, err := model.NewCheckpoint(c.task, "small", c.round, rigLabels, d.rig.model.Manifest.Layout.Init(9))
+				if err != nil {
+					t.Fatal(err)
+				}
+				file := other.Encode()
+				sum := sha256.Sum256(file)
+				d.rig.files[sum] = file
+				d.log = &logServer{t: t, ca: d.rig.ca, key: testLog}
+				d.log.add(file)
+				plan := proto.CloneOf(d.rig.plan)
+				plan.CheckpointSha256, plan.CheckpointBytes, plan.LogHead = sum[:], uint64(len(file)), d.log.note(1)
+				d.rig.setPlan(plan)
+				device := d.device(t, Options{})
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for the cohort that does not fill
+				defer cancel()
+				_, err = device.Participate(ctx)
+				if s, _ := device.Status(); (s.Checkpoint == fmt.Sprintf("%x", sum)) != (c.want == "") {
+					t.Errorf("status %+v", s)
+				}
+				if errors.Is(err, ErrLog) != (c.want != "") || !strings.Contains(err.Error(), c.want) {
+					t.Errorf("got %v, want %v with %q", err, ErrLog, c.want)
+				}
+			})
+		})
+	}
 }
 
 // TestCheckpointIsResumed loses the connection in the middle of the file, closes

@@ -11,6 +11,7 @@ import (
 
 	"github.com/discreet-fl/discreet/checkpointlog"
 	"github.com/discreet-fl/discreet/client/store"
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
@@ -92,6 +93,22 @@ func (c *Client) verifyCheckpoint(ctx context.Context, t Transport, task string,
 		err = fmt.Errorf("%w: checkpoint %x is entry %d of the log, this device has had entry %d", ErrLog, sum[:6], s.index, s.known.Index)
 	}
 	return s.settle(c, err)
+}
+
+// checkManifest holds what a checkpoint says of itself against the place in its task's log
+// that was verified last: it has been through as many rounds as the log has checkpoints
+// before it, by which a device knows whether it has revealed for one like it.
+func (c *Client) checkManifest(task string, m *model.Manifest) error {
+	known, err := c.readLog(task)
+	switch {
+	case err != nil:
+		return err
+	case m.Task != task:
+		return fmt.Errorf("%w: the checkpoint belongs to task %q, and stands in the log of %q", ErrLog, m.Task, task)
+	case m.Round != known.Index:
+		return fmt.Errorf("%w: the checkpoint says that it has been through %d rounds, and is entry %d of its log, want as many", ErrLog, m.Round, known.Index)
+	}
+	return nil
 }
 
 // sight is one look at a task's log.

@@ -95,7 +95,7 @@ func (c *Client) takeUp(ctx context.Context, t Transport, task string, sum [32]b
 	if err := c.verifyCheckpoint(ctx, t, task, sum); err != nil {
 		return err
 	}
-	_, err := c.adopt(ctx, t, sum, size)
+	_, err := c.adopt(ctx, t, task, sum, size)
 	return err
 }
 
@@ -379,7 +379,7 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
 	}
-	file, err := c.adopt(ctx, t, [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
+	file, err := c.adopt(ctx, t, plan.GetTask(), [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
 	}
