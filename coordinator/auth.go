@@ -68,7 +68,7 @@ var roles = map[string][]ca.Role{
 // newServer returns the gRPC server with every service.
 func (c *Coordinator) newServer() *grpc.Server {
 	server := grpc.NewServer(
-		grpc.Creds(credentials.NewTLS(c.authority.ServerTLS())),
+		grpc.Creds(gatedTLS{credentials.NewTLS(c.authority.ServerTLS()), c.gate}),
 		grpc.StatsHandler(connections{c}),
 		grpc.UnaryInterceptor(c.authorise),
 		grpc.StreamInterceptor(func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {

@@ -46,6 +46,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -86,6 +87,9 @@ type Options struct {
 	// that the memory of the replies that a round's devices have not read; zero is
 	// DefaultMemoryBytes.
 	MemoryBytes int64
+	// PerAddress bounds the connections of one IPv4 address, or of a /64 of IPv6; zero is
+	// DefaultPerAddress. A quarter of them may be without a certificate.
+	PerAddress int
 	// Grace is how long a device whose connection ended is still waited for; zero is
 	// DefaultGrace.
 	Grace time.Duration
@@ -102,6 +106,7 @@ type Coordinator struct {
 	authority *ca.Authority
 	memory    budget
 	presence  *presence
+	gate      *gate
 	metrics   *metrics
 	uploads   uploads
 
@@ -142,6 +147,7 @@ func Open(dir string, o Options) (_ *Coordinator, err error) {
 		return nil, err
 	}
 	c.metrics = newMetrics(c)
+	c.gate = newGate(cmp.Or(o.PerAddress, DefaultPerAddress), connectionsWithin(openFiles()), c.log, c.metrics.refused, c.revoked)
 	rows, err := c.store.Tasks(c.run)
 	if err != nil {
 		return nil, err
@@ -208,7 +214,7 @@ func (c *Coordinator) Serve(ctx context.Context, listener net.Listener) error {
 		server.GracefulStop()
 		timer.Stop()
 	}()
-	err := server.Serve(listener)
+	err := server.Serve(gatedListener{listener, c.gate})
 	cancel()
 	<-stopped
 	if err != nil && !errors.Is(err, grpc.ErrServerStopped) {

@@ -24,6 +24,7 @@ type metrics struct {
 	refusals  *prometheus.CounterVec   // by step and reason
 	step      *prometheus.HistogramVec // seconds, by step
 	bytes     *prometheus.CounterVec   // by direction
+	refused   *prometheus.CounterVec   // connections, by reason
 	staleness prometheus.Histogram     // checkpoints
 	accuracy  *prometheus.GaugeVec     // on held-back chats, by task
 	error     *prometheus.GaugeVec     // of calibration, by task
@@ -51,6 +52,9 @@ func newMetrics(c *Coordinator) *metrics {
 		bytes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
 		}, []string{"direction"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device.",
+		}, []string{"reason"}),
 		accuracy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, of the checkpoint that the task's latest evaluated round began with.",
 		}, []string{"task"}),
@@ -68,7 +72,10 @@ func newMetrics(c *Coordinator) *metrics {
 	for _, outcome := range []string{"summed", "lost"} {
 		m.cohorts.WithLabelValues(outcome)
 	}
-	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.staleness, m.accuracy, m.error, collectors.NewGoCollector(),
+	for _, reason := range []string{refusedAll, refusedAddress, refusedStranger, refusedDevice} {
+		m.refused.WithLabelValues(reason)
+	}
+	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.refused, m.staleness, m.accuracy, m.error, collectors.NewGoCollector(),
 		collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}),
 		gauge("discreet_devices", "Devices enrolled.", func() float64 {
 			n, err := c.store.CountDevices(context.Background())
@@ -78,6 +85,7 @@ func newMetrics(c *Coordinator) *metrics {
 			}
 			return float64(n)
 		}),
+		gauge("discreet_connections", "Connections of devices, operators and strangers.", func() float64 { return float64(c.gate.count()) }),
 		gauge("discreet_upload_bytes", "Memory that incomplete masked vectors take.", func() float64 { return float64(c.memory.used.Load()) }),
 		gauge("discreet_buffered_sums", "Sums of cohorts that wait in buffers for the next checkpoint.", func() float64 {
 			n := 0
@@ -131,7 +139,7 @@ func (c *Coordinator) StatusHandler() http.Handler {
 // ServeStatus serves StatusHandler over plain HTTP until the context ends. It closes
 // the listener.
 func (c *Coordinator) ServeStatus(ctx context.Context, listener net.Listener) error {
-	server := &http.Server{Handler: c.StatusHandler(), ReadHeaderTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second}
+	server := &http.Server{Handler: c.StatusHandler(), ReadTimeout: 5 * time.Second, WriteTimeout: 30 * time.Second, IdleTimeout: time.Minute}
 	closed := make(chan error, 1)
 	stop := context.AfterFunc(ctx, func() { closed <- server.Close() })
 	err := server.Serve(listener)

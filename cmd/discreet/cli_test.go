@@ -38,6 +38,7 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"serve --listen 127.0.0.1:99999", exitFailed, "choose another address with --listen"},
 		{"serve --log-level loud", exitUsage, `--log-level "loud", want debug, info, warn or error`},
 		{"serve --memory 0", exitUsage, "--memory 0 MiB, want 1 or more"},
+		{"serve --per-address 0", exitUsage, "--per-address 0, want 1 or more"},
 		{"demo extra", exitUsage, "takes no arguments"},
 		{"simulate --data missing.json", exitFailed, "missing.json"},
 		{"simulate --data truncated.json", exitFailed, "truncated.json:1"},

@@ -46,6 +46,9 @@ plain HTTP on --http, which should not be open to the network.`,
 			if memory < 1 {
 				return usagef("--memory %d MiB, want 1 or more", memory)
 			}
+			if options.PerAddress < 1 {
+				return usagef("--per-address %d, want 1 or more", options.PerAddress)
+			}
 			options.MemoryBytes, options.Logger = memory<<20, logger
 			return serve(c.Context(), dir, options, listen, http, c.OutOrStdout())
 		},
@@ -56,6 +59,7 @@ plain HTTP on --http, which should not be open to the network.`,
 	f.StringVar(&listen, "listen", coordinator.DefaultAddress, "address for devices and operators")
 	f.StringVar(&http, "http", coordinator.DefaultStatusAddress, "address of /healthz and /metrics; empty for none")
 	f.Int64Var(&memory, "memory", coordinator.DefaultMemoryBytes>>20, "MiB of incomplete masked vectors held at most")
+	f.IntVar(&options.PerAddress, "per-address", coordinator.DefaultPerAddress, "connections of one address (IPv6: of a /64) at most; where a proxy stands before the coordinator, as many as there are devices and more")
 	f.DurationVar(&options.Grace, "grace", coordinator.DefaultGrace, "how long a device that lost its connection is waited for within a step")
 	logFlag(c, &level)
 	return c

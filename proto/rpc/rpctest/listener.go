@@ -46,10 +46,15 @@ func (l *Listener) Accept() (net.Conn, error) {
 
 // DialContext connects. The error is the context's, or net.ErrClosed after Close.
 func (l *Listener) DialContext(ctx context.Context) (net.Conn, error) {
+	return l.DialFrom(ctx, address{})
+}
+
+// DialFrom is DialContext for a peer with an address.
+func (l *Listener) DialFrom(ctx context.Context, from net.Addr) (net.Conn, error) {
 	up, down := newStream(l.size), newStream(l.size)
 	select {
-	case l.accept <- &conn{in: up, out: down}:
-		return &conn{in: down, out: up}, nil
+	case l.accept <- &conn{in: up, out: down, remote: from}:
+		return &conn{in: down, out: up, remote: address{}}, nil
 	case <-l.closed:
 		return nil, net.ErrClosed
 	case <-ctx.Done():
@@ -72,7 +77,10 @@ func (address) Network() string { return "rpctest" }
 func (address) String() string  { return "rpctest" }
 
 // conn is one end of a connection.
-type conn struct{ in, out *stream }
+type conn struct {
+	in, out *stream
+	remote  net.Addr
+}
 
 func (c *conn) Read(b []byte) (int, error)  { return c.in.read(b) }
 func (c *conn) Write(b []byte) (int, error) { return c.out.write(b) }
@@ -84,8 +92,8 @@ func (c *conn) Close() error {
 	return nil
 }
 
-func (*conn) LocalAddr() net.Addr  { return address{} }
-func (*conn) RemoteAddr() net.Addr { return address{} }
+func (*conn) LocalAddr() net.Addr    { return address{} }
+func (c *conn) RemoteAddr() net.Addr { return c.remote }
 
 func (c *conn) SetReadDeadline(t time.Time) error {
 	c.in.setDeadline(&c.in.reading, t)
