@@ -33,9 +33,12 @@ type accuracySettings struct {
 	Rounds   int            `json:"rounds"`
 	Drop     float64        `json:"drop"`
 	Training model.Training `json:"training"`
-	// Consistency and Passes are of training in one place; nil and 0 keep the defaults.
-	Consistency *float32 `json:"consistency,omitempty"`
-	Passes      int      `json:"passes,omitempty"`
+	// Consistency, HiddenDropout, Averaged and Passes are of training in one place; nil and 0 keep the
+	// defaults.
+	Consistency   *float32 `json:"consistency,omitempty"`
+	HiddenDropout *float32 `json:"hidden_dropout,omitempty"`
+	Averaged      *int     `json:"averaged,omitempty"`
+	Passes        int      `json:"passes,omitempty"`
 	// Wrong is the share of the devices' chats whose intent is wrong, and Known how they know.
 	Wrong       float64       `json:"wrong_labels,omitempty"`
 	Known       client.Signal `json:"wrong_known,omitempty"`
@@ -114,6 +117,8 @@ func runAccuracy(args []string) error {
 	set.Float64Var(&s.Slow, "slow", 0, "share of devices that are ten times slower")
 	central := set.Bool("central", true, "train in one place, too")
 	consistency := set.Float64("consistency", -1, "α of R-Drop in one place in place of the default; -1 keeps it")
+	hidden := set.Float64("hidden-dropout", -1, "share of the hidden layer left out in one place in place of the default; -1 keeps it")
+	averaged := set.Int("averaged", -1, "last passes whose parameters are averaged in one place in place of the default; 0 averages none, -1 keeps it")
 	set.IntVar(&s.Passes, "passes", 0, "passes in one place in place of the default; 0 keeps it")
 	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
 	rate := set.Float64("rate", 0, "learning rate in place of the default")
@@ -148,12 +153,18 @@ func runAccuracy(args []string) error {
 	if alpha := float32(*consistency); alpha >= 0 {
 		s.Consistency = &alpha
 	}
+	if share := float32(*hidden); share >= 0 {
+		s.HiddenDropout = &share
+	}
+	if *averaged >= 0 {
+		s.Averaged = averaged
+	}
 	*central = *central || s.Rounds == 0
 	switch {
 	case s.Unlike && !s.Validate:
 		return errors.New("accuracy: --unlike without --validate: it says which training phrases are held back; add --validate")
-	case (s.Consistency != nil || s.Passes != 0) && !*central:
-		return errors.New("accuracy: --consistency or --passes without training in one place, which they are for; leave out --central=false")
+	case (s.Consistency != nil || s.HiddenDropout != nil || s.Averaged != nil || s.Passes != 0) && !*central:
+		return errors.New("accuracy: --consistency, --hidden-dropout, --averaged or --passes without training in one place, which they are for; leave out --central=false")
 	}
 	if s.Wrong > 0 {
 		s.Known = client.Signal(*known)
@@ -270,11 +281,17 @@ func (s *accuracySettings) config(seed uint64) (*simulate.Config, error) {
 
 // central changes how the model in one place is trained.
 func (s *accuracySettings) central(t *model.Training) {
+	if s.Passes != 0 {
+		t.Epochs, t.Averaged = s.Passes, t.Averaged*s.Passes/t.Epochs // of the same share
+	}
+	if s.Averaged != nil {
+		t.Averaged = *s.Averaged
+	}
 	if s.Consistency != nil {
 		t.Consistency = *s.Consistency
 	}
-	if s.Passes != 0 {
-		t.Epochs = s.Passes
+	if s.HiddenDropout != nil {
+		t.HiddenDropout = *s.HiddenDropout
 	}
 }
 

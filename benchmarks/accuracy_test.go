@@ -34,10 +34,12 @@ func TestMeasureInOnePlace(t *testing.T) {
 		return one
 	}
 	first := measure(s)
-	none := float32(0)
+	none, tenth, two := float32(0), float32(0.1), 2
 	for name, change := range map[string]func(*accuracySettings){
 		"passes":      func(s *accuracySettings) { s.Passes = 3 },
 		"consistency": func(s *accuracySettings) { s.Consistency = &none },
+		"hidden":      func(s *accuracySettings) { s.HiddenDropout = &tenth },
+		"averaged":    func(s *accuracySettings) { s.Averaged = &two },
 		"unlike":      func(s *accuracySettings) { s.Unlike = true },
 	} {
 		other := s
@@ -55,10 +57,12 @@ func TestMeasureInOnePlace(t *testing.T) {
 
 func TestAccuracyRefusesWhatDoesNothing(t *testing.T) {
 	for args, want := range map[string]string{
-		"--unlike":                        "--unlike without --validate",
-		"--consistency 2 --central=false": "without training in one place",
-		"--passes 3 --central=false":      "without training in one place",
-		"--validate --unlike --seeds ,1":  `seed ""`,
+		"--unlike":                           "--unlike without --validate",
+		"--consistency 2 --central=false":    "without training in one place",
+		"--hidden-dropout 0 --central=false": "without training in one place",
+		"--averaged 0 --central=false":       "without training in one place",
+		"--passes 3 --central=false":         "without training in one place",
+		"--validate --unlike --seeds ,1":     `seed ""`,
 	} {
 		args += " --devices 12 --per-round 4 --rounds 1"
 		if err := runAccuracy(strings.Fields(args)); err == nil || !strings.Contains(err.Error(), want) {

@@ -59,6 +59,8 @@ func TestTrainingRefused(t *testing.T) {
 		func(s *Training) { s.Proximal = -1 }, func(s *Training) { s.Proximal = MaxProximal + 1 }, func(s *Training) { s.Proximal = nan },
 		func(s *Training) { s.Batch, s.Consistency = 2, -1 }, func(s *Training) { s.Batch, s.Consistency = 2, MaxConsistency+1 },
 		func(s *Training) { s.Batch, s.Consistency = 2, nan }, func(s *Training) { s.Consistency = 1 },
+		func(s *Training) { s.HiddenDropout = -0.1 }, func(s *Training) { s.HiddenDropout = 1 }, func(s *Training) { s.HiddenDropout = nan },
+		func(s *Training) { s.Averaged = -1 }, func(s *Training) { s.Averaged = 2 }, func(s *Training) { s.Averaged, s.Proximal = 1, 0.1 },
 		func(s *Training) { s.LabelSmoothing = -0.1 }, func(s *Training) { s.LabelSmoothing = 1 }, func(s *Training) { s.LabelSmoothing = nan },
 	} {
 		s := good

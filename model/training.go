@@ -26,15 +26,23 @@ type Training struct {
 	LearningRate float32
 	// FeatureDropout is the chance that a feature of an example is left out of one step; at least one is kept.
 	FeatureDropout float32
+	// HiddenDropout is the chance that a unit of the hidden layer is left out of an example in one step; those that
+	// stay are scaled up by 1/(1−chance), so that their sum is as large in the mean (Srivastava et al. 2014, "Dropout:
+	// a simple way to prevent neural networks from overfitting", section 10).
+	HiddenDropout float32
 	// LabelSmoothing is the share of the target spread evenly over all labels.
 	LabelSmoothing float32
 	// Proximal is μ of FedProx: training is held back by μ/2 times the square of its distance from where it
 	// began. 0 leaves that out.
 	Proximal float32
+	// Averaged is over how many of the last passes the parameters at their ends are averaged, to those that training
+	// gives (Izmailov et al. 2018, "Averaging weights leads to wider optima and better generalization", algorithm 1).
+	// 0 gives the last. It does not go with a proximal term.
+	Averaged int
 	// Consistency is α of R-Drop (Liang et al. 2021, "R-Drop: Regularized dropout for neural networks", equation 4):
 	// a step sees half as many examples, each twice, with features left out of each afresh, and beside the mean of
-	// their losses α/4·(KL(p‖q)+KL(q‖p)) of what the two say is lowered. 0 leaves that out. No plan carries it: it
-	// is for training in one place, not for rounds.
+	// their losses α/4·(KL(p‖q)+KL(q‖p)) of what the two say is lowered. 0 leaves that out. No plan
+	// carries it, Averaged or HiddenDropout: they are for training in one place, not for rounds.
 	Consistency float32
 	// Rows, where it is not nil, tells for each row of the embedding whether training moves it; the others are
 	// only read. It has as many as the layout, and is not part of what Validate looks at.
@@ -72,12 +80,18 @@ func (s Training) Validate() error {
 		return fmt.Errorf("training has learning rate %v, want above 0 and up to %d", s.LearningRate, MaxLearningRate)
 	case !(s.FeatureDropout >= 0 && s.FeatureDropout < 1):
 		return fmt.Errorf("training has feature dropout %v, want 0 up to but not 1", s.FeatureDropout)
+	case !(s.HiddenDropout >= 0 && s.HiddenDropout < 1):
+		return fmt.Errorf("training has hidden dropout %v, want 0 up to but not 1", s.HiddenDropout)
 	case !(s.LabelSmoothing >= 0 && s.LabelSmoothing < 1):
 		return fmt.Errorf("training has label smoothing %v, want 0 up to but not 1", s.LabelSmoothing)
 	case !(s.Proximal >= 0 && s.Proximal <= MaxProximal):
 		return fmt.Errorf("training has a proximal term of %v, want 0 to %d", s.Proximal, MaxProximal)
 	case !(s.Consistency >= 0 && s.Consistency <= MaxConsistency):
 		return fmt.Errorf("training has a consistency of %v, want 0 to %d", s.Consistency, MaxConsistency)
+	case s.Averaged < 0 || s.Averaged > s.Epochs:
+		return fmt.Errorf("training averages %d passes, want 0 up to its %d", s.Averaged, s.Epochs)
+	case s.Averaged > 0 && s.Proximal > 0:
+		return fmt.Errorf("training averages %d passes and has a proximal term of %v, want one of them", s.Averaged, s.Proximal)
 	case s.Consistency > 0 && s.Batch < 2:
 		return fmt.Errorf("training has batches of %d, want 2 and more, as consistency needs an example twice", s.Batch)
 	}

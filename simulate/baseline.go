@@ -21,9 +21,19 @@ const (
 	convergedSteps  = 2000
 )
 
-// centralConsistency is what the model in one place is trained with, per size, beside the devices' settings: small is
-// better for it, base is not, and the few passes of a device are too few for it. docs/decisions.md has the figures.
-var centralConsistency = map[string]float32{"small": 2}
+// centralTraining is how one place trains on so many examples, per size: the devices' settings, until it converges, and
+// what the few passes of a device are too few for. docs/decisions.md has the figures.
+func centralTraining(size string, s model.Training, examples int) model.Training {
+	s.Epochs = epochsFor(examples, s.Batch)
+	alpha := float32(2)
+	if size == "base" {
+		alpha, s.HiddenDropout, s.Averaged = 1, 0.1, s.Epochs/2
+	}
+	if s.Batch > 1 { // else no example is in a step twice
+		s.Consistency = alpha
+	}
+	return s
+}
 
 // epochsFor is how many passes over so many examples that is.
 func epochsFor(examples, batch int) int {
@@ -94,10 +104,11 @@ func score(guesses []int, test []model.Example, labels int) Score {
 	return Score{Accuracy: float64(right) / float64(len(test)), MacroF1: f1 / float64(present)}
 }
 
-// Baselines trains one model on all of a configuration's chats and warm start, and one on each of some
-// devices' alone, with the devices' own optimiser to convergence, the first of
-// size small with consistency, too, and returns their accuracy: that of the first, and
-// the mean of the others, with a standard error of at most half a point or over fifty.
+// Baselines trains one model on all of a configuration's chats and warm start, and one on
+// each of some devices' alone, with the devices' own optimiser to convergence, the first
+// with what one place alone has the passes for, too. It returns their accuracy: that of the
+// first, and the mean of the others, with a standard error of at most half a point or over
+// fifty.
 func Baselines(ctx context.Context, c Config) (central, alone float64, err error) {
 	r, err := newRun(c)
 	if err != nil {
@@ -218,10 +229,7 @@ func aloneMean(drawn []aloneScore, of int) (mean, off float64) {
 // central trains a fresh model on all devices' examples and scores it.
 func (r *run) central(ctx context.Context, t *trainers, s model.Training) (Score, error) {
 	all := r.all()
-	s.Epochs = epochsFor(len(all), s.Batch)
-	if s.Batch > 1 {
-		s.Consistency = centralConsistency[r.Model]
-	}
+	s = centralTraining(r.Model, s, len(all))
 	if r.Central != nil {
 		r.Central(&s)
 	}

@@ -3,11 +3,13 @@ package simulate
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"testing"
 
 	"github.com/discreet-fl/discreet/dataset"
+	"github.com/discreet-fl/discreet/model"
 )
 
 // TestOnePlaceHasAll holds that the model in one place is trained on what devices have, each phrase of a pool once, and
@@ -36,6 +38,33 @@ func TestOnePlaceHasAll(t *testing.T) {
 		defer r.trainers.close()
 		if got := len(r.all()); got != test.want {
 			t.Errorf("%s: %d examples, want %d", test.name, got, test.want)
+		}
+	}
+}
+
+// TestOnePlaceTrainsAsDecided holds the settings of docs/decisions.md, and that devices' own stay.
+func TestOnePlaceTrainsAsDecided(t *testing.T) {
+	for _, c := range []struct {
+		size     string
+		batch    int
+		examples int
+		change   func(*model.Training)
+	}{
+		{"small", 8, 15000, func(s *model.Training) { s.Epochs, s.Consistency = 30, 2 }},
+		{"base", 8, 15000, func(s *model.Training) { s.Epochs, s.Consistency, s.HiddenDropout, s.Averaged = 30, 1, 0.1, 15 }},
+		{"base", 8, 150, func(s *model.Training) { s.Epochs, s.Consistency, s.HiddenDropout, s.Averaged = 106, 1, 0.1, 53 }},
+		{"small", 1, 15000, func(s *model.Training) { s.Epochs = 30 }}, // consistency needs an example twice
+		{"base", 1, 15000, func(s *model.Training) { s.Epochs, s.HiddenDropout, s.Averaged = 30, 0.1, 15 }},
+	} {
+		devices, err := model.DefaultTraining(c.size)
+		if err != nil {
+			t.Fatal(err)
+		}
+		devices.Batch, devices.LearningRate = c.batch, 0.1
+		want := devices
+		c.change(&want)
+		if got := centralTraining(c.size, devices, c.examples); got.Validate() != nil || fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%s, batches of %d: %+v, want %+v", c.size, c.batch, got, want)
 		}
 	}
 }

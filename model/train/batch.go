@@ -22,10 +22,13 @@ type batch struct {
 	consistency float32
 	rows        []bool   // which rows of the embedding move; all, where it is nil
 	moved       []uint32 // an example's features in such rows
+	dim         int
+	units       []float32 // size×dim, what each unit of the hidden layer is multiplied by; none, where all stay
 }
 
-func newBatch(size int) *batch {
+func newBatch(size, dim int) *batch {
 	return &batch{
+		dim: dim,
 		end: make([]int, size), scale: make([]float32, size),
 		label: make([]int32, size), weight: make([]float32, size),
 	}
@@ -69,7 +72,7 @@ func copies(s model.Training) int {
 func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random *rand.PCG) {
 	b.smoothing, b.rows = s.LabelSmoothing, s.Rows
 	b.consistency = float32(s.Consistency / 2) // of half a weight, so that α/4 of a whole one
-	b.features = b.features[:0]
+	b.features, b.units = b.features[:0], b.units[:0]
 	times := copies(s)
 	for i := range b.end {
 		if i >= times*len(indices) {
@@ -89,7 +92,30 @@ func (b *batch) fill(ex []model.Example, indices []int, s model.Training, random
 			b.weight[i] = 1
 		}
 		b.weight[i] /= float32(times)
+		if s.HiddenDropout > 0 {
+			b.units = appendUnits(b.units, b.dim, s.HiddenDropout, random)
+		}
 	}
+}
+
+// appendUnits appends to units what so many are multiplied by: 0 with the chance of dropout (a multiple of 2^-16), or
+// what makes up for it.
+func appendUnits(units []float32, n int, dropout float32, random *rand.PCG) []float32 {
+	threshold := uint64(float32(dropout * (1 << 16)))
+	kept := 1 / (1 - dropout)
+	var draw uint64
+	for i := range n {
+		if i&3 == 0 {
+			draw = random.Uint64()
+		}
+		x := kept
+		if draw&0xffff < threshold {
+			x = 0
+		}
+		units = append(units, x)
+		draw >>= 16
+	}
+	return units
 }
 
 // appendKept appends to kept each feature with chance 1−dropout (a multiple of 2^-16), and at least one if there
@@ -155,6 +181,14 @@ func (b *batch) bag(hidden, embedding []float32, l model.Layout) {
 	for i, scale := range b.scale {
 		kernel.Bag(hidden[i*l.Dim:][:l.Dim], embedding, l.Mask(), b.of(i), scale)
 	}
+	b.drop(hidden)
+}
+
+// drop leaves units out of the hidden layer, or of its gradient. Padding has none to leave out.
+func (b *batch) drop(hidden []float32) {
+	for i, x := range b.units {
+		hidden[i] *= x
+	}
 }
 
 // bagGradient turns the gradient with regard to the bags, size×dim, into the one with regard to the embedding, kept
@@ -164,6 +198,7 @@ func (b *batch) bagGradient(dst, dHidden []float32, dim int) {
 	for i, scale := range b.scale {
 		kernel.Scale(dst[i*dim:][:dim], dHidden[i*dim:][:dim], scale)
 	}
+	b.drop(dst)
 }
 
 // gradients are those of one batch. embedding is in factors, see batch.bagGradient; weights and bias are as large as

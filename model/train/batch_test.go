@@ -11,7 +11,7 @@ import (
 
 func TestFillPadsAndScales(t *testing.T) {
 	ex := []model.Example{{Features: model.Features{1, 2, 2, 9}, Label: 4}, {Label: 1, Not: true, Weight: 0.25}, {Features: model.Features{7}, Label: 2}}
-	b := newBatch(4)
+	b := newBatch(4, 2)
 	b.fill(ex, []int{2, 0}, model.Training{}, nil) // fuller than the next one
 	b.fill(ex, []int{2, 1, 0}, model.Training{LabelSmoothing: 0.2}, nil)
 	for i, want := range [][]uint32{{7}, {}, {1, 2, 2, 9}, {}} {
@@ -68,6 +68,23 @@ func TestDropoutKeepsTheShareAndAtLeastOne(t *testing.T) {
 	}
 	if got := appendKept(nil, nil, 0.5, random); len(got) != 0 {
 		t.Errorf("no features become %v", got)
+	}
+}
+
+func TestHiddenDropoutLeavesOutTheShareAndKeepsTheMean(t *testing.T) {
+	random := rand.NewPCG(1, 1)
+	for _, dropout := range []float32{0.1, 0.5, 0.9} {
+		var out, sum float64
+		const n = 200_003
+		for _, x := range appendUnits(nil, n, dropout, random) {
+			sum += float64(x)
+			if x == 0 {
+				out++
+			}
+		}
+		if math.Abs(out/n-float64(dropout)) > 0.005 || math.Abs(sum/n-1) > 0.02 {
+			t.Errorf("dropout %v leaves out %v and has a mean of %v", dropout, out/n, sum/n)
+		}
 	}
 }
 

@@ -48,7 +48,7 @@ func normal(random *rand.Rand, n int) []float32 {
 
 // small sizes, so that every element can be moved; a padded batch with a repeated feature.
 func exampleBatch(l model.Layout) *batch {
-	b := newBatch(4)
+	b := newBatch(4, l.Dim)
 	ex := []model.Example{
 		{Features: model.Features{1, 5, 5, 30}, Label: 2},
 		{Label: 0},
@@ -134,6 +134,15 @@ func TestOpsByFiniteDifferences(t *testing.T) {
 		cost := node(gorgonia.ApplyOp(weigh(normal(random, n*l.Dim), n, l.Dim), hidden))
 		check(t, cost, gorgonia.Nodes{embedding}, 0.25, 1e-5, func(_ int, factors []float32) []float32 { return written(b, l, factors) })
 	})
+	t.Run("bag with units left out", func(t *testing.T) {
+		b := newBatch(4, l.Dim)
+		b.fill(synthetic(3, 6, l.Labels, 1), []int{0, 1, 2}, model.Training{HiddenDropout: 0.4}, rand.NewPCG(1, 1))
+		g := gorgonia.NewGraph()
+		embedding := input(g, "embedding", normal(random, l.Rows*l.Dim), l.Rows, l.Dim)
+		hidden := node(gorgonia.ApplyOp(bagOp(b, l), embedding))
+		cost := node(gorgonia.ApplyOp(weigh(normal(random, n*l.Dim), n, l.Dim), hidden))
+		check(t, cost, gorgonia.Nodes{embedding}, 0.25, 1e-4, func(_ int, factors []float32) []float32 { return written(b, l, factors) })
+	})
 	t.Run("affine", func(t *testing.T) {
 		g := gorgonia.NewGraph()
 		hidden := input(g, "hidden", normal(random, n*l.Dim), n, l.Dim)
@@ -151,7 +160,7 @@ func TestOpsByFiniteDifferences(t *testing.T) {
 		check(t, cost, gorgonia.Nodes{scores}, 1e-2, 2e-4, asIs)
 	})
 	t.Run("consistency", func(t *testing.T) {
-		b := newBatch(4)
+		b := newBatch(4, l.Dim)
 		b.fill(synthetic(2, 6, l.Labels, 1), []int{0, 1}, model.Training{LabelSmoothing: 0.2, FeatureDropout: 0.5, Consistency: 2}, rand.NewPCG(1, 1))
 		g := gorgonia.NewGraph()
 		scores := input(g, "scores", normal(random, n*l.Labels), n, l.Labels)

@@ -23,6 +23,7 @@ type Trainer struct {
 	engine   engine
 	order    []int
 	proximal proximal
+	average  average
 }
 
 // Report says what a call of Train did.
@@ -56,7 +57,7 @@ func newTrainer(l model.Layout, size int, makeEngine func(model.Layout, *batch) 
 	if size < 1 || size > model.MaxBatch {
 		return nil, fmt.Errorf("got batches of %d, want 1 to %d", size, model.MaxBatch)
 	}
-	b := newBatch(size)
+	b := newBatch(size, l.Dim)
 	e, err := makeEngine(l, b)
 	if err != nil {
 		return nil, fmt.Errorf("build the training engine: %w", err)
@@ -95,7 +96,8 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 	perEpoch := (len(ex) + perStep - 1) / perStep
 	var r Report
 	steps := s.Epochs * perEpoch
-	for range s.Epochs {
+	t.average.begin(len(params), s)
+	for pass := range s.Epochs {
 		shuffle(t.order, random)
 		r.Loss = 0
 		for rest := t.order; len(rest) > 0; rest = rest[min(perStep, len(rest)):] {
@@ -108,7 +110,9 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 			r.Loss += loss
 			r.Steps++
 		}
+		t.average.after(pass, params)
 	}
+	t.average.end(params)
 	if s.Proximal > 0 {
 		t.proximal.end(params)
 	}

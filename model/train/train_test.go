@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -119,6 +120,72 @@ func TestConsistencyIsGolden(t *testing.T) {
 	}
 }
 
+// What is for training in one place alone gives the same bits on both engines and every platform, too.
+func TestHiddenDropoutAndAverageAreGolden(t *testing.T) {
+	for _, c := range []struct {
+		change func(*model.Training)
+		golden string
+	}{
+		{func(s *model.Training) { s.HiddenDropout = 0.1 }, "82e18c54dc4f6233c89017769aefa00f3ea238e679979ed1a38d94bcaed40dbe"},
+		{func(s *model.Training) { s.Averaged = 3 }, "e6e37ce20acbf45b89c61793c200bc472c0dc5130936dd7eb3dd4a00d3b16e7d"},
+		{func(s *model.Training) { s.HiddenDropout, s.Consistency, s.Averaged = 0.1, 1, 2 }, "151e0bc3087d6920e5744d4e6ef03d14a6a7d343842fd2f54106a381d45d5842"},
+	} {
+		s := usual
+		c.change(&s)
+		for _, e := range engines {
+			params, _ := trained(t, e.make, odd, synthetic(197, 40, odd.Labels, 3), s, 5)
+			if got := digest(params); got != c.golden {
+				t.Errorf("%s, %+v: got %s, want %s", e.name, s, got, c.golden)
+			}
+		}
+	}
+}
+
+// With one example a pass is a step, and what is averaged is what the last of them left.
+func TestAverageIsOfTheLastPasses(t *testing.T) {
+	ex := synthetic(1, 20, odd.Labels, 3)
+	s := model.Training{Epochs: 5, Batch: 1, LearningRate: 0.3}
+	for _, e := range engines {
+		trainer, err := e.make(odd, s.Batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer trainer.Close()
+		params := odd.Init(7)
+		if err := trainer.engine.bind(params); err != nil {
+			t.Fatal(err)
+		}
+		var after [][]float32
+		for step := range s.Epochs {
+			trainer.batch.fill(ex, []int{0}, s, nil)
+			if _, err := trainer.engine.step(s.LearningRate * float32(s.Epochs-step) / float32(s.Epochs)); err != nil {
+				t.Fatal(err)
+			}
+			after = append(after, slices.Clone(params))
+		}
+		for n := range s.Epochs + 1 {
+			averaged := s
+			averaged.Averaged = n
+			for range 2 { // the second time with what the first has left
+				params := odd.Init(7)
+				if _, err := trainer.Train(params, ex, averaged, 5); err != nil {
+					t.Fatal(err)
+				}
+				for i := range params {
+					var want float64
+					last := after[len(after)-max(n, 1):]
+					for _, params := range last {
+						want += float64(params[i]) / float64(len(last))
+					}
+					if math.Abs(float64(params[i])-want) > 1e-6 {
+						t.Fatalf("%s: the average of %d passes has parameter %d at %v, want %v", e.name, n, i, params[i], want)
+					}
+				}
+			}
+		}
+	}
+}
+
 // Two copies of an example whose features all stay say the same: no consistency is wanting, and the step is that of one.
 func TestConsistencyWithoutDropoutIsNone(t *testing.T) {
 	ex := synthetic(12, 20, odd.Labels, 3)
@@ -205,7 +272,7 @@ func TestTrainingLearns(t *testing.T) {
 			t.Errorf("%s: loss is %v after training, %v before", e.name, r.Loss, untaught)
 		}
 		embedding, weights, bias := odd.Split(params)
-		b := newBatch(1)
+		b := newBatch(1, odd.Dim)
 		right := 0
 		for _, x := range synthetic(200, 40, odd.Labels, 2) {
 			b.fill([]model.Example{x}, []int{0}, model.Training{}, nil)
