@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"text/tabwriter"
 	"time"
 
@@ -125,27 +124,6 @@ func findCheckpoint(ctx context.Context, service rpc.OperatorServiceClient, task
 		}
 	}
 	return nil, fmt.Errorf("task %q keeps no checkpoint of round %d; see %q", task, round, "discreet checkpoint list "+task)
-}
-
-// writeFile replaces a file in one step, so that a failure leaves the old one.
-func writeFile(path string, data []byte) error {
-	temporary, err := os.CreateTemp(filepath.Dir(path), ".discreet-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(temporary.Name())
-	if _, err := temporary.Write(data); err != nil {
-		temporary.Close()
-		return err
-	}
-	if err := temporary.Sync(); err != nil {
-		temporary.Close()
-		return err
-	}
-	if err := temporary.Close(); err != nil {
-		return err
-	}
-	return os.Rename(temporary.Name(), path)
 }
 
 func newCheckpointVerify() *cobra.Command {

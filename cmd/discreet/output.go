@@ -1,80 +1,112 @@
 package main
 
 import (
-	"errors"
+	"crypto/rand"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 )
 
 // outputs is where a simulation's result goes: paths, empty for none.
 type outputs struct{ json, page string }
 
-// output is a file for what the work will give. nil is none.
+// output is what a file is to hold, which is written beside it and takes its place once it is
+// whole: who reads the file sees what was there before, or all that is new. nil is none.
 type output struct {
-	file *os.File
-	made bool // it was not there before
-	done bool // it holds what it was opened for
+	path string   // of the file, behind links that lead there
+	file *os.File // beside it, or itself where it is a device or a pipe
+	done bool     // nothing of file is left to take away
 }
 
-// openOutput opens a file for what the work will give, so that a path that cannot be
-// written is found out before the work, not after; what it holds stays until there is
-// something better. It is nil for no path and for standard output. The caller abandons it.
+// openOutput is openFile for a path that may be empty or standard output's, for which it is nil.
 func openOutput(path string) (*output, error) {
 	if path == "" || path == "-" {
 		return nil, nil
 	}
-	file, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
-	if err == nil {
-		return &output{file: file, made: true}, nil
+	return openFile(path)
+}
+
+// openFile sees to it that a file can be written, so that a path that cannot be is found out
+// before the work, not after. The caller abandons it.
+func openFile(path string) (*output, error) {
+	if real, err := filepath.EvalSymlinks(path); err == nil {
+		path = real
+	} else if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
+		path = filepath.Join(dir, filepath.Base(path))
 	}
-	if !errors.Is(err, os.ErrExist) {
-		return nil, err
+	mode := os.FileMode(0o644)
+	if info, err := os.Stat(path); err == nil {
+		there, err := os.OpenFile(path, os.O_WRONLY, 0)
+		if err != nil {
+			return nil, err
+		}
+		if !info.Mode().IsRegular() {
+			return &output{path: path, file: there, done: true}, nil
+		}
+		if err := there.Close(); err != nil {
+			return nil, err
+		}
+		mode = info.Mode().Perm()
 	}
-	file, err = os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o644) // a link to nothing is there, too
+	beside := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%s", filepath.Base(path), rand.Text()))
+	file, err := os.OpenFile(beside, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
 		return nil, err
 	}
-	return &output{file: file}, nil
+	return &output{path: path, file: file}, nil
 }
 
-// same tells whether two are the same file, in which the one would be written over the
-// other; a device, such as the null device, takes both.
+// same tells whether two are the same file, of which the one would take the other's place; a
+// device, such as the null device, takes both.
 func (o *output) same(other *output) bool {
-	if o == nil || other == nil {
-		return false
-	}
-	a, err := o.file.Stat()
-	b, otherErr := other.file.Stat()
-	return err == nil && otherErr == nil && a.Mode().IsRegular() && os.SameFile(a, b)
+	return o != nil && other != nil && !o.done && o.path == other.path
 }
 
-// replace writes what a file is to hold in place of what it held, and closes it.
+// replace writes what a file is to hold from now on.
 func (o *output) replace(write func(io.Writer) error) error {
 	if o == nil {
 		return nil
 	}
-	if info, err := o.file.Stat(); err == nil && info.Mode().IsRegular() {
-		if err := o.file.Truncate(0); err != nil {
-			return err
-		}
-	}
 	if err := write(o.file); err != nil {
 		return err
 	}
+	if o.done {
+		return o.file.Close()
+	}
+	if err := o.file.Sync(); err != nil {
+		return err
+	}
 	if err := o.file.Close(); err != nil {
+		return err
+	}
+	if err := os.Rename(o.file.Name(), o.path); err != nil {
 		return err
 	}
 	o.done = true
 	return nil
 }
 
-// abandon closes a file; one that was made for nothing goes.
+// abandon takes away what did not become the file.
 func (o *output) abandon() {
-	if o == nil || o.done {
+	if o == nil {
 		return
 	}
-	o.file.Close() // nothing in it is wanted
-	if o.made {
-		os.Remove(o.file.Name()) // an empty file is left, no more
+	o.file.Close() // a second time where it was replaced
+	if !o.done {
+		os.Remove(o.file.Name()) // it is left where that fails, and nobody takes it for the result
 	}
+}
+
+// writeFile replaces a file in one step, so that a failure leaves the old one.
+func writeFile(path string, data []byte) error {
+	o, err := openFile(path)
+	if err != nil {
+		return err
+	}
+	defer o.abandon()
+	return o.replace(func(w io.Writer) error {
+		_, err := w.Write(data)
+		return err
+	})
 }

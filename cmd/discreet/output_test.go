@@ -36,11 +36,97 @@ func TestUnfinishedSimulationLeavesNoFile(t *testing.T) {
 	if !errors.Is(err, context.Canceled) {
 		t.Fatalf("a simulation whose context has ended: %v, want %v", err, context.Canceled)
 	}
-	if _, err := os.Stat(fresh); !errors.Is(err, os.ErrNotExist) {
-		t.Errorf("%s after it: %v, want none", fresh, err)
+	if names := namesIn(t, dir); len(names) != 1 {
+		t.Errorf("after it there are %q, want old.html alone", names)
 	}
 	if text, err := os.ReadFile(old); string(text) != "kept" {
 		t.Errorf("%s, which was there before, holds %q, %v", old, text, err)
+	}
+}
+
+// namesIn lists a folder, hidden files included.
+func namesIn(t *testing.T, dir string) (names []string) {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, e := range entries {
+		names = append(names, e.Name())
+	}
+	return names
+}
+
+// put writes a text by an output.
+func put(t *testing.T, o *output, text string) {
+	t.Helper()
+	if err := o.replace(func(w io.Writer) error {
+		_, err := io.WriteString(w, text)
+		return err
+	}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFilesAreReplacedWhole holds that a file is what it was before or what it is to be, and
+// that a run that is given up takes nothing away from another that writes the same file.
+func TestFilesAreReplacedWhole(t *testing.T) {
+	dir := t.TempDir()
+	path, link := filepath.Join(dir, "out.json"), filepath.Join(dir, "link")
+	open := func(path string) *output {
+		t.Helper()
+		o, err := openOutput(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(o.abandon)
+		return o
+	}
+	holds := func(when, want string) {
+		t.Helper()
+		if text, err := os.ReadFile(path); string(text) != want {
+			t.Errorf("%s it holds %q, %v, want %q", when, text, err, want)
+		}
+	}
+	first, second := open(path), open(path)
+	if !first.same(second) {
+		t.Error("two outputs to one path are not told as the same")
+	}
+	put(t, second, "second")
+	first.abandon()
+	holds("given up by another run", "second")
+	if err := os.Chmod(path, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broken := open(path)
+	if err := broken.replace(func(w io.Writer) error {
+		_, err := io.WriteString(w, "half of")
+		return errors.Join(err, io.ErrUnexpectedEOF)
+	}); !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Errorf("writing that fails: %v", err)
+	}
+	holds("after writing that failed", "second")
+	broken.abandon()
+	if err := os.Symlink(path, link); err != nil {
+		t.Skip("no links here: ", err)
+	}
+	linked := open(link)
+	if !linked.same(open(path)) {
+		t.Error("a link and what it leads to are not told as the same file")
+	}
+	put(t, linked, "by a link")
+	holds("written by a link", "by a link")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+		t.Errorf("replaced, its mode is %v, %v, want 0600 as before", info.Mode(), err)
+	}
+	if _, err := openOutput(filepath.Join(dir, "missing", "out.json")); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("in a folder that is not there: %v", err)
+	}
+	null := open(os.DevNull)
+	put(t, null, "nothing")
+	null.abandon()
+	if _, err := os.Stat(os.DevNull); err != nil {
+		t.Errorf("the null device is gone: %v", err)
 	}
 }
 

@@ -1,0 +1,74 @@
+//go:build unix
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+)
+
+// TestSecondSignalEndsAtOnce stops a command that waits for its input and cannot be told.
+func TestSecondSignalEndsAtOnce(t *testing.T) {
+	b := newBench(t)
+	pipe := filepath.Join(b.dir, "model.ckpt")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := b.command(path, "classify", "--checkpoint", "model.ckpt", "hello")
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_WRONLY, 0) // once it reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer writer.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- c.Wait() }()
+	b.write("log", "")
+	b.until("the command to end by a second signal", func() bool {
+		_ = c.Process.Signal(os.Interrupt) // it may have ended
+		return len(ended) > 0
+	})
+	if status := c.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
+		t.Errorf("it ended with %v, want by the signal", c.ProcessState)
+	}
+}
+
+// TestHangUpLeavesNoHalfFile closes the terminal of a simulation.
+func TestHangUpLeavesNoHalfFile(t *testing.T) {
+	b := newBench(t)
+	b.write("log", "")
+	log, err := os.OpenFile(filepath.Join(b.dir, "log"), os.O_APPEND|os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := b.command(path, "simulate", "--devices", "20", "--rounds", "100000", "--secure=false", "--json", "out.json", "--report", "out.html")
+	c.Stderr = log
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	b.until("a first round", func() bool { return strings.Contains(b.logged(), "round 1 of") })
+	if err := c.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // which tells the exit code, too
+	if code := c.ProcessState.ExitCode(); code != exitInterrupted {
+		t.Errorf("it ended with %v, want exit code %d", c.ProcessState, exitInterrupted)
+	}
+	if names := namesIn(t, b.dir); len(names) != 1 {
+		t.Errorf("it left %q, want the log alone", names)
+	}
+}
