@@ -25,6 +25,7 @@ const (
 // loadedModel is the checkpoint in use.
 type loadedModel struct {
 	sum         [32]byte
+	bytes       uint64 // of its file
 	checkpoint  *model.Checkpoint
 	index       map[string]int               // label, or an old name of one → its place
 	classifiers sync.Pool                    // of *model.Classifier
@@ -37,10 +38,13 @@ func newModel(sum [32]byte, file []byte) (*loadedModel, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &loadedModel{sum: sum, checkpoint: c, index: c.Manifest.Index()}
+	m := &loadedModel{sum: sum, bytes: uint64(len(file)), checkpoint: c, index: c.Manifest.Index()}
 	m.classifiers.New = func() any { return model.NewClassifier(c) }
 	return m, nil
 }
+
+// opened is the checkpoint for an attempt to train.
+func (m *loadedModel) opened() *Checkpoint { return &Checkpoint{m.sum, m.bytes, m.checkpoint} }
 
 // loadModel takes up the checkpoint that was in use when the folder was closed. One
 // that cannot be read is fetched again at the next check-in.
@@ -67,15 +71,15 @@ func (c *Client) loadModel() error {
 }
 
 // adopt makes a checkpoint the one in use, fetching it where the folder does not
-// hold it, and returns the file. It is the one whose place in the task's log was verified
-// last.
-func (c *Client) adopt(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) ([]byte, error) {
+// hold it, and returns it. It is the one whose place in the task's log was verified last.
+// One that is in use already is not read again.
+func (c *Client) adopt(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) (*loadedModel, error) {
+	if m := c.model.Load(); m != nil && m.sum == sum {
+		return m, nil
+	}
 	file, err := c.fetch(ctx, t, sum, size)
 	if err != nil {
 		return nil, fmt.Errorf("checkpoint %x: %w", sum[:4], err)
-	}
-	if m := c.model.Load(); m != nil && m.sum == sum {
-		return file, nil
 	}
 	m, err := newModel(sum, file)
 	if err != nil {
@@ -89,7 +93,7 @@ func (c *Client) adopt(ctx context.Context, t Transport, task string, sum [32]by
 	}
 	c.model.Store(m)
 	c.log.Info("checkpoint adopted", "task", m.checkpoint.Manifest.Task, "round", m.checkpoint.Manifest.Round, "checkpoint", hex.EncodeToString(sum[:4]))
-	return file, c.store.KeepCheckpoints(sum)
+	return m, c.store.KeepCheckpoints(sum)
 }
 
 // fetch returns a checkpoint file from the folder or the coordinator. What had

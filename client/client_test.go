@@ -363,6 +363,32 @@ func TestCheckpointIsResumed(t *testing.T) {
 	})
 }
 
+func TestCheckpointInUseIsReadOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		c := d.device(t, Options{})
+		l, err := c.connection()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := c.update(t.Context(), l); err != nil {
+			t.Fatal(err)
+		}
+		m := c.model.Load()
+		if err := c.store.KeepCheckpoints([32]byte{}); err != nil { // which takes its file away
+			t.Fatal(err)
+		}
+		again, err := c.adopt(t.Context(), nil, m.checkpoint.Manifest.Task, m.sum, m.bytes)
+		if err != nil || again != m {
+			t.Errorf("adopting what is in use: %v, %v, want what there is", again, err)
+		}
+		file, err := OpenCheckpoint(d.rig.checkpoint)
+		if opened := m.opened(); err != nil || opened.sum != file.sum || opened.bytes != file.bytes {
+			t.Errorf("in use are %d bytes with SHA-256 %x, %v, want %d with %x", opened.bytes, opened.sum, err, file.bytes, file.sum)
+		}
+	})
+}
+
 func TestCheckpointRefused(t *testing.T) {
 	for _, c := range []struct {
 		name string

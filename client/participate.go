@@ -379,15 +379,11 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
 	}
-	file, err := c.adopt(ctx, t, plan.GetTask(), [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
+	m, err := c.adopt(ctx, t, plan.GetTask(), [32]byte(plan.GetCheckpointSha256()), plan.GetCheckpointBytes())
 	if err != nil {
 		return nil, fmt.Errorf("client: task %q, round %d: %w", plan.GetTask(), plan.GetRound(), err)
 	}
-	checkpoint, err := OpenCheckpoint(file)
-	if err != nil {
-		return nil, err
-	}
-	manifest := &checkpoint.model.Manifest
+	manifest := &m.checkpoint.Manifest
 	if err := c.mayTrain(plan, manifest); err != nil {
 		return nil, err
 	}
@@ -401,7 +397,7 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 		Record: func(step pb.Step) error { return c.record(plan, manifest, step) },
 	}
 	c.checkedIn = nil // it serves one attempt
-	result, err := p.TakePart(ctx, t, place, checkpoint)
+	result, err := p.TakePart(ctx, t, place, m.opened())
 	if err != nil {
 		return nil, err
 	}

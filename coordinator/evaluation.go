@@ -233,9 +233,9 @@ func addCounts(sum []int64, counts []uint64) bool {
 	return true
 }
 
-// exhausted tells whether a task is to stop, since so many evaluations brought nothing
+// Exhausted tells whether a task is to stop, since so many evaluations brought nothing
 // better.
-func (s Standing) exhausted(spec *pb.TaskSpec) bool {
+func (s Standing) Exhausted(spec *pb.TaskSpec) bool {
 	limit := spec.GetEvaluation().GetEarlyStop()
 	return limit > 0 && s.best != nil && s.best.Since >= limit
 }

@@ -56,8 +56,8 @@ func TestBestIsOfEnoughChats(t *testing.T) {
 			t.Errorf("after evaluation %d the best is %x with %v, %d since, want %x with %v, %d", i, s.best.SHA256[0], s.best.Accuracy, s.best.Since, want.SHA256[0], want.Accuracy, c.since)
 		}
 	}
-	if s.best.SHA256[0] != 6 || !s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2}}) ||
-		s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 3}}) || s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{}}) {
+	if s.best.SHA256[0] != 6 || !s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2}}) ||
+		s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 3}}) || s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{}}) {
 		t.Errorf("the best is %x, %d since", s.best.SHA256[0], s.best.Since)
 	}
 }
@@ -88,7 +88,7 @@ func TestFewChatsStopNoTask(t *testing.T) {
 				if n > 0 {
 					s = s.After(evaluated(byte(r), right, n))
 				}
-				if s.exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: patience}}) {
+				if s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: patience}}) {
 					ended = r
 					break
 				}

@@ -230,7 +230,7 @@ func (t *task) over() bool {
 	if c := t.spec.GetPrivacy().GetCentral(); c != nil && t.round > uint64(c.GetRounds()) {
 		return true // rounds that a restart cut short have had their noise
 	}
-	return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() || t.current.standing.exhausted(t.spec)
+	return t.spec.GetRounds() > 0 && t.done >= t.spec.GetRounds() || t.current.standing.Exhausted(t.spec)
 }
 
 // advance does what time has made due.
@@ -327,7 +327,7 @@ func (t *task) state() string {
 	case len(t.open) > 0:
 		step, answered, expected := t.open[0].round.Progress()
 		return fmt.Sprintf("round %d attempt %d: %v (%d of %d)", t.round, t.attempt, step, answered, expected)
-	case t.current.standing.exhausted(t.spec):
+	case t.current.standing.Exhausted(t.spec):
 		return fmt.Sprintf("stopped early: no better accuracy in %d rounds", t.current.standing.best.Since)
 	case t.over():
 		return fmt.Sprintf("all %d rounds are done", t.done)

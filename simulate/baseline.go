@@ -43,7 +43,7 @@ func epochsFor(examples, batch int) int {
 
 // The alone baseline trains devices in the order of a lot, leastAlone at first and then fewAlone
 // at a time, until the standard error of their mean accuracy is at most aloneError, or
-// mostAlone are trained.
+// mostAlone are trained. Where no two drawn differ, that error is not known, and not zero.
 const (
 	leastAlone = 10
 	fewAlone   = 5
@@ -197,7 +197,7 @@ func (r *run) trainAlone(ctx context.Context, t *trainers, s model.Training) err
 			return err
 		}
 		r.alone = append(r.alone, scores...)
-		if _, off := aloneMean(r.alone, len(r.Train)); off <= aloneError {
+		if _, off := aloneMean(r.alone, len(r.Train)); off > 0 && off <= aloneError {
 			break
 		}
 	}

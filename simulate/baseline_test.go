@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 	"testing"
 
 	"github.com/discreet-fl/discreet/dataset"
@@ -107,5 +108,39 @@ func TestAloneMean(t *testing.T) {
 		if math.Abs(mean-c.mean) > 1e-12 || math.Abs(off-c.off) > 1e-12 {
 			t.Errorf("%v of %d: mean %v with error %v, want %v with %v", c.drawn, c.of, mean, off, c.mean, c.off)
 		}
+	}
+}
+
+// TestDevicesThatAreAllAlikeAreDrawnToTheEnd: accuracies without a difference tell nothing of
+// their error, so that no fewer devices than there may be are trained.
+func TestDevicesThatAreAllAlikeAreDrawnToTheEnd(t *testing.T) {
+	c := shop(t, 14, 3, 1, 0, false)
+	for i := range c.Train {
+		c.Train[i] = nil // a model that has learned nothing, on each
+	}
+	result, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if result.LocalOnlyDevices != 14 {
+		t.Errorf("%d of 14 devices were trained alone, with an error of %v, want all", result.LocalOnlyDevices, result.LocalOnlyError)
+	}
+}
+
+// TestSimulationStopsEarly lets a simulation run on until its accuracy on chats held back
+// rises no more.
+func TestSimulationStopsEarly(t *testing.T) {
+	c := shop(t, 30, 30, 40, 0, false)
+	c.HeldBack, c.EarlyStop, c.NoBaselines = 0.5, 1, true
+	result, err := Run(t.Context(), c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(result.Rounds); !result.StoppedEarly || n < 4 || n >= 40 {
+		t.Errorf("seed %d: %d rounds of 40, stopped early: %v", seed, n, result.StoppedEarly)
+	}
+	c.EarlyStop, c.HeldBack = 1, 0
+	if err := c.Check(); err == nil || !strings.Contains(err.Error(), "raise --held-back") {
+		t.Errorf("an early stop without chats held back: %v", err)
 	}
 }

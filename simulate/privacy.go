@@ -5,9 +5,7 @@ import (
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator"
-	"github.com/discreet-fl/discreet/model"
 	"github.com/discreet-fl/discreet/privacy"
-	pb "github.com/discreet-fl/discreet/proto"
 )
 
 // Privacy is what a simulation promised its devices, and what they gave away.
@@ -120,17 +118,4 @@ func (c *Config) checkPrivacy() error {
 	return privacy.Schedule{
 		Devices: len(c.Train), PerRound: c.PerRound, Rounds: c.Rounds, Participations: int(p.GetParticipations()), Separation: int(p.GetSeparation()),
 	}.Check()
-}
-
-// spec is the task that is simulated.
-func (c *Config) spec() *pb.TaskSpec {
-	s := &pb.TaskSpec{
-		Name: "simulation", Intents: c.Intents, Model: c.Model, PerRound: uint32(c.PerRound),
-		MinSurvivors: uint32(c.MinSurvivors), Rounds: uint64(c.Rounds), Seed: c.Seed, DeadlineMs: 600_000,
-		Cohort: uint32(c.Cohort), Keys: c.Keys, Compression: c.Compression, Strategy: coordinator.StrategyFor(c.Strategy), Privacy: c.Privacy, Buffer: c.Buffer,
-	}
-	if c.HeldBack > 0 {
-		s.Evaluation = &pb.TaskEvaluation{HeldBack: uint32(math.Round(c.HeldBack * model.HeldBackOf)), Unknown: uint32(math.Round(c.Unknown * 10_000))}
-	}
-	return s
 }

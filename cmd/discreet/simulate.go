@@ -91,6 +91,8 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.StringVar(&s.config.Model, "model", "small", "model size: small or base")
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
+	f.Float64Var(&s.config.Unknown, "unknown", unknown, "share of chats with an intent that may be answered with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
+	f.Uint64Var(&s.config.EarlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
 	f.BoolVar(&s.config.Personal, "personal", false, "measure the devices' personal models, too, on a fifth of each one's chats that is kept from all training")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
@@ -126,7 +128,6 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 		return usageError{err}
 	}
 	config.Test, config.Intents, config.Outside = set.Test, set.Intents, set.Outside
-	config.Unknown = unknown
 	if !given.Changed("per-round") {
 		config.PerRound = min(config.PerRound, s.devices)
 	}
@@ -147,6 +148,9 @@ func (s *simulation) fill(given *pflag.FlagSet) error {
 	}
 	if config.Privacy != nil && !given.Changed("held-back") {
 		config.HeldBack = 0 // counts would be summed without noise
+	}
+	if config.HeldBack == 0 && config.Unknown > 0 && given.Changed("unknown") {
+		return errUnknown(config.Unknown)
 	}
 	if config.Privacy != nil && config.Privacy.Central == nil && !given.Changed("min-survivors") {
 		config.MinSurvivors = int(survivorsFor(uint32(config.PerRound), uint32(config.Cohort)))
@@ -270,6 +274,15 @@ func heldBackAccuracy(r *simulate.Result, committed int) string {
 	return "none were held back"
 }
 
+// aloneText is the accuracy of devices that train alone, and how well it is known.
+func aloneText(r *simulate.Result) string {
+	if r.LocalOnlyError == 0 && r.LocalOnlyDevices < r.Devices {
+		return fmt.Sprintf("%s, the same on each of %d drawn of %d devices", percent(r.LocalOnlyAccuracy), r.LocalOnlyDevices, r.Devices)
+	}
+	return fmt.Sprintf("%s, with a standard error of %s (%d of %d devices)",
+		percent(r.LocalOnlyAccuracy), percent(r.LocalOnlyError), r.LocalOnlyDevices, r.Devices)
+}
+
 // writeJSON writes v indented.
 func writeJSON(w io.Writer, v any) error {
 	e := json.NewEncoder(w)
@@ -299,6 +312,10 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 			survived++
 		}
 	}
+	stopped := ""
+	if r.StoppedEarly {
+		stopped = "; stopped early, as the accuracy on chats held back rose no more"
+	}
 	lostText := fmt.Sprint(lost)
 	if attempts > len(r.Rounds) {
 		lostText += ", in the last attempt of each"
@@ -307,14 +324,13 @@ func printSimulation(w io.Writer, r *simulate.Result) {
 		{"accuracy, trained together", percent(r.Accuracy)},
 		{"macro F1, trained together", percent(r.MacroF1)},
 		{"accuracy, trained centrally", percent(r.CentralisedAccuracy)},
-		{"accuracy, mean device alone", fmt.Sprintf("%s, with a standard error of %s (%d of %d devices)",
-			percent(r.LocalOnlyAccuracy), percent(r.LocalOnlyError), r.LocalOnlyDevices, r.Devices)},
+		{"accuracy, mean device alone", aloneText(r)},
 		{"accuracy, on chats held back", heldBackAccuracy(r, survived)},
 		{"calibration error", percent(r.CalibrationError)},
 		{"chats of the devices", fmt.Sprintf("%d, a phrase on %.3g devices", r.Chats, r.UsesPerPhrase)},
 		{"bytes up, a device and round", fmt.Sprintf("%d (%.2f of plain float32)", r.BytesUpPerDevice, float64(r.BytesUpPerDevice)/float64(4*r.Parameters))},
 		{"devices lost in rounds", lostText},
-		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts", survived, len(r.Rounds), attempts)},
+		{"rounds committed", fmt.Sprintf("%d of %d in %d attempts%s", survived, len(r.Rounds), attempts, stopped)},
 		{"cohorts in the sums", fmt.Sprintf("%d of %d", cohorts-cohortsLost, cohorts)},
 		{"simulated time", fmt.Sprintf("%.1f, in rounds of a usual device", r.Rounds[len(r.Rounds)-1].Clock)},
 		{"seconds", fmt.Sprintf("%.1f", r.Seconds)},
