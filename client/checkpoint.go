@@ -16,10 +16,12 @@ import (
 
 // chunkTime bounds the wait for one chunk of a checkpoint, repeated calls included, and
 // leastRate, in bytes a second, with it the wait for all of them: a coordinator that sends
-// a byte at a time does not hold a device for long. What has come by then is kept.
+// a byte at a time does not hold a device for long. What has come by then is kept. Both leave
+// room for a line of 8 KiB a second, as of EDGE, on which the largest chunk that a coordinator
+// may send, 1 MiB, takes 128 seconds and TLS and round trips some of the rate.
 const (
-	chunkTime = time.Minute
-	leastRate = 8 << 10
+	chunkTime = 3 * time.Minute
+	leastRate = 6 << 10
 )
 
 // loadedModel is the checkpoint in use.

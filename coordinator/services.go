@@ -33,7 +33,11 @@ type checkpointService struct {
 	*Coordinator
 }
 
-// GetCheckpoint returns the stored piece that the offset lies in.
+// checkpointChunk bounds what is sent of a checkpoint in one response. A device keeps whole
+// chunks, so that a slow line, which may break at any time, gets on by small ones.
+const checkpointChunk = 256 << 10
+
+// GetCheckpoint returns the next bytes from the offset on.
 func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
 	if n := len(request.GetSha256()); n != sha256.Size {
 		return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", n, sha256.Size)
@@ -51,7 +55,7 @@ func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetChe
 	if len(data) == 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "offset %d, want less than the checkpoint's %d bytes", request.GetOffset(), total)
 	}
-	return &pb.GetCheckpointResponse{Data: data, TotalBytes: total}, nil
+	return &pb.GetCheckpointResponse{Data: data[:min(len(data), checkpointChunk)], TotalBytes: total}, nil
 }
 
 func unknownCheckpoint(sum []byte) error {

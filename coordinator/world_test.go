@@ -298,6 +298,9 @@ func (d *device) checkpointOf(sum []byte) *model.Checkpoint {
 		if err != nil {
 			d.t.Fatal(err)
 		}
+		if n := len(reply.GetData()); n > 256<<10 {
+			d.t.Errorf("%d bytes of a checkpoint at once: a slow line that breaks has little to keep", n)
+		}
 		if raw = append(raw, reply.GetData()...); uint64(len(raw)) >= reply.GetTotalBytes() {
 			break
 		}

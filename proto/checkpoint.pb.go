@@ -81,8 +81,9 @@ func (x *GetCheckpointRequest) GetOffset() uint64 {
 // the file against the hash and only then reads it.
 type GetCheckpointResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// 1 MiB (1,048,576 bytes), fewer only at the end of the file. An offset
-	// from its end on is refused with INVALID_ARGUMENT.
+	// From the offset on, as many bytes as the coordinator likes, but one at least
+	// and 1 MiB (1,048,576 bytes) at most. An offset from the file's end on is
+	// refused with INVALID_ARGUMENT.
 	Data []byte `protobuf:"bytes,1,opt,name=data,proto3" json:"data,omitempty"`
 	// Size of the whole file in bytes.
 	TotalBytes    uint64 `protobuf:"varint,2,opt,name=total_bytes,json=totalBytes,proto3" json:"total_bytes,omitempty"`
