@@ -27,13 +27,14 @@ var errStopping = status.Error(codes.Unavailable, "the coordinator is stopping; 
 
 // task is a task and the rounds it goes through. Its fields belong to the goroutine
 // that runs [task.run], to which everything else posts events; only name, spec,
-// created, mail and view are for others.
+// created, mail, crowded and view are for others.
 type task struct {
 	*Coordinator
 	name    string
 	spec    *pb.TaskSpec
 	created time.Time
 	mail    *mailbox
+	crowded atomic.Bool // another task waits for memory that this one's vectors take
 	view    atomic.Pointer[view]
 
 	log       *slog.Logger

@@ -19,6 +19,10 @@ import (
 // chunkSize is the length of every chunk of a masked vector but the last.
 const chunkSize = pb.SubmitChunkBytes
 
+// longestChunk is how long a chunk may take where others wait for the memory: 32 seconds on
+// a line of 8 KiB a second, and some. In a short step it is a third of that.
+const longestChunk = 40 * time.Second
+
 // budget bounds the memory that incomplete vectors take, over all tasks.
 type budget struct {
 	limit int64
@@ -153,26 +157,51 @@ func (t *task) expel(now time.Time, r *attempt, c *stepCall, err error) {
 }
 
 // openUpload reserves the memory for a vector. Where all is taken, those who left do not
-// keep others out, nor do those from whom no further chunk has come for as long as a
-// reply may take to be read; they lose what they have sent.
+// keep others out, nor do those from whom no further chunk has come for a while; they lose
+// what they have sent. Those of other tasks have gone when the device calls again.
 func (t *task) openUpload(now time.Time, r *attempt, from secagg.ID, sum []byte) (*upload, error) {
 	if err := r.round.Admit(from, round.Submit); err != nil {
 		return nil, t.refuse(round.Submit, err)
 	}
 	if !t.memory.take(r.size) {
-		for id, u := range r.uploads {
-			if idle := u.missing > 0 && !now.Before(u.latest.Add(r.outbox.read)); idle || !t.presence.connected(id) {
-				t.memory.give(len(u.buffer))
-				delete(r.uploads, id)
-			}
-		}
+		t.dropStalled(now)
 		if !t.memory.take(r.size) {
+			for _, other := range t.all() {
+				if other != t {
+					other.makeRoom()
+				}
+			}
 			return nil, status.Errorf(codes.ResourceExhausted, "the coordinator's memory for vectors, %d bytes, is taken; send this chunk again in a moment", t.memory.limit)
 		}
 	}
 	u := newUpload(now, sum, r.size)
 	r.uploads[from] = u
 	return u, nil
+}
+
+// dropStalled gives up the vectors that take memory for nothing.
+func (t *task) dropStalled(now time.Time) {
+	for _, r := range t.open {
+		stalls := min(milliseconds(uint64(r.plan.GetStepMs()))/3, longestChunk)
+		for id, u := range r.uploads {
+			idle := !now.Before(u.latest.Add(stalls)) || !t.presence.connected(id)
+			if idle && u.missing > 0 { // else it is being hashed
+				t.memory.give(len(u.buffer))
+				delete(r.uploads, id)
+			}
+		}
+	}
+}
+
+// makeRoom has a task drop what has stalled, for another that has no memory left. It may be
+// called from any goroutine.
+func (t *task) makeRoom() {
+	if t.crowded.CompareAndSwap(false, true) { // one such event waits at a time
+		t.mail.post(func(now time.Time) {
+			t.crowded.Store(false)
+			t.dropStalled(now)
+		})
+	}
 }
 
 // sweepUploads gives up the vectors that will not be in a sum any more, and answers

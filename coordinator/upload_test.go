@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -208,7 +209,7 @@ func TestStalledVectorsGiveWay(t *testing.T) {
 		if _, err := walks[0].brief(walks[0].chunks[0]); err != nil {
 			t.Fatal(err)
 		}
-		const enough = 2 * time.Second // a quarter of the step's 8
+		const enough = 8 * time.Second / 3 // a third of the step's 8
 		<-time.After(enough - 100*time.Millisecond)
 		if _, err := walks[0].brief(walks[0].chunks[1]); err != nil { // it is slow, but it comes
 			t.Fatal(err)
@@ -227,6 +228,56 @@ func TestStalledVectorsGiveWay(t *testing.T) {
 			t.Errorf("%d bytes in flight, want one vector, %d", used, size)
 		}
 	})
+}
+
+// TestVectorsOfAnotherTaskGiveWay is the same for the devices of two tasks, which share the
+// memory: those that have stalled, or left, keep out nobody's.
+func TestVectorsOfAnotherTaskGiveWay(t *testing.T) {
+	for _, left := range []bool{false, true} {
+		t.Run(fmt.Sprintf("left=%v", left), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, walks := atSubmit(t, Options{MemoryBytes: 1_000_000}) // one vector and a half
+				front := spec(3, 3)
+				front.Name = "front"
+				w.create(t, front)
+				others := make([]*walk, 3)
+				each(t, 3, func(i int) error {
+					d := w.join(t)
+					reply, err := d.rounds.CheckIn(t.Context(), d.anywhere("front"))
+					if err != nil {
+						return err
+					}
+					if others[i], err = d.walk(reply); err != nil {
+						return err
+					}
+					return others[i].steps(t.Context(), 2)
+				})
+				if _, err := walks[0].brief(walks[0].chunks[0]); err != nil {
+					t.Fatal(err)
+				}
+				k := others[0]
+				for range 2 {
+					_, err := k.brief(k.chunks[0])
+					wants(t, "while the first goes on", err, codes.ResourceExhausted)
+				}
+				if left {
+					walks[0].leave()
+				} else {
+					<-time.After(8 * time.Second / 3)
+				}
+				synctest.Wait()
+				_, err := k.brief(k.chunks[0])
+				wants(t, "at first", err, codes.ResourceExhausted, "again in a moment")
+				synctest.Wait()
+				if _, err := k.brief(k.chunks[0]); err != nil {
+					t.Errorf("a moment later: %v", err)
+				}
+				if used, size := w.memory.used.Load(), int64(w.task("front").open[0].size); used != size {
+					t.Errorf("%d bytes in flight, want one vector, %d", used, size)
+				}
+			})
+		})
+	}
 }
 
 func TestMemoryReturnsWithAnAbort(t *testing.T) {
