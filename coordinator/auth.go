@@ -26,6 +26,8 @@ const (
 	// a member have, under hybrid keys and with eight levels of noise. Larger ones are refused
 	// before they are read, so a device holds at most maxCalls of these on a connection.
 	maxRequest = 5 << 18
+	// Headers say no more than the method and a deadline; gRPC itself would take 16 MiB of them.
+	maxHeaders = 16 << 10
 	// A device makes one call at a time, and another while it reconnects.
 	maxCalls = 16
 )
@@ -75,6 +77,7 @@ func (c *Coordinator) newServer() *grpc.Server {
 			return status.Error(codes.Unimplemented, "this coordinator offers no streams")
 		}),
 		grpc.MaxRecvMsgSize(maxRequest),
+		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxCalls),
 		grpc.ConnectionTimeout(20*time.Second),
 		// A device that lost power is noticed within half a minute.

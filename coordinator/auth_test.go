@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	healthpb "google.golang.org/grpc/health/grpc_health_v1"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
@@ -87,6 +88,26 @@ func TestDeviceThatIsNotEnrolledIsRefused(t *testing.T) {
 		config.Certificates = []tls.Certificate{{Certificate: [][]byte{issued.Certificate}, PrivateKey: key}}
 		_, err = rpc.NewRoundServiceClient(w.dial(t, config)).Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()})
 		wants(t, "unknown device", err, codes.PermissionDenied, "not enrolled here", "new token")
+	})
+}
+
+// TestLongHeadersAreRefused: nothing that a device sends may be large but messages, which are
+// refused by their length.
+func TestLongHeadersAreRefused(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newWorld(t, t.TempDir(), Options{}).join(t)
+		ask := func(header int) error {
+			ctx := metadata.AppendToOutgoingContext(t.Context(), "long", strings.Repeat("x", header))
+			_, err := d.rounds.Tasks(ctx, &pb.TasksRequest{Version: pb.Current()})
+			return err
+		}
+		if err := ask(8 << 10); err != nil {
+			t.Fatal(err)
+		}
+		wants(t, "headers of 20 KiB", ask(20<<10), codes.Internal, "16384 bytes")
+		if err := ask(1); err != nil {
+			t.Error(err)
+		}
 	})
 }
 
