@@ -147,6 +147,15 @@ of it.`,
 				return err
 			}
 			m, digest := checkpoint.Manifest, sha256.Sum256(raw)
+			verdict := "the parameters are whole, and this program can use them; that nobody changed the rest, such as the intents' names, only the task's log tells: --log"
+			if log != "" {
+				entry, err := inLog(log, ca, &m, digest)
+				if err != nil {
+					return fmt.Errorf("%s: %w", args[0], err)
+				}
+				verdict = fmt.Sprintf("all of the file is as its coordinator logged it, on %s, with %s in the sum",
+					time.UnixMilli(entry.Committed).Format(time.DateTime), count(int(entry.Survivors), "device"))
+			}
 			table(c.OutOrStdout(), [][2]string{
 				{"checkpoint", hex.EncodeToString(digest[:])},
 				{"task", m.Task},
@@ -154,17 +163,8 @@ of it.`,
 				{"model", fmt.Sprintf("%s, %d parameters, %d intents", m.Size, len(checkpoint.Params), len(m.Labels))},
 				{"tokeniser", fmt.Sprintf("version %d", m.TokeniserVersion)},
 			})
-			if log == "" {
-				fmt.Fprintln(c.OutOrStdout(), "the parameters are whole, and this program can use them; that nobody changed the rest, such as the intents' names, only the task's log tells: --log")
-				return nil
-			}
-			entry, err := inLog(log, ca, &m, digest)
-			if err != nil {
-				return fmt.Errorf("%s: %w", args[0], err)
-			}
-			fmt.Fprintf(c.OutOrStdout(), "all of the file is as its coordinator logged it, on %s, with %s in the sum\n",
-				time.UnixMilli(entry.Committed).Format(time.DateTime), count(int(entry.Survivors), "device"))
-			return nil
+			_, err = fmt.Fprintln(c.OutOrStdout(), verdict)
+			return err
 		},
 	}
 	c.Flags().StringVar(&log, "log", "", "an exported log of the task, to find the file in")

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
@@ -69,7 +70,8 @@ func newIntentsChange(i intentsChange) *cobra.Command {
 		Use: i.use, Short: i.short, Example: i.example,
 		Args: func(c *cobra.Command, args []string) error {
 			if i.pair && len(args) != 3 || len(args) < 2 {
-				return usagef("got %s, want %s\nrun %q for its usage", count(len(args), "argument"), i.use, c.CommandPath()+" --help")
+				_, wanted, _ := strings.Cut(i.use, " ")
+				return usagef("%q takes %s, got %s\nrun %q for its usage", c.CommandPath(), wanted, count(len(args), "argument"), c.CommandPath()+" --help")
 			}
 			if i.pair && args[1] == args[2] {
 				return usagef("got the intent %q twice, want two names\nrun %q for its usage", args[1], c.CommandPath()+" --help")

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"runtime"
 	"runtime/debug"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -89,9 +90,7 @@ Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or argum
 		Args:          subcommandsOnly,
 		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
-	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
-		return usagef("%w\nrun %q for its flags", err, c.CommandPath()+" --help")
-	})
+	root.SetFlagErrorFunc(flagError)
 	root.AddGroup(
 		&cobra.Group{ID: "try", Title: "To try it:"},
 		&cobra.Group{ID: "operate", Title: "To operate a coordinator:"},
@@ -109,6 +108,25 @@ Begin with "discreet demo". Exit codes: 0 done, 1 failed, 2 wrong flags or argum
 		completion.RunE = func(c *cobra.Command, _ []string) error { return c.Help() }
 	}
 	return root
+}
+
+// flagError is what a command says of flags that it cannot read. Where a word before them is no
+// command, it has none of the flags that were meant.
+func flagError(c *cobra.Command, err error) error {
+	if words := c.Flags().Args(); c.HasAvailableSubCommands() && len(words) > 0 {
+		if err := c.ValidateArgs(words); err != nil {
+			return err
+		}
+	}
+	if number := (*strconv.NumError)(nil); errors.As(err, &number) {
+		want := map[string]string{"ParseUint": "a whole number of 0 or more", "ParseInt": "a whole number", "ParseFloat": "a number", "ParseBool": "true or false"}[number.Func]
+		flag, _, _ := strings.Cut(err.Error(), ": strconv.")
+		if errors.Is(err, strconv.ErrRange) {
+			want += ", and a smaller one"
+		}
+		err = fmt.Errorf("%s: want %s", flag, want)
+	}
+	return usagef("%w\nrun %q for its flags", err, c.CommandPath()+" --help")
 }
 
 // version is the module's version as it was built in, and the wire's.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -52,7 +53,7 @@ func openFile(path string) (*output, error) {
 	beside := filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%s", filepath.Base(path), rand.Text()))
 	file, err := os.OpenFile(beside, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
 	if err != nil {
-		return nil, err
+		return nil, unwritable(path, err)
 	}
 	return &output{path: path, file: file}, nil
 }
@@ -68,6 +69,14 @@ func (o *output) replace(write func(io.Writer) error) error {
 	if o == nil {
 		return nil
 	}
+	err := o.put(write)
+	if at := (*os.PathError)(nil); errors.As(err, &at) && at.Path == o.file.Name() {
+		return unwritable(o.path, at)
+	}
+	return err
+}
+
+func (o *output) put(write func(io.Writer) error) error {
 	if err := write(o.file); err != nil {
 		return err
 	}
@@ -85,6 +94,11 @@ func (o *output) replace(write func(io.Writer) error) error {
 	}
 	o.done = true
 	return nil
+}
+
+// unwritable names the file that was asked for in place of the one beside it.
+func unwritable(path string, err error) error {
+	return fmt.Errorf("%s cannot be written: %w", path, errors.Unwrap(err))
 }
 
 // abandon takes away what did not become the file.

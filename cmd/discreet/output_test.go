@@ -107,6 +107,14 @@ func TestFilesAreReplacedWhole(t *testing.T) {
 	}
 	holds("after writing that failed", "second")
 	broken.abandon()
+	full := open(path)
+	full.file.Close() // as a full disk does, it fails whoever writes
+	if err := full.replace(func(w io.Writer) error {
+		_, err := w.Write([]byte("x"))
+		return err
+	}); !errors.Is(err, os.ErrClosed) || !strings.HasPrefix(err.Error(), full.path+" cannot be written: ") {
+		t.Errorf("an error of writing: %v, want one of %s", err, full.path)
+	}
 	if err := os.Symlink(path, link); err != nil {
 		t.Skip("no links here: ", err)
 	}

@@ -105,11 +105,9 @@ func Open(dir string, hosts []string, log *slog.Logger, now time.Time) (*Authori
 // be worked with.
 func (a *Authority) begin(now time.Time) error {
 	if a.cert == nil { // also where a crash came between the two files: nothing was issued yet
-		if a.key == nil {
-			if strays := existing(a.dir, serverFile, operatorFile, logFile); len(strays) > 0 {
-				return fmt.Errorf("ca: %s holds %s of a CA but not its certificate; put %s back beside it, or begin with an empty folder",
-					a.dir, strings.Join(strays, " and "), certFile)
-			}
+		if strays := existing(a.dir, serverFile, operatorFile, logFile); len(strays) > 0 {
+			return fmt.Errorf("ca: %s holds %s of a CA but not its certificate; put %s back beside it, or begin with an empty folder",
+				a.dir, strings.Join(strays, " and "), certFile)
 		}
 		return a.make(now)
 	}

@@ -150,6 +150,8 @@ func TestWrongFilesAreRefused(t *testing.T) {
 	}{
 		{"key and log lost", "without its key", func(t *testing.T, dir string) { remove(t, dir, keyFile); remove(t, dir, logFile) }},
 		{"key and certificate lost", "not its certificate", func(t *testing.T, dir string) { remove(t, dir, keyFile); remove(t, dir, certFile) }},
+		{"certificate lost", "put ca.pem back", func(t *testing.T, dir string) { remove(t, dir, certFile) }},
+		{"log lost", "log.pem is missing", func(t *testing.T, dir string) { remove(t, dir, logFile) }},
 		{"key of another CA", "not the certificate of the key", func(t *testing.T, dir string) { swap(t, dir, keyFile) }},
 		{"key damaged", "PEM block of type PRIVATE KEY", func(t *testing.T, dir string) { overwrite(t, dir, keyFile, []byte("x")) }},
 		{"certificate damaged", "PEM block of type CERTIFICATE", func(t *testing.T, dir string) { overwrite(t, dir, certFile, []byte("x")) }},

@@ -9,6 +9,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/discreet-fl/discreet/checkpointlog"
 )
@@ -19,12 +20,16 @@ const (
 )
 
 // openLog reads the key of the checkpoint log and the CA's credential over it, and
-// makes them where the file is missing and the CA's key is here. Devices pin the key:
-// it is never replaced.
+// makes them at the first start, where the CA's key is here. Devices pin the key: it is never
+// replaced, and a folder that has lost it is not gone on with.
 func (r *root) openLog() (ed25519.PrivateKey, []byte, error) {
 	path := filepath.Join(r.dir, logFile)
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && r.key != nil {
+		if strays := existing(r.dir, operatorFile, serverFile); len(strays) > 0 {
+			return nil, nil, fmt.Errorf("ca: %s is missing from %s, where %s stands: put it back from a back-up, as devices know this key and refuse every other; where none has ever joined, begin with an empty folder",
+				logFile, r.dir, strings.Join(strays, " and "))
+		}
 		return r.makeLog(path)
 	}
 	if err != nil {

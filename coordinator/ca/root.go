@@ -141,13 +141,11 @@ func (r *root) Fingerprint() [32]byte { return sha256.Sum256(r.cert.Raw) }
 // openOnce opens what is made once for a CA, the operator's credential and the log's
 // key, and makes what is missing. It returns the log's key and credential.
 func (r *root) openOnce(now time.Time) (logKey ed25519.PrivateKey, credential []byte, err error) {
-	open := func() error {
-		if err := r.openOperator(now); err != nil {
+	open := func() (err error) {
+		if logKey, credential, err = r.openLog(); err != nil { // the first, since without it nothing else was given out
 			return err
 		}
-		var err error
-		logKey, credential, err = r.openLog()
-		return err
+		return r.openOperator(now)
 	}
 	if r.key == nil || len(existing(r.dir, operatorFile, logFile)) == 2 {
 		err = open() // nothing is made, so that a folder may be read-only

@@ -19,7 +19,7 @@ import (
 	"time"
 
 	"github.com/gofrs/flock"
-	_ "modernc.org/sqlite" // the driver "sqlite"
+	"modernc.org/sqlite" // the driver "sqlite", too
 )
 
 var (
@@ -77,13 +77,22 @@ func Open(dir string) (_ *Store, err error) {
 	}
 	s.writer.SetMaxOpenConns(1)
 	if err := migrate(s.writer, time.Now()); err != nil {
-		return nil, fmt.Errorf("store: opening %s: %w", path, err)
+		return nil, fmt.Errorf("store: opening %s: %w", path, damaged(err))
 	}
 	if s.reader, err = sql.Open("sqlite", source(path, "mode=ro", "query_only(1)", "busy_timeout(5000)")); err != nil {
 		return nil, fmt.Errorf("store: %w", err)
 	}
 	s.reader.SetMaxOpenConns(readers)
 	return s, nil
+}
+
+// damaged says what to do where the file is no whole database.
+func damaged(err error) error {
+	const corrupt, notADatabase = 11, 26 // SQLite's codes, https://sqlite.org/rescode.html
+	if e := (*sqlite.Error)(nil); errors.As(err, &e) && (e.Code()&0xff == corrupt || e.Code()&0xff == notADatabase) {
+		return fmt.Errorf("%w; the database is damaged: restore a back-up", err)
+	}
+	return err
 }
 
 // source is the driver's name for a database file with settings of its connections.

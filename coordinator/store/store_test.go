@@ -7,6 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -69,6 +71,27 @@ func commitOf(round uint64, attempt uint32, previous []byte, next []byte) Commit
 			Started: start.Add(time.Second), Ended: start.Add(2 * time.Second)},
 		Previous: sha256.Sum256(previous), Checkpoint: next,
 		State: []float32{1.5, -2, float32(math.SmallestNonzeroFloat32)}, Survivors: []secagg.ID{{1}, {2}},
+	}
+}
+
+// TestDamagedDatabaseIsTold opens files of which a part, or everything, is missing.
+func TestDamagedDatabaseIsTold(t *testing.T) {
+	dir := t.TempDir()
+	if err := withTask(t, dir).Close(); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, databaseFile)
+	whole, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"cut off": whole[:5000], "something else": bytes.Repeat([]byte("x"), 5000)} {
+		if err := os.WriteFile(path, data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if s, err := Open(dir); err == nil || !strings.Contains(err.Error(), "restore a back-up") {
+			t.Errorf("%s: %v, %v, want an error that says what to do", name, s, err)
+		}
 	}
 }
 
