@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"google.golang.org/grpc/codes"
@@ -64,9 +65,21 @@ func (c *Coordinator) CreateTask(ctx context.Context, spec *pb.TaskSpec) (*pb.Ta
 		}
 	}
 	if !proto.Equal(t.spec, spec) {
-		return nil, status.Errorf(codes.AlreadyExists, "task %s exists with other settings; choose another name", t.name)
+		return nil, status.Errorf(codes.AlreadyExists, "task %s exists with other settings (%s), and keeps those; choose another name", t.name, strings.Join(differences(t.spec, spec), ", "))
 	}
 	return t.message(), nil
+}
+
+// differences names the settings in which two specifications differ, as they are named there.
+func differences(a, b *pb.TaskSpec) (names []string) {
+	fields := a.ProtoReflect().Descriptor().Fields()
+	for i := range fields.Len() {
+		f := fields.Get(i)
+		if x, y := a.ProtoReflect(), b.ProtoReflect(); x.Has(f) != y.Has(f) || !x.Get(f).Equal(y.Get(f)) {
+			names = append(names, string(f.Name()))
+		}
+	}
+	return names
 }
 
 // newTask stores a task and starts its goroutine. One that is stored, but was never

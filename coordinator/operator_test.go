@@ -108,7 +108,7 @@ func TestOperatorCalls(t *testing.T) {
 			t.Errorf("the same task again: %v, %v", created, err)
 		}
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: spec(4, 3)})
-		wants(t, "other settings", err, codes.AlreadyExists, "desk", "other settings")
+		wants(t, "other settings", err, codes.AlreadyExists, "desk", "other settings (per_round), and keeps those")
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{})
 		wants(t, "no specification", err, codes.InvalidArgument)
 		large := spec(3, 3)
