@@ -98,6 +98,13 @@ type drawn struct {
 	opened          digest // root of the tree of nonces; zero where there is one cohort
 }
 
+// least is the fewest members of the cohort's roster, by its check-ins alone: more than half
+// of those that the lot gave it. Without that a server could call all honest ones vanished.
+func (d *drawn) least(devices int) int {
+	from := func(cohort int) int { return (cohort*devices + d.cohorts - 1) / d.cohorts } // the first of its numbers in the lot
+	return (from(d.cohort+1)-from(d.cohort))/2 + 1
+}
+
 // lot splits the places of a tree into cohorts.
 type lot struct {
 	order   []int

@@ -203,6 +203,35 @@ func TestGroundCohort(t *testing.T) {
 	r.endWith(who)
 }
 
+// TestHalfCohort has a server call so many vanished that half of those who checked in for a
+// cohort are left in its roster, and one fewer.
+func TestHalfCohort(t *testing.T) {
+	const n = 8
+	r := newRigWith(t, 119, n, classical)
+	r.must(r.advertise(r.all()))
+	for gone := n - MinCohort; gone >= 0; gone-- {
+		d := r.devices[1]
+		_, _, err := d.advertised.again().Share(r.forgeRoster(1, func(f *forgery) { f.leaveOut(r.all()[n-gone:]...) }), stream(1, "unused", 0))
+		if n-gone > n/2 {
+			r.must(err)
+		} else {
+			wantRefusal(t, err, ErrTooFew, nil)
+		}
+	}
+	for _, round := range []struct{ devices, cohort int }{{7, 7}, {7, 4}, {9, 4}, {20, 7}, {100, 3}, {101, 100}, {1999, 250}} {
+		cohorts := Cohorts(round.devices, round.cohort)
+		lot, counts := drawLot(&digest{1}, &digest{2}, &digest{3}, round.devices, cohorts), make([]int, cohorts)
+		for place := range round.devices {
+			counts[lot.cohort(place)]++
+		}
+		for cohort, drew := range counts {
+			if least := (&drawn{cohort: cohort, cohorts: cohorts}).least(round.devices); least != drew/2+1 {
+				t.Errorf("%d of %d devices are drawn into cohort %d of %d, and %d are the least, want %d", drew, round.devices, cohort, cohorts, least, drew/2+1)
+			}
+		}
+	}
+}
+
 // TestForkedLot shows one member of a cohort another lot than the others. Both have all of
 // them in the cohort, so that each finds its roster good; what they deal is signed for
 // two cohorts.

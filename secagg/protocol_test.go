@@ -56,7 +56,7 @@ func TestProtocol(t *testing.T) {
 				tolerated := min(n/3, n-MinCohort)
 				switch step {
 				case beforeAdvertise:
-					tolerated = n - MinCohort // the roster is simply smaller
+					tolerated = min((n-1)/2, n-MinCohort) // the roster is simply smaller
 				case afterSubmit: // they are in the sum all the same, but the others have to sign
 					tolerated = min(n/3, n-Quorum(n, 1000))
 				case afterConfirm:

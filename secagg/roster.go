@@ -201,6 +201,9 @@ func (a *Advertised) check(msg []byte) (*session, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if n, least := len(r.members), lot.least(c.devices); n < least {
+		return nil, 0, fmt.Errorf("%w: roster of %d members, of at least twice as many that checked in for this cohort; want %d or more", ErrTooFew, n, least)
+	}
 	s := newSession(*p, a.ctx0, committed, lot, r.members)
 	self, ok := s.place(a.own.id)
 	if !ok || s.members[self] != a.own.member() {

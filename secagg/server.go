@@ -102,28 +102,43 @@ func (a *Adverts) Add(from ID, msg []byte) error {
 // Members lists the devices that checked in, ascending.
 func (a *Adverts) Members() []ID { return slices.Clone(a.ids) }
 
-// Close fixes the rosters: one for each cohort that has reached
-// Params.MinSurvivors. The devices of another are in none. It fails, and stays open,
-// when there is no such cohort.
+// Needed is the fewest adverts with which there may be a cohort.
+func (a *Adverts) Needed() int {
+	least := len(a.ids)
+	for c := range Cohorts(len(a.ids), a.params.Cohort) {
+		least = min(least, a.least(c))
+	}
+	return least
+}
+
+// least is the fewest members with which a cohort is formed.
+func (a *Adverts) least(cohort int) int {
+	n := len(a.ids)
+	return max(a.params.MinSurvivors, (&drawn{cohort: cohort, cohorts: Cohorts(n, a.params.Cohort)}).least(n))
+}
+
+// Close fixes the rosters: one for each cohort of which more than half have advertised,
+// and at least Params.MinSurvivors. The devices of another are in none. It fails, and stays
+// open, when there is no such cohort.
 func (a *Adverts) Close() ([]*Shares, error) {
 	if a.spent {
 		return nil, ErrSpent
 	}
-	if a.count < a.params.MinSurvivors {
-		return nil, fmt.Errorf("%w: %d devices advertised, the minimum is %d", ErrTooFew, a.count, a.params.MinSurvivors)
+	if least := a.Needed(); a.count < least {
+		return nil, fmt.Errorf("%w: %d of %d devices advertised, want at least %d", ErrTooFew, a.count, len(a.ids), least)
 	}
 	n := len(a.ids)
 	d := &drawing{adverts: a, cohorts: Cohorts(n, a.params.Cohort), present: make([]bitmap, Cohorts(n, a.params.Cohort))}
 	d.draw()
 	var list []*Shares
 	for c, present := range d.present {
-		if present.count() >= a.params.MinSurvivors {
+		if present.count() >= a.least(c) {
 			list = append(list, d.shares(c))
 		}
 	}
 	if list == nil {
-		return nil, fmt.Errorf("%w: %d devices advertised, but none of the %d cohorts has the minimum of %d",
-			ErrTooFew, a.count, d.cohorts, a.params.MinSurvivors)
+		return nil, fmt.Errorf("%w: %d of %d devices advertised, but in none of the %d cohorts more than half, and the minimum of %d",
+			ErrTooFew, a.count, n, d.cohorts, a.params.MinSurvivors)
 	}
 	a.spent, a.got, a.keys = true, nil, nil
 	return list, nil

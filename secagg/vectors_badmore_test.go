@@ -92,6 +92,16 @@ func (k *badBook) open(from int, q *parcel) []byte {
 func (k *badBook) losses() {
 	m, c := k.m, k.m.cohort
 	switch {
+	case m.step == stepRoster && m.place == 0:
+		const half = 7 // of the check-ins
+		msg := k.rosterTo(0, func(r *roster, _ []*advert) {
+			for _, place := range c.shares.places[half:] {
+				r.present[place/8] &^= 1 << (place % 8)
+			}
+			r.members = r.members[:half]
+		})
+		msg = msg[:len(msg)-(len(c.devices)-half)*c.keys.keysSize()]
+		k.add("half of the check-ins", "too-few", "fourteen checked in, so that a roster has more than seven members", msg)
 	case m.step == stepSurvivors && m.place == 1:
 		s := c.shares.session
 		alive := slices.Clone(c.confirms.cohort.survivors)

@@ -3,6 +3,7 @@ package simulate
 import (
 	"crypto/ed25519"
 	"crypto/rand"
+	"errors"
 	"slices"
 
 	"github.com/discreet-fl/discreet/coordinator"
@@ -112,10 +113,13 @@ func count(of []bool) (n int) {
 // protocol's rules; nil where the attempt is aborted.
 func (r *run) outcome(plan *pb.Plan, raw []byte, members []member) ([][]member, error) {
 	all := secagg.Cohorts(len(members), int(plan.SecureAggregation.Cohort))
-	if len(members)-dropsOf(members).BeforeAdvertise < r.MinSurvivors {
+	if here := len(members) - dropsOf(members).BeforeAdvertise; here < r.MinSurvivors || all == 1 && 2*here <= len(members) {
 		return nil, nil
 	}
 	cohorts, err := r.cohorts(plan, raw, members)
+	if errors.Is(err, secagg.ErrTooFew) { // for every cohort
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

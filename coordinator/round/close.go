@@ -9,7 +9,7 @@ import (
 
 // Tick lets time pass.
 func (r *Round) Tick(now time.Time) (effects []Effect) {
-	if r.adverts != nil && r.lobby.closes(now, r.config.Params.MinSurvivors) {
+	if r.adverts != nil && r.lobby.closes(now, r.adverts.Needed()) {
 		effects = r.closeAdvertise(now)
 	}
 	for _, c := range r.cohorts {
@@ -29,11 +29,15 @@ func (r *Round) Tick(now time.Time) (effects []Effect) {
 
 // closeAdvertise splits those who answered into cohorts.
 func (r *Round) closeAdvertise(now time.Time) []Effect {
-	x, least := &r.lobby, r.config.Params.MinSurvivors
+	x, needed := &r.lobby, r.adverts.Needed()
 	effects := []Effect{Closed{0, Advertise, x.answered, len(x.expected)}}
-	if x.answered < least {
+	if x.answered < needed {
 		// Those still working are too few, whatever they send.
-		return append(effects, r.abort(Advertise, x.tooFew(now, fmt.Sprintf("%d are the minimum of this task", least))))
+		want := fmt.Sprintf("%d are the minimum of this task", needed)
+		if needed > r.config.Params.MinSurvivors {
+			want = fmt.Sprintf("%d of the %d that checked in are needed", needed, len(x.expected))
+		}
+		return append(effects, r.abort(Advertise, x.tooFew(now, want)))
 	}
 	formed, err := r.adverts.Close()
 	if err != nil {
@@ -68,7 +72,7 @@ func (r *Round) loseUnformed(formed int) (effects []Effect) {
 			left = append(left, m.id)
 		}
 	}
-	reason := fmt.Sprintf("fewer devices advertised than the minimum of this task, %d", r.config.Params.MinSurvivors)
+	reason := fmt.Sprintf("too few of its devices advertised: more than half of them are needed, and the minimum of this task, %d", r.config.Params.MinSurvivors)
 	for number := formed; number < all; number++ {
 		r.latest = CohortLost{number, Advertise, reason, left}
 		effects = append(effects, r.latest)

@@ -126,7 +126,11 @@ func (m *model) quorum(c *modelCohort) int {
 func (m *model) needed(c *modelCohort) int {
 	switch c.step {
 	case Advertise:
-		return m.params.MinSurvivors
+		least := m.least(0)
+		for cohort := range m.drawnInto() {
+			least = min(least, m.least(cohort))
+		}
+		return least
 	case Share, Submit:
 		least := max(m.params.MinSurvivors, m.quorum(c))
 		if c.neighbours == nil {
@@ -137,6 +141,20 @@ func (m *model) needed(c *modelCohort) int {
 		return m.quorum(c)
 	}
 	return 0
+}
+
+// drawnInto is how many devices the lot gives each cohort.
+func (m *model) drawnInto() map[int]int {
+	n, places := len(m.lobby.members), make(map[int]int)
+	for at := range n {
+		places[at*secagg.Cohorts(n, m.params.Cohort)/n]++
+	}
+	return places
+}
+
+// least is the fewest members with which a cohort is formed.
+func (m *model) least(cohort int) int {
+	return max(m.params.MinSurvivors, m.drawnInto()[cohort]/2+1)
 }
 
 func (m *model) closes(now time.Time, c *modelCohort) bool {
@@ -167,10 +185,14 @@ func (m *model) tick(now time.Time) {
 func (m *model) closeLobby(now time.Time) {
 	here, all := m.lobby.answered(Advertise), secagg.Cohorts(len(m.lobby.members), m.params.Cohort)
 	m.emit("closed 0 advertise %d/%d", len(here), len(m.lobby.members))
+	needed, most := m.needed(m.lobby), 0
+	for cohort := range all {
+		most = max(most, m.least(cohort)-1) // members of one that is not formed
+	}
 	m.lobby.step = steps
 	formed := m.split()
-	if len(here) < m.params.MinSurvivors || len(formed) == 0 {
-		if len(here) > all*(m.params.MinSurvivors-1) {
+	if len(here) < needed || len(formed) == 0 {
+		if len(here) > all*most {
 			m.emit("%d devices in %d cohorts, and none is formed", len(here), all)
 		}
 		m.abort(Advertise)
@@ -189,14 +211,14 @@ func (m *model) closeLobby(now time.Time) {
 			m.members[i].cohort = c
 			c.members = append(c.members, m.members[i])
 		}
-		if len(d.roster) < m.params.MinSurvivors || len(d.roster) > m.params.Cohort {
+		if len(d.roster) < needed || len(d.roster) > m.params.Cohort {
 			m.emit("cohort %d has %d members", number, len(d.roster))
 		}
 		m.open(c, Share, c.members, now.Add(m.config.Step))
 		m.reply(c, Advertise, c.members)
 		m.cohorts, placed = append(m.cohorts, c), placed+len(d.roster)
 	}
-	if len(here)-placed > (all-len(formed))*(m.params.MinSurvivors-1) {
+	if len(here)-placed > (all-len(formed))*most {
 		m.emit("%d devices are left out of %d cohorts", len(here)-placed, all-len(formed))
 	}
 	if len(formed) < all {
