@@ -217,6 +217,7 @@ func (k *badBook) complained() {
 	} {
 		k.complain(dealing.name, dealing.reason, dealing.from, dealing.change)
 	}
+	k.add("more bad dealers than it can go on with", "too-few", "check 4: the shares of two neighbours open, want three", k.misdealt(flipSealed, 1, 2))
 	s := k.m.cohort.shares.session
 	for from := range s.members {
 		if s.graph.encapsulates(from, 0) {
@@ -229,18 +230,28 @@ func (k *badBook) complained() {
 
 // complain adds an inbox for the device at place 0 in which one member has dealt badly.
 func (k *badBook) complain(name, reason string, from int, change func(s *session, q *parcel)) {
+	bad := k.misdealt(change, from)
+	_, complaint, err := k.m.cohort.devices[k.m.place].shared.again().Open(bytes.Clone(bad))
+	k.m.run.must(err)
+	k.add(name, "", reason, bad).Complaint = complaint
+}
+
+// misdealt is an inbox for the moment's device in which some members have dealt badly.
+func (k *badBook) misdealt(change func(s *session, q *parcel), dealers ...int) []byte {
 	c := k.m.cohort
-	s, kept, dealt := c.shares.session, c.devices[from].shares, c.submissions.received[from]
-	c.misdeal(from, k.m.place, change)
-	m, err := s.decodeDealing(bytes.Clone(c.devices[from].shares), from)
-	c.must(err)
-	c.submissions.received[from] = &received{c.devices[from].shares, m, s.leaves(from, m)}
+	s, before := c.shares.session, slices.Clone(c.submissions.received)
+	for _, from := range dealers {
+		kept := c.devices[from].shares
+		c.misdeal(from, k.m.place, change)
+		m, err := s.decodeDealing(bytes.Clone(c.devices[from].shares), from)
+		c.must(err)
+		c.submissions.received[from] = &received{c.devices[from].shares, m, s.leaves(from, m)}
+		c.devices[from].shares = kept
+	}
 	bad, err := c.submissions.Inbox(c.devices[k.m.place].id)
 	c.must(err)
-	c.devices[from].shares, c.submissions.received[from] = kept, dealt
-	_, complaint, err := c.devices[k.m.place].shared.again().Open(bytes.Clone(bad))
-	c.must(err)
-	k.add(name, "", reason, bad).Complaint = complaint
+	copy(c.submissions.received, before)
+	return bad
 }
 
 // sealInstead seals other bytes than two shares from a member to the moment's device.

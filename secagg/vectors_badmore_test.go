@@ -110,6 +110,19 @@ func (k *badBook) losses() {
 		if sharers := c.submissions.shared; sharers.has(2) || s.graph.slot(1, 2) < 0 {
 			c.t.Fatal("place 2 was to be a neighbour of place 1 that did not share")
 		}
+	case m.step == stepSurvivors && m.place == 6:
+		alive := newBitmap(len(c.devices))
+		alive.set(6)
+		for _, place := range c.submissions.shared.places() {
+			if alive.count() < c.out.Needed {
+				alive.set(place)
+			}
+		}
+		k.add("too few that it holds shares of", "too-few", "check 4: there are as many as are needed, and it has accused place 0", (&shown{alive: alive}).encode())
+	case m.step == stepComplaint:
+		k.add("of one who did not share", "member", "it has no place in this step", c.devices[6].complaint).Sender = k.ofPlace(2)
+	case m.step == stepConfirm && !m.after:
+		k.add("of one who is no survivor", "member", "its vector is not in the sum", c.devices[m.place].confirm).Sender = k.ofPlace(8)
 	case m.step == stepQuorum && m.place == 0:
 		alive := slices.Clone(c.confirms.cohort.survivors)
 		alive.set(8)
@@ -127,8 +140,15 @@ func (k *badBook) losses() {
 		k.add("forked survivors", "forged", "all signed a set with place 8 in it, which this device was shown without", encodeQuorum(signers, signatures))
 	case m.step == stepReveal && !m.after:
 		good := c.devices[m.place].reveal
+		k.add("of one who is no survivor", "member", "its vector is not in the sum", good).Sender = k.ofPlace(8)
 		k.add("another seed", "mismatch", "it is not the seed that was committed to", k.withSeed(good, func(seed []byte) { seed[0] ^= 1 }))
 	}
+}
+
+// ofPlace is the id of the member at a place of the cohort.
+func (k *badBook) ofPlace(place int) hexed {
+	id := k.m.cohort.devices[place].id
+	return id[:]
 }
 
 // withSeed changes the seed of the mask in common with the member at place 8 in a reveal.
@@ -185,6 +205,14 @@ func (k *badBook) sparseSurvivors() {
 	k.add("exchanged pledges", "forged", "a pledge is another neighbour's",
 		(&shown{good.alive, append([][]byte{good.pledges[1], good.pledges[0]}, good.pledges[2:]...), nil}).encode())
 	k.add("no pledges", "malformed", "there is one of each surviving neighbour", (&shown{alive: good.alive}).encode())
+	for _, by := range good.alive.places() {
+		if by != 0 && s.graph.slot(0, by) < 0 {
+			a := accusation{place: by, reason: unopened}
+			copy(a.signature[:], c.devices[by].signer.sign(s.complaintSigned(by, 0, unopened)))
+			k.add("an accusation by one who is no neighbour", "forged", "check 7: it was dealt nothing", (&shown{good.alive, good.pledges, []accusation{a}}).encode())
+			break
+		}
+	}
 	// Two runs of k/2 places, away from the device, without a survivor.
 	alive := slices.Clone(good.alive)
 	for d := range s.graph.k / 2 {
