@@ -253,7 +253,7 @@ func (f *finished) breaks(t *testing.T, trials [][]*trial, corrupt []int, mustNo
 
 // masksOf are a member's masks that the coordinator can take off its vector.
 func (f *finished) masksOf(member int, corrupt []int) *maskSet {
-	s, masks := f.session, &maskSet{}
+	s, masks := f.session, &maskSet{bits: f.session.params.RingBits}
 	if slices.Contains(f.survivors, member) {
 		b := f.trueB(member)
 		seed := selfSeed(&s.ctx1, b)
@@ -304,7 +304,8 @@ func (f *finished) checkVectors(t *testing.T, corrupt []int) {
 				size++
 			}
 		}
-		if known := slices.Equal(sum, plain); known != (size == 0 || size == len(honest)) {
+		bits := f.session.params.RingBits
+		if known := slices.Equal(inRing(sum, bits), inRing(plain, bits)); known != (size == 0 || size == len(honest)) {
 			t.Errorf("%v corrupt: the sum of %d of %d honest survivors is known: %v", corrupt, size, len(honest), known)
 		}
 	}
@@ -315,7 +316,7 @@ func (f *finished) checkVectors(t *testing.T, corrupt []int) {
 		if slices.Equal(left[member], f.devices[member].input) {
 			t.Errorf("%v corrupt: the vector of member %d, which came late, is known", corrupt, member)
 		}
-		seed, masks := selfSeed(&f.session.ctx1, f.trueB(member)), &maskSet{}
+		seed, masks := selfSeed(&f.session.ctx1, f.trueB(member)), &maskSet{bits: f.session.params.RingBits}
 		masks.add(&seed, true)
 		masks.apply(left[member], 0)
 		if !slices.Equal(left[member], f.devices[member].input) {

@@ -283,7 +283,7 @@ func (d *Shared) Open(msg []byte) (*Masking, []byte, error) {
 // openAll opens the entries one by one and accuses whom it must.
 func (d *Shared) openAll(k *keeping, key *opener, entries []*inboxEntry) (*maskSet, *complaint, []*PeerError, error) {
 	s := d.session
-	masks, complaint := &maskSet{}, &complaint{}
+	masks, complaint := &maskSet{bits: s.params.RingBits}, &complaint{}
 	var accused []*PeerError
 	for slot, from := range s.graph.neighbours(d.self) {
 		e := entries[slot]

@@ -201,7 +201,7 @@ func TestDrawsHaveNoBias(t *testing.T) {
 // passes over those past the last whole multiple.
 func TestDrawsAreTheStream(t *testing.T) {
 	seed := numberedSeed(6)
-	words := naiveMask(*seed, 2000)
+	words := naiveStream(*seed, 2000)
 	rng := rand.New(rand.NewPCG(6, 0))
 	d := newDraws(seed)
 	for at, passed := 0, 0; at < 1900; {

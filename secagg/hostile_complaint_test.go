@@ -28,7 +28,7 @@ func (r *rig) accuse(accuser int, why reason, accused ...int) []byte {
 func (r *rig) lie(accuser int, why reason, accused ...int) {
 	r.t.Helper()
 	s, d := r.shares.session, r.devices[accuser]
-	masks := &maskSet{}
+	masks := &maskSet{bits: s.params.RingBits}
 	for _, j := range accused {
 		slot := s.graph.slot(accuser, j)
 		masks.add(&d.done.keeping.pairs[slot], s.graph.encapsulates(accuser, j))

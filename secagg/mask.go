@@ -4,30 +4,56 @@ import (
 	"crypto/aes"
 	"crypto/cipher"
 	"encoding/binary"
-	"unsafe"
 )
 
-// A mask is the key stream of AES-256 in counter mode under a key of its own: the
-// counter block is the block's number as 128 bits, big-endian, from 0, and word w
-// of the mask is bytes 4w to 4w+3, little-endian.
+// A mask is taken from the key stream of AES-256 in counter mode under a key of its own:
+// the counter block is the block's number as 128 bits, big-endian, from 0, and word w
+// of the stream is bytes 4w to 4w+3, little-endian. Of each word the low bits, as many
+// as the ring has, are an element of the mask. The bits above them are put together to
+// more elements, so that no bit of the stream serves twice and few serve not at all; see
+// layout.
 //
 // Masks are added in chunks that stay in the first-level cache: eight streams at a
-// time write a chunk each, and one pass (see addWide) adds them to the vector. The vector
+// time write a chunk each, and one pass (see addGroups) adds them to the vector. The vector
 // goes by in tiles that stay in the second-level cache while all masks are added, and
 // a key is expanded anew for each tile: that takes a hundredth of the time that its
 // stream takes, and only the keys of eight masks are ever expanded. A mask that is to
-// be subtracted is written complemented, −k = ¬k + 1, so that the pass only ever
-// adds; the ones are added together at the end.
+// be subtracted is taken from the stream's complement, −k = ¬k + 1, so that the pass only
+// ever adds; the ones are added together at the end.
 
 const (
-	tileWords  = 1 << 16
-	chunkWords = 512
-	lanes      = 8
-	blockWords = aes.BlockSize / 4
+	tileElements = 1 << 16
+	chunkWords   = 512
+	lanes        = 8
+	rowWords     = 16
+	blockWords   = aes.BlockSize / 4
 )
 
-// maskSet is masks to be added to a vector.
+// layout is how a stream's words make elements. A group is so many rows of rowWords words,
+// and as many rows of elements, the words' low bits; one row more is made of the bits
+// above: its element c has those of word c of the first row lowest, then those of word c
+// of the second, and so on. A ring of 32 bits leaves no such bits.
+type layout struct {
+	bits     int // of an element
+	rows     int // of words, in a group: the fewest whose bits left over make an element
+	elements int // of a group
+}
+
+func layoutOf(bits int) layout {
+	if bits == 32 {
+		return layout{bits, 1, rowWords}
+	}
+	over := 32 - bits
+	rows := (bits + over - 1) / over
+	return layout{bits, rows, (rows + 1) * rowWords}
+}
+
+// words is how many a group has.
+func (l *layout) words() int { return l.rows * rowWords }
+
+// maskSet is masks to be added to a vector of a ring of so many bits.
 type maskSet struct {
+	bits     int
 	keys     []digest
 	subtract []bool
 	negative uint32 // how many are subtracted
@@ -66,88 +92,74 @@ var zeros, ones = [4 * chunkWords]byte{}, func() (b [4 * chunkWords]byte) {
 	return b
 }()
 
-// scratch holds eight chunks of key stream, and is aligned for both views of it. Lanes
-// lie a little more than a chunk apart: at a power of two the same word of every
-// lane would fall to the same few places of the cache.
-type scratch [lanes][laneBytes / 8]uint64
+// scratch holds eight chunks of key stream. They lie a little more than a chunk apart: at
+// a power of two the same word of every lane would fall to the same few places of the
+// cache.
+type scratch struct {
+	lane [lanes][laneBytes]byte
+	edge [2 * chunkWords]uint32 // the elements of a chunk that are only in part in the vector
+}
 
 const laneBytes = 4*chunkWords + 80
 
-func (s *scratch) bytes(lane, words int) []byte {
-	return unsafe.Slice((*byte)(unsafe.Pointer(&s[lane][0])), 4*words)
-}
-
-// apply adds words lo, lo+1, … of every mask to v.
+// apply adds elements lo, lo+1, … of every mask to v, modulo 2^bits. Nothing is left above
+// those bits, where the pass has put bits that other elements are made of.
 func (m *maskSet) apply(v []uint32, lo int) {
-	s := new(scratch)
-	for len(v) > 0 {
-		n := min(len(v), tileWords)
+	l, s, ring := layoutOf(m.bits), new(scratch), uint32(1<<m.bits-1)
+	group := lo / l.elements
+	at := group*l.elements - lo // where the group begins in v, or before it
+	for at < len(v) {
+		groups := min(tileElements, len(v)-at+l.elements-1) / l.elements
 		for i := 0; i < len(m.keys); i += lanes {
-			m.applyLanes(v[:n], lo, i, min(lanes, len(m.keys)-i), s)
+			m.applyLanes(v, at, group, groups, i, min(lanes, len(m.keys)-i), &l, s)
 		}
-		if m.negative != 0 {
-			for i := range v[:n] {
-				v[i] += m.negative
-			}
+		end := at + groups*l.elements
+		tile := v[max(at, 0):min(end, len(v))]
+		for i, w := range tile {
+			tile[i] = (w + m.negative) & ring
 		}
-		v, lo = v[n:], lo+n
+		at, group = end, group+groups
 	}
 	*s = scratch{}
 }
 
-// applyLanes adds to v the words from lo on of count masks, the first of which is
-// number first. What is subtracted lacks its 1.
-func (m *maskSet) applyLanes(v []uint32, lo, first, count int, s *scratch) {
+// applyLanes adds to v, from its word at on, so many groups from one on, of count masks, the
+// first of which is number first. What is subtracted lacks its 1.
+func (m *maskSet) applyLanes(v []uint32, at, group, groups, first, count int, l *layout, s *scratch) {
 	var streams [lanes]cipher.Stream
 	for lane := range count {
-		streams[lane] = streamAt(&m.keys[first+lane], lo, s)
+		streams[lane] = streamAt(&m.keys[first+lane], group*l.words())
 	}
-	for len(v) > 0 {
-		n := min(len(v), chunkWords)
+	for groups > 0 {
+		n := min(groups, chunkWords/l.words())
+		size := 4 * n * l.words()
 		for lane := range count {
 			from := &zeros
 			if m.subtract[first+lane] {
 				from = &ones
 			}
-			streams[lane].XORKeyStream(s.bytes(lane, n), from[:4*n])
+			streams[lane].XORKeyStream(s.lane[lane][:size], from[:size])
 		}
-		addLanes(v[:n], s, count)
-		v = v[n:]
+		end := at + n*l.elements
+		if lo, hi := max(at, 0), min(end, len(v)); hi-lo == end-at {
+			addGroups(v[lo:hi], s, count, l)
+		} else {
+			edge := s.edge[:end-at]
+			copy(edge[lo-at:], v[lo:hi])
+			addGroups(edge, s, count, l)
+			copy(v[lo:hi], edge[lo-at:])
+		}
+		at, groups = end, groups-n
 	}
 }
 
-// streamAt is the key's stream from word w on.
-func streamAt(key *digest, w int, s *scratch) cipher.Stream {
+// streamAt is the key's stream from word w on, which begins a block.
+func streamAt(key *digest, w int) cipher.Stream {
 	block, err := aes.NewCipher(key[:])
 	if err != nil {
 		panic(err) // the key has 32 bytes
 	}
 	var counter [aes.BlockSize]byte
 	binary.BigEndian.PutUint64(counter[8:], uint64(w/blockWords))
-	stream := cipher.NewCTR(block, counter[:])
-	if skip := w % blockWords; skip != 0 {
-		stream.XORKeyStream(s.bytes(0, skip), zeros[:4*skip])
-	}
-	return stream
-}
-
-// addLanes adds the first count chunks to v: most of it in one pass, and what that
-// leaves at the end one chunk after another.
-func addLanes(v []uint32, s *scratch, count int) {
-	done := addWide(v, s, count)
-	if v = v[done:]; len(v) == 0 {
-		return
-	}
-	for lane := range count {
-		b, into := s.bytes(lane, done+len(v))[4*done:], v
-		for ; len(into) >= 4 && len(b) >= 16; b, into = b[16:], into[4:] {
-			into[0] += binary.LittleEndian.Uint32(b)
-			into[1] += binary.LittleEndian.Uint32(b[4:])
-			into[2] += binary.LittleEndian.Uint32(b[8:])
-			into[3] += binary.LittleEndian.Uint32(b[12:])
-		}
-		for i := range into {
-			into[i] += binary.LittleEndian.Uint32(b[4*i:])
-		}
-	}
+	return cipher.NewCTR(block, counter[:])
 }

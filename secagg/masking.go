@@ -66,7 +66,7 @@ func (m *Masking) Accused() []*PeerError { return m.accused }
 // has a seed can take it off, so the caller wipes them.
 func (m *Masking) Seeds() [][32]byte { return slices.Clone(m.seeds) }
 
-// Mask adds the device's masks to vector[lo:hi], modulo 2^32. The vector has
+// Mask adds the device's masks to vector[lo:hi], modulo 2^RingBits. The vector has
 // Params.Length words. Ranges that do not overlap may be masked at the same time.
 //
 // Masks hide one vector only once. Mask therefore panics when a word is masked a

@@ -91,11 +91,12 @@ func newRigWith(t testing.TB, seed uint64, n int, change func(*Params)) *rig {
 		for w := range d.input {
 			d.input[w] = in.Uint32()
 		}
+		inRing(d.input, r.params.RingBits)
 		// The first words count each device by itself, where there is room for all, so that
 		// a sum shows who is in it and how often.
-		if n <= 5*testLength {
-			clear(d.input[:(n+4)/5])
-			d.input[i/5] = 1 << (6 * (i % 5))
+		if n <= 4*testLength {
+			clear(d.input[:(n+3)/4])
+			d.input[i/4] = 1 << (6 * (i % 4))
 		}
 		r.devices = append(r.devices, d)
 	}
@@ -285,7 +286,7 @@ func (r *rig) finish(who []int) error {
 	return nil
 }
 
-// plain is the sum of these devices' inputs.
+// plain is the sum of these devices' inputs in the ring.
 func (r *rig) plain(who []int) []uint32 {
 	sum := make([]uint32, testLength)
 	for _, i := range who {
@@ -293,5 +294,5 @@ func (r *rig) plain(who []int) []uint32 {
 			sum[w] += v
 		}
 	}
-	return sum
+	return inRing(sum, r.params.RingBits)
 }

@@ -196,7 +196,7 @@ func (c *Reveals) Close() (*Unmasking, error) {
 	}
 	defer c.Wipe()
 	s := c.session
-	u := &Unmasking{length: s.params.Length, survivors: s.ids(c.cohort.survivors.places()), masks: &maskSet{}}
+	u := &Unmasking{length: s.params.Length, survivors: s.ids(c.cohort.survivors.places()), masks: &maskSet{bits: s.params.RingBits}}
 	u.seeds = make([][][32]byte, c.cohort.level)
 	for i := range u.seeds {
 		u.seeds[i] = make([][32]byte, 0, len(u.survivors)) // appending moves none
@@ -381,8 +381,8 @@ type Unmasking struct {
 	seeds     [][][32]byte // by level, then by survivor
 }
 
-// Range takes the masks off sum[lo:hi], modulo 2^32. The sum has Params.Length
-// words, of which the low RingBits of each are meant; every word is to be in
+// Range takes the masks off sum[lo:hi], modulo 2^RingBits. The sum has Params.Length
+// words, of which only the low RingBits count before and are left after; every word is to be in
 // exactly one range. Ranges that do not overlap may run at the same time. It
 // panics when the range or the sum's length is wrong or after Wipe.
 func (u *Unmasking) Range(sum []uint32, lo, hi int) {

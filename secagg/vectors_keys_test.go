@@ -140,12 +140,17 @@ func newCommitmentVectors() (v commitmentVectors) {
 
 func maskVectors() (list []maskVector) {
 	key := filled("mask")
-	for _, first := range []int{0, 1, 6, 1 << 20, maxLength - 8} {
-		m := &maskSet{}
-		m.add(&key, false)
-		words := make([]uint32, 8)
-		m.apply(words, first)
-		list = append(list, maskVector{key[:], first, hexWords(words)})
+	for _, bits := range []int{1, 8, 16, 17, 20, 23, 24, 26, 29, 31, 32} {
+		l := layoutOf(bits)
+		// The first elements, the last of the first group with those made of upper bits and
+		// on into the next, a tile's end, and the end of the longest vector.
+		for _, first := range []int{0, l.elements - rowWords - 2, l.elements - 3, 1 << 20, maxLength - 8} {
+			m := &maskSet{bits: bits}
+			m.add(&key, false)
+			words := make([]uint32, 8)
+			m.apply(words, first)
+			list = append(list, maskVector{key[:], bits, first, hexWords(inRing(words, bits))})
+		}
 	}
 	return list
 }

@@ -122,9 +122,10 @@ type commitmentVectors struct {
 }
 
 type maskVector struct {
-	Key   hexed  `json:"key"`
-	First int    `json:"first_word"`
-	Words string `json:"words"`
+	Key      hexed  `json:"key"`
+	Bits     int    `json:"ring_bits"`
+	First    int    `json:"first_element"`
+	Elements string `json:"elements"`
 }
 
 type packingVector struct {

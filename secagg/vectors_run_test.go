@@ -98,7 +98,8 @@ func (v *vectorRun) at(c *cohortRun, s step, place int, after bool) {
 	}
 }
 
-const vectorLength, vectorBits = 5, 20
+// vectorLength is two words more than the low bits of a group's words give.
+const vectorLength, vectorBits = 34, 20
 
 func newVectorRun(t *testing.T, s scenario, attempt uint32) *vectorRun {
 	seed := uint64(s.devices)
