@@ -3,18 +3,19 @@ package main
 import (
 	"crypto/aes"
 	"crypto/cipher"
+	"crypto/ed25519"
 	"time"
 )
 
 // limitTime is the CPU time that a limit is measured for.
 const limitTime = 200 * time.Millisecond
 
-// rate is the bytes a second of CPU of a function that handles so many at a call.
-func rate(bytes int, f func()) float64 {
+// rate is what a function handles in a second of CPU, so much of it at a call.
+func rate(much int, f func()) float64 {
 	handled, began := 0, cpuTime()
 	for cpuTime()-began < limitTime {
 		f()
-		handled += bytes
+		handled += much
 	}
 	return float64(handled) / (cpuTime() - began).Seconds()
 }
@@ -31,6 +32,25 @@ func aesRate() float64 {
 	return rate(1000*len(out), func() {
 		for range 1000 {
 			stream.XORKeyStream(out, zeros)
+		}
+	})
+}
+
+// verifyRate is the Ed25519 signatures, of as many keys, that are verified in a second of CPU.
+func verifyRate() float64 {
+	const signatures = 100
+	var keys [signatures]ed25519.PublicKey
+	var signed [signatures][]byte
+	message := make([]byte, 200)
+	for i := range keys {
+		key := ed25519.NewKeyFromSeed(append(make([]byte, ed25519.SeedSize-1), byte(i)))
+		keys[i], signed[i] = key.Public().(ed25519.PublicKey), ed25519.Sign(key, message)
+	}
+	return rate(signatures, func() {
+		for i, key := range keys {
+			if !ed25519.Verify(key, message, signed[i]) {
+				panic("a signature does not verify")
+			}
 		}
 	})
 }

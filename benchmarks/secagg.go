@@ -54,11 +54,18 @@ type secaggFigures struct {
 	BytesDownBy map[string]float64 `json:"bytes_down_by_message"`
 	Expansion   float64            `json:"expansion"`
 	// The limits: key stream of AES-256-CTR in cache and reading memory out of cache,
-	// bytes a second on one core; and the CPU seconds in which the one writes all the
-	// masks that the server removes and the other reads the packed vectors once.
+	// bytes a second on one core, and Ed25519 signatures verified in one; and the CPU seconds
+	// in which the first writes all the masks that the server removes and the second reads the
+	// packed vectors once, and those in which the first writes the masks of a device and the
+	// third verifies the signatures that are shown to it, the mean.
 	AESBytesPerSecond    float64 `json:"aes_ctr_bytes_per_second"`
 	MemoryBytesPerSecond float64 `json:"memory_bytes_per_second"`
+	VerifiesPerSecond    float64 `json:"ed25519_verifies_per_second"`
+	MaskBytes            int     `json:"key_stream_bytes_of_a_mask"`
+	DeviceVerifies       float64 `json:"device_ed25519_verifies"`
+	DeviceMasks          float64 `json:"device_masks"`
 	ServerLimit          float64 `json:"server_limit_seconds"`
+	DeviceLimit          float64 `json:"device_limit_seconds"`
 	Seconds              float64 `json:"seconds"` // by the clock, everything
 	Machine              string  `json:"machine"`
 }

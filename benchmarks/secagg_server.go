@@ -1,11 +1,13 @@
 package main
 
 import (
+	"crypto/ed25519"
 	"encoding/binary"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	mathrand "math/rand/v2"
 	"os"
 	"os/exec"
@@ -332,10 +334,26 @@ func (s *sumServer) summarise() error {
 	f.BytesDown, f.BytesDownBy = survivorsMean(s.down)
 	f.Expansion = f.BytesUp / float64(4*f.Dim)
 	f.Degree, f.Threshold = s.graph()
-	f.AESBytesPerSecond, f.MemoryBytesPerSecond = aesRate(), memoryRate()
-	f.ServerLimit = float64(f.Expansions)*float64(4*s.params.Length)/f.AESBytesPerSecond +
-		float64(f.Survivors)*float64(len(s.packed))/f.MemoryBytesPerSecond
+	s.limit()
 	return nil
+}
+
+// limit fills in the limits. A device verifies the credentials of its roster, its neighbours'
+// adverts and shares (nobody vanishes before those), the pledges among what it is shown
+// of the survivors, and the quorum; it adds a mask with each neighbour and one of its own.
+func (s *sumServer) limit() {
+	f := &s.figures
+	f.AESBytesPerSecond, f.MemoryBytesPerSecond, f.VerifiesPerSecond = aesRate(), memoryRate(), verifyRate()
+	f.MaskBytes = s.params.MaskBytes()
+	members := float64(f.Devices) / float64(f.Cohorts)
+	signatures := func(message string) float64 { // what is left in it is less than one
+		return math.Floor((f.BytesDownBy[message] - members/8) / ed25519.SignatureSize)
+	}
+	f.DeviceMasks = float64(f.Degree) + 1
+	f.DeviceVerifies = members + 2*float64(f.Degree) + signatures("survivors") + signatures("quorum")
+	f.ServerLimit = float64(f.Expansions)*float64(f.MaskBytes)/f.AESBytesPerSecond +
+		float64(f.Survivors)*float64(len(s.packed))/f.MemoryBytesPerSecond
+	f.DeviceLimit = f.DeviceMasks*float64(f.MaskBytes)/f.AESBytesPerSecond + f.DeviceVerifies/f.VerifiesPerSecond
 }
 
 // survivorsMean is the mean of the bytes of those who have come to the last step, by

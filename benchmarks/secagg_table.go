@@ -31,20 +31,20 @@ func tableRuns(of sumSettings) (runs []sumSettings) {
 // that would take longer than the limit are left out, with how long that is.
 func writeTable(w io.Writer, of sumSettings, limit time.Duration) error {
 	fmt.Fprintf(w, "%s, %s keys\n\n", machine(), of.Keys)
-	fmt.Fprintln(w, "| devices | dim | dropped | server, CPU s | limit | device, CPU s | bytes up | bytes down | of plain float32 | masks | server's peak heap |")
-	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|")
+	fmt.Fprintln(w, "| devices | dim | dropped | server, CPU s | limit | device, CPU s | limit | bytes up | bytes down | of plain float32 | masks | server's peak heap |")
+	fmt.Fprintln(w, "|---|---|---|---|---|---|---|---|---|---|---|---|")
 	for _, run := range tableRuns(of) {
 		head := fmt.Sprintf("| %d | %.0e | %.0f%% |", run.Devices, float64(run.Dim), 100*run.Drop)
 		if took := run.estimate(); took > limit {
-			fmt.Fprintln(w, head, "left out: about", took.Round(time.Minute), "| | | | | | | |")
+			fmt.Fprintln(w, head, "left out: about", took.Round(time.Minute), "| | | | | | | | |")
 			continue
 		}
 		f, err := runAlone(run)
 		if err != nil {
 			return fmt.Errorf("%s %w", head, err)
 		}
-		fmt.Fprintf(w, "%s %.2f | %.2f | %.3f | %.0f | %.0f | %.3f | %d | %.0f MB |\n", head, f.ServerSeconds, f.ServerLimit,
-			f.DeviceSeconds, f.BytesUp, f.BytesDown, f.Expansion, f.Expansions, float64(f.ServerPeakHeap)/1e6)
+		fmt.Fprintf(w, "%s %.2f | %.2f | %.3f | %.3f | %.0f | %.0f | %.3f | %d | %.0f MB |\n", head, f.ServerSeconds, f.ServerLimit,
+			f.DeviceSeconds, f.DeviceLimit, f.BytesUp, f.BytesDown, f.Expansion, f.Expansions, float64(f.ServerPeakHeap)/1e6)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // TestMain lets the benchmark run this test program again as the devices.
@@ -23,12 +25,14 @@ func TestMeasureSum(t *testing.T) {
 	for name, tc := range map[string]struct {
 		change                         func(*sumSettings)
 		cohorts, survivors, expansions int
+		verifies                       func(degree int) int
 	}{
-		"one cohort":    {func(*sumSettings) {}, 1, 10, 10 + 2*10},
-		"classical":     {func(s *sumSettings) { s.Keys = "classical" }, 1, 10, 10 + 2*10},
-		"three cohorts": {func(s *sumSettings) { s.Cohort, s.Drop = 4, 0.25 }, 3, 9, 3 * (3 + 3)},
-		"nobody drops":  {func(s *sumSettings) { s.Drop = 0 }, 1, 12, 12},
-		"sparse graph":  {func(s *sumSettings) { s.Devices, s.Cohort, s.Keys, s.Drop = 101, 101, "classical", 0 }, 1, 101, 101},
+		"one cohort":    {func(*sumSettings) {}, 1, 10, 10 + 2*10, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
+		"classical":     {func(s *sumSettings) { s.Keys = "classical" }, 1, 10, 10 + 2*10, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
+		"three cohorts": {func(s *sumSettings) { s.Cohort, s.Drop = 4, 0.25 }, 3, 9, 3 * (3 + 3), func(k int) int { return 4 + 2*k + secagg.Quorum(4, 1000) }},
+		"nobody drops":  {func(s *sumSettings) { s.Drop = 0 }, 1, 12, 12, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
+		"sparse graph": {func(s *sumSettings) { s.Devices, s.Cohort, s.Keys, s.Drop = 101, 101, "classical", 0 }, 1, 101, 101,
+			func(k int) int { return 101 + 3*k + secagg.Quorum(101, 1000) }},
 	} {
 		s := sumTest
 		tc.change(&s)
@@ -41,6 +45,9 @@ func TestMeasureSum(t *testing.T) {
 			t.Errorf("%s: %d cohorts, %d survivors, %d masks; want %d, %d, %d",
 				name, f.Cohorts, f.Survivors, f.Expansions, tc.cohorts, tc.survivors, tc.expansions)
 		}
+		if want := float64(tc.verifies(f.Degree)); f.DeviceVerifies != want || f.DeviceMasks != float64(f.Degree+1) {
+			t.Errorf("%s: a device verifies %v signatures and adds %v masks, want %v and %d", name, f.DeviceVerifies, f.DeviceMasks, want, f.Degree+1)
+		}
 		sent := 0.0
 		for _, n := range f.BytesUpBy {
 			sent += n
@@ -49,7 +56,7 @@ func TestMeasureSum(t *testing.T) {
 			t.Errorf("%s: bytes up are %v, %v, expansion %v", name, f.BytesUp, f.BytesUpBy, f.Expansion)
 		}
 		for figure, value := range map[string]float64{
-			"server": f.ServerSeconds, "device": f.DeviceSeconds, "limit": f.ServerLimit, "heap": float64(f.ServerPeakHeap), "down": f.BytesDown,
+			"server": f.ServerSeconds, "device": f.DeviceSeconds, "limit": f.ServerLimit, "device's limit": f.DeviceLimit, "heap": float64(f.ServerPeakHeap), "down": f.BytesDown,
 		} {
 			if value <= 0 {
 				t.Errorf("%s: the figure of %s is %v", name, figure, value)

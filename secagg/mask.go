@@ -51,6 +51,12 @@ func layoutOf(bits int) layout {
 // words is how many a group has.
 func (l *layout) words() int { return l.rows * rowWords }
 
+// MaskBytes is the key stream that one mask takes, in whole groups.
+func (p *Params) MaskBytes() int {
+	l := layoutOf(p.RingBits)
+	return (p.Length + l.elements - 1) / l.elements * 4 * l.words()
+}
+
 // maskSet is masks to be added to a vector of a ring of so many bits.
 type maskSet struct {
 	bits     int
