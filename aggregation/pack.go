@@ -47,7 +47,8 @@ func AddPacked(sum []uint32, packed []byte, bits int) error {
 	}
 	done := 0
 	if bits <= pairBits {
-		done = addEights(sum, packed, bits)
+		done = addWide(sum, packed, bits)
+		done += addEights(sum[done:], packed[PackedSize(done, bits):], bits)
 	}
 	addWords(sum[done:], packed[PackedSize(done, bits):], bits)
 	return nil
