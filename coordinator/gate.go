@@ -263,8 +263,8 @@ func (c *guest) Read(b []byte) (int, error) {
 
 // Close closes the connection and gives its place free.
 func (c *guest) Close() error {
-	c.expires.Stop()
 	c.gate.leave(c)
+	c.expires.Stop()
 	return c.Conn.Close()
 }
 
