@@ -2,8 +2,12 @@
 
 package aggregation
 
-// rowWords is what one step of addRows takes.
-const rowWords = 16
+// rowWords is what one step of addRows takes, and mostRows how many it is given at a time:
+// a goroutine stops for others, and for a collection of garbage, between calls only.
+const (
+	rowWords = 16
+	mostRows = 1 << 12
+)
 
 // addWide adds rows of sixteen words of at most pairBits bits, as long as what is read for
 // a row is within what is left, and returns how many words that were.
@@ -14,7 +18,9 @@ func addWide(sum []uint32, packed []byte, bits int) (done int) {
 		return 0
 	}
 	rows := min(len(sum)/rowWords, last/(2*bits)+1)
-	addRows(&sum[0], &packed[0], rows, bits, &at, &shift)
+	for row := 0; row < rows; row += mostRows {
+		addRows(&sum[row*rowWords], &packed[row*2*bits], min(rows-row, mostRows), bits, &at, &shift)
+	}
 	return rows * rowWords
 }
 

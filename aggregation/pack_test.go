@@ -13,7 +13,7 @@ func TestPackedWordsComeBack(t *testing.T) {
 	const seed = 5
 	source := rand.New(rand.NewPCG(seed, 2))
 	for bits := 1; bits <= 32; bits++ {
-		for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 31, 64, 101, 1000, 1003} {
+		for _, n := range []int{0, 1, 2, 3, 7, 8, 9, 31, 64, 101, 1000, 1003, 1<<16 + 1003} {
 			words, sum, want := make([]uint32, n), make([]uint32, n), make([]uint32, n)
 			for i := range words {
 				words[i], sum[i] = source.Uint32(), source.Uint32()
