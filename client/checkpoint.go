@@ -74,10 +74,10 @@ func (c *Client) loadModel() error {
 
 // adopt makes a checkpoint the one in use, fetching it where the folder does not
 // hold it, and returns it. It is the one whose place in the task's log was verified last.
-// One that is in use already is not read again.
+// One that is in use already is not read again, and held against its place all the same.
 func (c *Client) adopt(ctx context.Context, t Transport, task string, sum [32]byte, size uint64) (*loadedModel, error) {
 	if m := c.model.Load(); m != nil && m.sum == sum {
-		return m, nil
+		return m, c.checkManifest(task, &m.checkpoint.Manifest)
 	}
 	file, err := c.fetch(ctx, t, sum, size)
 	if err != nil {

@@ -19,6 +19,7 @@ import (
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/checkpointlog"
 	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 )
@@ -269,18 +270,27 @@ func TestReceiptOutsideTheLog(t *testing.T) {
 	})
 }
 
-// TestCheckpointOfAnotherPlace has a log name a checkpoint that says that it has been
-// through other rounds than the log has checkpoints before it, or that it is another task's.
+// TestCheckpointOfAnotherPlace has a log name a checkpoint that says that it is another
+// task's, or that it has been through rounds that are not for its place: fewer than the log has
+// checkpoints before it, or more by another number than one that the device had before.
 func TestCheckpointOfAnotherPlace(t *testing.T) {
+	three := uint64(3)
 	for _, c := range []struct {
-		name  string
-		task  string
-		round uint64
-		want  string // in the error; empty where the checkpoint is taken up
+		name   string
+		task   string
+		round  uint64
+		before int     // checkpoints in the log
+		offset *uint64 // of the checkpoints that the device had; nil where it has had none
+		want   string  // in the error; empty where the checkpoint is taken up
 	}{
-		{"as it is", "shop", 0, ""},
-		{"after more rounds", "shop", 3, "through 3 rounds, and is entry 0 of its log"},
-		{"of another task", "desk", 0, `belongs to task "desk", and stands in the log of "shop"`},
+		{"as it is", "shop", 0, 0, nil, ""},
+		{"as the log began", "shop", 2, 2, new(uint64), ""},
+		{"of a task that is older than its log", "shop", 3, 0, nil, ""},
+		{"of such a task, later", "shop", 5, 2, &three, ""},
+		{"after fewer rounds", "shop", 1, 2, nil, "through 1 rounds, and is entry 2 of its log, want as many at least"},
+		{"after more rounds than its place has", "shop", 6, 2, &three, "through 6 rounds, and is entry 2 of its log, want 5"},
+		{"after more rounds in a log from the first on", "shop", 3, 2, new(uint64), "through 3 rounds, and is entry 2 of its log, want 2"},
+		{"of another task", "desk", 0, 0, nil, `belongs to task "desk", and stands in the log of "shop"`},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -293,16 +303,31 @@ func TestCheckpointOfAnotherPlace(t *testing.T) {
 				sum := sha256.Sum256(file)
 				d.rig.files[sum] = file
 				d.log = &logServer{t: t, ca: d.rig.ca, key: testLog}
+				for range c.before {
+					d.log.commit("")
+				}
+				device := d.device(t, Options{})
+				if c.offset != nil {
+					head, err := checkpointlog.HeadOf(uint64(c.before), d.log.tree())
+					if err != nil {
+						t.Fatal(err)
+					}
+					if err := device.writeLog("shop", &knownLog{Size: head.Size, Root: head.Root[:], Index: head.Size - 1, Offset: c.offset}); err != nil {
+						t.Fatal(err)
+					}
+				}
 				d.log.add(file)
 				plan := proto.CloneOf(d.rig.plan)
-				plan.CheckpointSha256, plan.CheckpointBytes, plan.LogHead = sum[:], uint64(len(file)), d.log.note(1)
+				plan.CheckpointSha256, plan.CheckpointBytes, plan.LogHead = sum[:], uint64(len(file)), d.log.note(uint64(len(d.log.entries)))
 				d.rig.setPlan(plan)
-				device := d.device(t, Options{})
 				ctx, cancel := context.WithTimeout(t.Context(), time.Minute) // for the cohort that does not fill
 				defer cancel()
 				_, err = device.Participate(ctx)
 				if s, _ := device.Status(); (s.Checkpoint == fmt.Sprintf("%x", sum)) != (c.want == "") {
 					t.Errorf("status %+v", s)
+				}
+				if known, err := device.readLog("shop"); err != nil || c.want == "" && (known.Offset == nil || *known.Offset != c.round-known.Index) {
+					t.Errorf("the device knows %+v, %v", known, err)
 				}
 				if errors.Is(err, ErrLog) != (c.want != "") || !strings.Contains(err.Error(), c.want) {
 					t.Errorf("got %v, want %v with %q", err, ErrLog, c.want)
@@ -381,6 +406,9 @@ func TestCheckpointInUseIsReadOnce(t *testing.T) {
 		again, err := c.adopt(t.Context(), nil, m.checkpoint.Manifest.Task, m.sum, m.bytes)
 		if err != nil || again != m {
 			t.Errorf("adopting what is in use: %v, %v, want what there is", again, err)
+		}
+		if _, err := c.adopt(t.Context(), nil, "desk", m.sum, m.bytes); !errors.Is(err, ErrLog) {
+			t.Errorf("adopting it for another task: %v, want %v", err, ErrLog)
 		}
 		file, err := OpenCheckpoint(d.rig.checkpoint)
 		if opened := m.opened(); err != nil || opened.sum != file.sum || opened.bytes != file.bytes {

@@ -32,6 +32,10 @@ type knownLog struct {
 	Root []byte `json:"root"` // 32 bytes
 	// Index is the place, from 0, of the checkpoint verified last.
 	Index uint64 `json:"index"`
+	// Offset is how many rounds more a checkpoint has been through than the log has
+	// checkpoints before it, the same for all: 0, but where the task is older than its log.
+	// It is nil before the first checkpoint was read.
+	Offset *uint64 `json:"offset,omitempty"`
 }
 
 func (k *knownLog) head() checkpointlog.Head {
@@ -52,6 +56,14 @@ func (c *Client) readLog(task string) (*knownLog, error) {
 		return nil, fmt.Errorf("record %q is %w", logRecord+task, store.ErrDamaged)
 	}
 	return k, nil
+}
+
+// writeLog keeps what this device knows of a task's log.
+func (c *Client) writeLog(task string, k *knownLog) error {
+	if err := c.writeRecord(logRecord+task, k); err != nil {
+		return fmt.Errorf("keeping the head of the checkpoint log: %w", err)
+	}
+	return nil
 }
 
 // checkLog holds a plan against its task's log before anything is done for it: the
@@ -97,7 +109,8 @@ func (c *Client) verifyCheckpoint(ctx context.Context, t Transport, task string,
 
 // checkManifest holds what a checkpoint says of itself against the place in its task's log
 // that was verified last: it has been through as many rounds as the log has checkpoints
-// before it, by which a device knows whether it has revealed for one like it.
+// before it, and as many more as every other that this device had of this log. By its
+// rounds a device knows whether it has revealed for one like it.
 func (c *Client) checkManifest(task string, m *model.Manifest) error {
 	known, err := c.readLog(task)
 	switch {
@@ -105,8 +118,17 @@ func (c *Client) checkManifest(task string, m *model.Manifest) error {
 		return err
 	case m.Task != task:
 		return fmt.Errorf("%w: the checkpoint belongs to task %q, and stands in the log of %q", ErrLog, m.Task, task)
-	case m.Round != known.Index:
-		return fmt.Errorf("%w: the checkpoint says that it has been through %d rounds, and is entry %d of its log, want as many", ErrLog, m.Round, known.Index)
+	case m.Round < known.Index:
+		return fmt.Errorf("%w: the checkpoint says that it has been through %d rounds, and is entry %d of its log, want as many at least", ErrLog, m.Round, known.Index)
+	}
+	offset := m.Round - known.Index
+	switch {
+	case known.Offset == nil:
+		known.Offset = &offset
+		return c.writeLog(task, known)
+	case *known.Offset != offset:
+		return fmt.Errorf("%w: the checkpoint says that it has been through %d rounds, and is entry %d of its log, want %d, as earlier ones had it",
+			ErrLog, m.Round, known.Index, known.Index+*known.Offset)
 	}
 	return nil
 }
@@ -200,9 +222,5 @@ func (s *sight) settle(c *Client, err error) error {
 	if err != nil {
 		return err
 	}
-	known := knownLog{Note: s.note, Size: s.shown.Size, Root: s.shown.Root[:], Index: s.index}
-	if err := c.writeRecord(logRecord+s.task, &known); err != nil {
-		return fmt.Errorf("keeping the head of the checkpoint log: %w", err)
-	}
-	return nil
+	return c.writeLog(s.task, &knownLog{Note: s.note, Size: s.shown.Size, Root: s.shown.Root[:], Index: s.index, Offset: s.known.Offset})
 }

@@ -172,8 +172,7 @@ of it.`,
 	return c
 }
 
-// inLog checks an exported log and finds a checkpoint in it, by the hash of its file and its
-// number of rounds, which is its place.
+// inLog checks an exported log and finds a checkpoint in it, by the hash of its file.
 func inLog(name, ca string, m *model.Manifest, digest [32]byte) (checkpointlog.Entry, error) {
 	var none checkpointlog.Entry
 	authority, err := readAuthority(ca)
@@ -187,17 +186,13 @@ func inLog(name, ca string, m *model.Manifest, digest [32]byte) (checkpointlog.E
 	if _, err := checkpointlog.VerifyAll(authority, f.LogKey, f.Credential, m.Task, f.Head, f.Entries); err != nil {
 		return none, fmt.Errorf("--log %s: %w", name, err)
 	}
-	if m.Round >= uint64(len(f.Entries)) {
-		return none, fmt.Errorf("it is said to have %d rounds behind it; the log of task %s in %s ends with the checkpoint that has %d: export a newer log, or the file was changed", m.Round, m.Task, name, len(f.Entries)-1)
+	for _, raw := range f.Entries {
+		entry, err := checkpointlog.DecodeEntry(raw)
+		if err != nil || entry.Checkpoint == digest {
+			return entry, err
+		}
 	}
-	entry, err := checkpointlog.DecodeEntry(f.Entries[m.Round])
-	if err != nil {
-		return none, err
-	}
-	if entry.Checkpoint != digest {
-		return none, fmt.Errorf("it is not what the coordinator logged: the checkpoint of task %s with %d rounds behind it has SHA-256 %x, this file %x; it was changed, or made by another", m.Task, m.Round, entry.Checkpoint, digest)
-	}
-	return entry, nil
+	return none, fmt.Errorf("it is not what the coordinator logged: of the %d checkpoints of task %s in %s none has its SHA-256, %x; it was changed, or made by another, or later than the log: export a newer log", len(f.Entries), m.Task, name, digest)
 }
 
 // readCheckpoint reads and checks a checkpoint file.

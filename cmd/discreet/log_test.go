@@ -46,7 +46,7 @@ func (b *bench) grow(from, to uint64) {
 			b.t.Fatal(err)
 		}
 		m := &now.Manifest
-		next, err := model.NewCheckpoint(m.Task, m.Size, m.Round+1, m.Labels, now.Params)
+		next, err := model.NewCheckpoint(m.Task, m.Size, round+2, m.Labels, now.Params) // in a task that is older than its log
 		if err != nil {
 			b.t.Fatal(err)
 		}
