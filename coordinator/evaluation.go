@@ -153,11 +153,11 @@ func (s Standing) After(e *pb.RoundEvaluation) Standing {
 	kept := s.recent[max(len(s.recent)-remembered+1, 0):]
 	next := Standing{recent: append(append([]*pb.RoundEvaluation(nil), kept...), e), best: s.best}
 	accuracy, ok := next.pooled()
-	if !ok {
+	if !ok && s.best == nil {
 		return next
 	}
 	best := store.Best{SHA256: [32]byte(e.GetCheckpointSha256()), Accuracy: accuracy}
-	if s.best != nil && best.Accuracy <= s.best.Accuracy {
+	if s.best != nil && (!ok || best.Accuracy <= s.best.Accuracy) {
 		best = *s.best
 		best.Since++
 	}

@@ -62,6 +62,27 @@ func TestBestIsOfEnoughChats(t *testing.T) {
 	}
 }
 
+// TestFewChatsAfterTheBestStopATask has a task count so few chats after its best that all
+// evaluations at hand have too few together: they count as ones that brought nothing better.
+func TestFewChatsAfterTheBestStopATask(t *testing.T) {
+	var s Standing
+	for i := range byte(smoothed) {
+		s = s.After(evaluated(i, 100, leastPooled))
+	}
+	best := *s.best
+	for i := range byte(2 * remembered) {
+		before := *s.best
+		next := s.After(evaluated(100+i, 0, 1))
+		if want := (store.Best{SHA256: best.SHA256, Accuracy: best.Accuracy, Since: before.Since + 1}); *next.best != want || *s.best != before {
+			t.Fatalf("after %d evaluations of a chat each the best is %+v, %+v before, want %+v", i+1, *next.best, *s.best, want)
+		}
+		s = next
+	}
+	if !s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2 * remembered}}) {
+		t.Errorf("the task goes on, %d evaluations after its best", s.best.Since)
+	}
+}
+
 // TestFewChatsStopNoTask lets a task learn from 3% to 85%, and its rounds count few chats
 // by chance, so that some early ones have them all right. It must neither stop before it
 // has learned nearly all, nor take a checkpoint for the best that has not.
