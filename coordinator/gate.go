@@ -64,8 +64,12 @@ type gate struct {
 	told      map[string]refusals    // by reason
 }
 
-// visitors are the connections of one address.
-type visitors struct{ open, strangers int }
+// visitors are the connections of one address. Of those that are in the TLS handshake, the
+// oldest are first; they are known for addresses only, not for a network without.
+type visitors struct {
+	open, strangers int
+	shaking         []*guest
+}
 
 // refusals are those of one reason since they were last told of.
 type refusals struct {
@@ -105,39 +109,63 @@ func networkOf(a net.Addr) netip.Prefix {
 // admit takes a new connection in, or closes it and returns nil.
 func (g *gate) admit(conn net.Conn) *guest {
 	c := &guest{Conn: conn, gate: g, from: networkOf(conn.RemoteAddr())}
-	if reason := g.enter(c); reason != "" {
+	reason, oldest := g.enter(c)
+	if reason != "" {
 		conn.Close()
 		g.refuse(reason, "address", c.from)
 		return nil
 	}
+	if oldest != nil {
+		oldest.Close()
+		g.refuse(refusedStranger, "address", c.from)
+	}
 	return c
 }
 
-// enter counts a connection, or says why there is no place for it.
-func (g *gate) enter(c *guest) (reason string) {
+// enter counts a connection, or says why there is no place for it. Where its address is
+// full, and more than strangers may have are strangers or have not said yet who they are,
+// the oldest of the latter gives way, and is returned: whoever keeps silent keeps nobody
+// out. Where fewer are, a crowd of devices comes back, and its handshakes shall end.
+func (g *gate) enter(c *guest) (reason string, oldest *guest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.addresses[c.from]
 	switch {
 	case g.open >= g.all:
-		return refusedAll
+		return refusedAll, nil
 	case v == nil:
 		v = new(visitors)
 		g.addresses[c.from] = v
 	case c.from.IsValid() && v.open >= g.perAddress:
-		return refusedAddress
+		if len(v.shaking) == 0 || v.strangers+len(v.shaking) <= g.mostStrangers() {
+			return refusedAddress, nil
+		}
+		oldest = v.shaking[0]
+		g.forget(oldest)
+		g.addresses[c.from] = v // where oldest was the only one
 	}
 	g.open++
 	v.open++
+	if c.from.IsValid() {
+		v.shaking = append(v.shaking, c)
+	}
 	c.expires = time.AfterFunc(strangerTime, c.expire)
-	return ""
+	return "", oldest
 }
+
+// mostStrangers is how many connections of an address may have no certificate.
+func (g *gate) mostStrangers() int { return max(g.perAddress/4, 1) }
 
 // errCrowded ends the handshake of one stranger too many.
 var errCrowded = errors.New("too many connections of this address have no certificate")
 
 // meet takes note of who is at the other end of a connection, when its TLS handshake is over.
 func (g *gate) meet(c *guest, who ca.Peer) error {
+	g.mu.Lock()
+	if v := g.addresses[c.from]; v != nil {
+		v.met(c)
+	}
+	g.mu.Unlock()
 	switch {
 	case who.Role == ca.Operator:
 		c.known.Store(true)
@@ -154,7 +182,15 @@ func (g *gate) meet(c *guest, who ca.Peer) error {
 	return nil
 }
 
-// seat counts a connection as its device's and returns the oldest where it has too many.
+// met notes that a connection is not in the handshake, or any more.
+func (v *visitors) met(c *guest) {
+	if i := slices.Index(v.shaking, c); i >= 0 {
+		v.shaking = slices.Delete(v.shaking, i, i+1)
+	}
+}
+
+// seat counts a connection as its device's. Where that has too many, the oldest is counted
+// no more, and returned.
 func (g *gate) seat(c *guest, id secagg.ID) (oldest *guest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -165,9 +201,10 @@ func (g *gate) seat(c *guest, id secagg.ID) (oldest *guest) {
 	list := append(g.devices[id], c)
 	g.devices[id] = list
 	if len(list) > perDevice {
-		return list[0]
+		oldest = list[0]
+		g.forget(oldest)
 	}
-	return nil
+	return oldest
 }
 
 // suffer counts a connection as a stranger's if there is room for one more.
@@ -178,7 +215,7 @@ func (g *gate) suffer(c *guest) bool {
 		return true
 	}
 	v := g.addresses[c.from]
-	if c.from.IsValid() && v.strangers >= max(g.perAddress/4, 1) {
+	if c.from.IsValid() && v.strangers >= g.mostStrangers() {
 		return false
 	}
 	v.strangers++
@@ -204,16 +241,22 @@ func (g *gate) refuse(reason, key string, who any) {
 	}
 }
 
-// leave forgets a connection.
+// leave gives the place of a connection free.
 func (g *gate) leave(c *guest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.forget(c)
+}
+
+// forget is leave with the mutex held. The connection is closed, or is next.
+func (g *gate) forget(c *guest) {
 	if c.closed {
 		return
 	}
 	c.closed = true
 	g.open--
 	v := g.addresses[c.from]
+	v.met(c)
 	if c.stranger {
 		v.strangers--
 	}

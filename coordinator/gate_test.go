@@ -87,8 +87,9 @@ func TestConnectionsOfOneAddressAreBounded(t *testing.T) {
 			{"::ffff:198.51.100.1", "198.51.100.1", "198.51.100.2"},
 		} {
 			var in []net.Conn
+			d := w.join(t)
 			for range 3 {
-				in = append(in, w.call(t, tc.same))
+				in = append(in, shake(t, w.call(t, tc.same), d.config))
 			}
 			if took := lasts(w.call(t, tc.last), time.Second); took > 0 {
 				t.Errorf("%s: a fourth connection stood for %v", tc.last, took)
@@ -109,9 +110,11 @@ func TestConnectionsOfOneAddressAreBounded(t *testing.T) {
 		if got := w.metric(t, "discreet_connections"); got != "0" {
 			t.Errorf("%s connections, want 0", got)
 		}
-		for range 4 {
-			w.call(t, "203.0.113.9")
+		d := w.join(t)
+		for range 3 {
+			shake(t, w.call(t, "203.0.113.9"), d.config)
 		}
+		w.call(t, "203.0.113.9")
 		if w.log.count("connections refused") != 2 || !strings.Contains(w.log.String(), "reason=address address=203.0.113.9/32 refused=3") {
 			t.Error("the next record does not tell of three refusals, the latest of 203.0.113.9")
 		}
@@ -292,6 +295,45 @@ func TestStrangersAreBounded(t *testing.T) {
 	})
 }
 
+// TestSilentConnectionsGiveWay: who fills an address without a word keeps no device out that
+// shares it, but a crowd of devices that come back is let in one after the other.
+func TestSilentConnectionsGiveWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir(), Options{PerAddress: 8})
+		const home = "203.0.113.7"
+		var silent []net.Conn
+		for range 8 {
+			silent = append(silent, w.call(t, home))
+		}
+		kiosk := rpc.NewRoundServiceClient(w.dialFrom(t, home, w.join(t).config))
+		if _, err := kiosk.Tasks(t.Context(), &pb.TasksRequest{Version: pb.Current()}); err != nil {
+			t.Errorf("behind eight silent connections: %v", err)
+		}
+		for i, conn := range silent {
+			if took := lasts(conn, time.Second); (took < time.Second) != (i == 0) {
+				t.Errorf("silent connection %d stood for %v; want the oldest closed alone", i, took)
+			}
+		}
+		if got := w.metric(t, `discreet_connections_refused_total{reason="stranger"}`); got != "1" {
+			t.Errorf("%s refusals counted, want 1", got)
+		}
+
+		const firm = "203.0.113.8"
+		first, second := w.join(t), w.join(t)
+		for i := range 6 {
+			shake(t, w.call(t, firm), []*device{first, second}[i%2].config)
+		}
+		coming := []net.Conn{w.call(t, firm), w.call(t, firm)}
+		if took := lasts(w.call(t, firm), time.Second); took > 0 {
+			t.Errorf("a ninth connection stood for %v", took)
+		}
+		for i, conn := range coming {
+			conn.SetDeadline(time.Time{})
+			shake(t, conn, []*device{first, second}[i].config)
+		}
+	})
+}
+
 // counted counts what is sent.
 type counted struct {
 	net.Conn
@@ -368,5 +410,17 @@ func TestGateCloses(t *testing.T) {
 	}
 	if !g.suffer(c) || g.seat(c, secagg.ID{1}) != nil || len(g.devices) != 0 {
 		t.Error("a connection that was closed is counted")
+	}
+	var of []*guest
+	for range perDevice + 2 {
+		a, b := net.Pipe()
+		defer b.Close()
+		c := g.admit(a)
+		defer c.Close()
+		of = append(of, c)
+		g.seat(c, secagg.ID{1})
+	}
+	if g.count() != perDevice || !of[0].closed || !of[1].closed || of[2].closed {
+		t.Errorf("%d connections of one device, want the newest %d", g.count(), perDevice)
 	}
 }
