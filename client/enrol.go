@@ -43,8 +43,11 @@ const (
 	enrolTime   = 30 * time.Second // for one call
 	oldestMinor = 3                // of the protocol's major version, that this device works with
 
-	// mostUnanswered is how long a waiting device leaves a coordinator that does not answer.
-	mostUnanswered = 30 * time.Second
+	// mostUnanswered is how long a waiting device leaves a coordinator that does not answer,
+	// and firstUnanswered how long a device tries to reach it that has not been answered yet:
+	// where many join at once, there may be no room for a moment.
+	mostUnanswered  = 30 * time.Second
+	firstUnanswered = 5 * time.Second
 )
 
 // token is what an operator hands out.
@@ -212,36 +215,37 @@ func (c *Client) move(ctx context.Context, e enrolment, addr string) (bool, erro
 // askToEnrol makes the one call that needs no client certificate, again and again
 // while the device waits to be admitted.
 func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key ed25519.PrivateKey) (*enrolment, error) {
-	check := &serverCheck{address: addr, host: host, fingerprint: t.fingerprint}
-	conn, err := c.connect(addr, check, nil)
-	if err != nil {
-		return nil, err
-	}
-	defer conn.Close()
 	public := key.Public().(ed25519.PublicKey)
 	request := &pb.EnrolRequest{
 		Version: pb.Current(), TokenSecret: t.secret[:], PublicKey: public,
 		Proof: ed25519.Sign(key, pb.EnrolProof(t.fingerprint, t.secret[:], public)),
 	}
-	for asked := 0; ; asked++ {
-		reply, err := askOnce(ctx, rpc.NewEnrolmentServiceClient(conn), request, check)
-		pause := later(milliseconds(reply.GetRetryAfterMs()))
-		switch {
-		case err != nil && asked > 0 && (passing(err) || status.Code(err) == codes.DeadlineExceeded) && ctx.Err() == nil:
-			pause = mostUnanswered // the coordinator is being started anew, the wait goes on
-		case err != nil:
-			return nil, err
-		default:
+	ask := func(ctx context.Context, request *pb.EnrolRequest) (*pb.EnrolResponse, error) {
+		return c.askOnce(ctx, addr, host, t, request)
+	}
+	reply, err := askFirst(ctx, ask, request)
+	if err != nil {
+		return nil, err
+	}
+	for waits := false; ; waits = true {
+		pause := mostUnanswered
+		if err == nil {
 			e, err := checkEnrolment(reply, addr, t, public)
 			if e != nil || err != nil {
 				return e, err
 			}
+			pause = later(milliseconds(reply.GetRetryAfterMs()))
 		}
-		if asked == 0 {
+		if !waits {
 			c.awaitOperator(secagg.DeviceID(public).String())
 		}
 		if err := sleep(ctx, pause); err != nil {
 			return nil, fmt.Errorf("the operator has not admitted this device yet; enrol again later with the same token: %w", context.Cause(ctx))
+		}
+		reply, err = ask(ctx, request)
+		// A coordinator that is being started anew does not end the wait.
+		if err != nil && (ctx.Err() != nil || !passing(err) && status.Code(err) != codes.DeadlineExceeded) {
+			return nil, err
 		}
 	}
 }
@@ -254,11 +258,32 @@ func (c *Client) awaitOperator(device string) {
 	}
 }
 
-// askOnce makes one call to enrol.
-func askOnce(ctx context.Context, service rpc.EnrolmentServiceClient, request *pb.EnrolRequest, check *serverCheck) (*pb.EnrolResponse, error) {
+// askFirst asks until the coordinator has been reached, or does not seem to be there.
+func askFirst(ctx context.Context, ask func(context.Context, *pb.EnrolRequest) (*pb.EnrolResponse, error), request *pb.EnrolRequest) (*pb.EnrolResponse, error) {
+	wait, ends := backoff{base: 200 * time.Millisecond, limit: time.Second}, time.Now().Add(firstUnanswered)
+	for {
+		reply, err := ask(ctx, request)
+		if err == nil || !passing(err) || errors.Is(err, ErrAuthority) || !time.Now().Before(ends) {
+			return reply, err
+		}
+		if sleep(ctx, wait.next()) != nil {
+			return nil, err
+		}
+	}
+}
+
+// askOnce makes one call to enrol, over a connection of its own: there are few places for
+// those who have no certificate, and a device that waits leaves its own to others.
+func (c *Client) askOnce(ctx context.Context, addr, host string, t token, request *pb.EnrolRequest) (*pb.EnrolResponse, error) {
+	check := &serverCheck{address: addr, host: host, fingerprint: t.fingerprint}
+	conn, err := c.connect(addr, check, nil)
+	if err != nil {
+		return nil, err
+	}
+	defer conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, enrolTime)
 	defer cancel()
-	reply, err := service.Enrol(ctx, request)
+	reply, err := rpc.NewEnrolmentServiceClient(conn).Enrol(ctx, request)
 	if status.Code(err) == codes.PermissionDenied {
 		return nil, fmt.Errorf("%w: %s", ErrToken, status.Convert(err).Message())
 	}

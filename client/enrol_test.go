@@ -8,7 +8,10 @@ import (
 	"crypto/x509"
 	"encoding/base64"
 	"errors"
+	"io"
+	"net"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -262,6 +265,52 @@ func TestEnrolWaitsForTheOperator(t *testing.T) {
 		s, err := c.Status()
 		if err != nil || !s.Enrolled || asked.Load() != 21 || len(told) != 1 || told[0] != s.Device {
 			t.Errorf("%+v, %v after %d calls; told %v", s, err, asked.Load(), told)
+		}
+	})
+}
+
+// held counts the connections that a device has open.
+type held struct {
+	net.Conn
+	open *atomic.Int32
+	once sync.Once
+}
+
+func (h *held) Close() error {
+	h.once.Do(func() { h.open.Add(-1) })
+	return h.Conn.Close()
+}
+
+// TestEnrolTakesNoPlaceForLong: a device that waits for its operator keeps no connection
+// meanwhile, and one that finds no place when it first asks tries again for a moment.
+func TestEnrolTakesNoPlaceForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := newDaemon(t, 3)
+		waits(d, 3)
+		var open, tried atomic.Int32
+		c := openClient(t, t.TempDir(), d, Options{DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
+				if tried.Add(1) <= 4 {
+					return nil, io.EOF
+				}
+				conn, err := d.listener.DialContext(ctx)
+				if err == nil {
+					open.Add(1)
+				}
+				return &held{Conn: conn, open: &open}, err
+			}),
+		}})
+		done := make(chan error, 1)
+		go func() { done <- c.Enrol(t.Context(), testHost+":7443", d.token()) }()
+		for _, after := range []time.Duration{6 * time.Second, 10 * time.Second} {
+			<-time.After(after)
+			synctest.Wait()
+			if tried.Load() < 5 || open.Load() != 0 {
+				t.Errorf("%d connections of a device that waits, after %d were tried; want none, after five or more", open.Load(), tried.Load())
+			}
+		}
+		if err := <-done; err != nil {
+			t.Error(err)
 		}
 	})
 }
