@@ -9,6 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/discreet-fl/discreet/model"
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
@@ -122,15 +123,25 @@ type desks struct {
 	Transport
 	told  map[string]uint32
 	asked []string
+	tasks []*pb.TaskState
+	takes string // the task that has a place for it
+}
+
+func (d *desks) Tasks(context.Context, *pb.TasksRequest) (*pb.TasksResponse, error) {
+	return &pb.TasksResponse{Version: pb.Current(), Tasks: d.tasks}, nil
 }
 
 func (d *desks) CheckIn(_ context.Context, q *pb.CheckInRequest) (*pb.CheckInResponse, error) {
 	d.asked = append(d.asked, q.GetTask())
+	if q.GetTask() == d.takes {
+		return &pb.CheckInResponse{Version: pb.Current(), Plan: []byte("plan")}, nil
+	}
 	return &pb.CheckInResponse{Version: pb.Current(), RetryAfterMs: d.told[q.GetTask()], Reason: q.GetTask()}, nil
 }
 
 // TestDeviceAsksTheNextTask has a device check in that refuses one of several tasks: it goes
-// on to the next where a round is far, and comes back when the first may take it.
+// on to the next where a round is far, and comes back when the first may take it. The pass that
+// follows begins with the next.
 func TestDeviceAsksTheNextTask(t *testing.T) {
 	state := func(name string, survivors uint32) *pb.TaskState {
 		return &pb.TaskState{Task: name, SecureAggregation: &pb.SecureAggregation{Cohort: 20, MinSurvivors: survivors, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}}
@@ -138,14 +149,18 @@ func TestDeviceAsksTheNextTask(t *testing.T) {
 	tasks := []*pb.TaskState{state("a", 3), state("b", 5), state("c", 5), state("d", 5)}
 	for _, c := range []struct {
 		told        map[string]uint32
+		pass        int
 		asked       string
 		least, most time.Duration
 		reason      string
 	}{
-		{map[string]uint32{"b": 1000, "c": 1000, "d": 1000}, "b", time.Second, 2 * time.Second, "b"},
-		{map[string]uint32{"b": 3_600_000, "c": 1000, "d": 1000}, "b c", time.Second, 2 * time.Second, "c"},
-		{map[string]uint32{"b": 3_600_000, "c": 60_000, "d": 600_000}, "b c d", time.Minute, 2 * time.Minute, "c"},
-		{map[string]uint32{"b": 3_600_000}, "b c", 0, 0, "c"}, // which names no time
+		{map[string]uint32{"b": 1000, "c": 1000, "d": 1000}, 0, "b", time.Second, 2 * time.Second, "b"},
+		{map[string]uint32{"b": 3_600_000, "c": 1000, "d": 1000}, 0, "b c", time.Second, 2 * time.Second, "c"},
+		{map[string]uint32{"b": 3_600_000, "c": 60_000, "d": 600_000}, 0, "b c d", time.Minute, 2 * time.Minute, "c"},
+		{map[string]uint32{"b": 1000, "c": 1000, "d": 1000}, 1, "c", time.Second, 2 * time.Second, "c"},
+		{map[string]uint32{"b": 1000, "c": 1000, "d": 3_600_000}, 2, "d b", time.Second, 2 * time.Second, "b"},
+		{map[string]uint32{"b": 1000, "c": 1000, "d": 1000}, 3, "b", time.Second, 2 * time.Second, "b"},
+		{map[string]uint32{"b": 3_600_000}, 0, "b c", 0, 0, "c"}, // which names no time
 	} {
 		device, err := Open(t.TempDir(), Options{Bounds: Bounds{MinSurvivors: 5}})
 		if err != nil {
@@ -153,11 +168,34 @@ func TestDeviceAsksTheNextTask(t *testing.T) {
 		}
 		defer device.Close()
 		d := &desks{told: c.told}
-		place, pause, reason, err := device.checkInToEach(t.Context(), d, tasks)
+		place, pause, reason, err := device.checkInToEach(t.Context(), d, tasks, c.pass)
 		if err != nil || place != nil || strings.Join(d.asked, " ") != c.asked || pause < c.least || pause > c.most || reason != c.reason {
-			t.Errorf("told %v: asked %v, comes back after %v since %q, %v; want %q asked, %v to %v and %q", c.told, d.asked, pause, reason, err, c.asked, c.least, c.most, c.reason)
+			t.Errorf("told %v in pass %d: asked %v, comes back after %v since %q, %v; want %q asked, %v to %v and %q", c.told, c.pass, d.asked, pause, reason, err, c.asked, c.least, c.most, c.reason)
 		}
 	}
+}
+
+// TestDeviceWaitsForNoTaskAlone has a task in use that goes on asking for a second, one that
+// the device refuses, and one that has a place for it.
+func TestDeviceWaitsForNoTaskAlone(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d := &desks{told: map[string]uint32{"used": 1000}, takes: "well"}
+		for name, survivors := range map[string]uint32{"used": 5, "weak": 3, "well": 5} {
+			d.tasks = append(d.tasks, &pb.TaskState{Task: name, CheckpointSha256: make([]byte, 32),
+				SecureAggregation: &pb.SecureAggregation{Cohort: 20, MinSurvivors: survivors, Corrupt: 1000, Keys: pb.KeyExchange_KEY_EXCHANGE_HYBRID}})
+		}
+		device, err := Open(t.TempDir(), Options{Bounds: Bounds{MinSurvivors: 5}})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer device.Close()
+		device.model.Store(&loadedModel{checkpoint: &model.Checkpoint{Manifest: model.Manifest{Task: "used"}}})
+		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+		defer cancel()
+		if place, _, err := device.checkIn(ctx, d, d.tasks); err != nil || string(place.Plan) != "plan" || strings.Join(d.asked, " ") != "used well" {
+			t.Errorf("asked %v, got %+v, %v; want a place in the other task at the second time", d.asked, place, err)
+		}
+	})
 }
 
 // TestClassicalKeys runs a round without X-Wing, on devices that allow it.

@@ -248,8 +248,8 @@ func (c *Client) mayAsk(state *pb.TaskState) error {
 // since others were chosen, takes up the checkpoint that they have made meanwhile.
 func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState) (*Place, []*pb.TaskState, error) {
 	wait := backoff{base: time.Second, limit: time.Minute} // for a coordinator that names no time
-	for {
-		place, pause, reason, err := c.checkInToEach(ctx, t, tasks)
+	for pass := 0; ; pass++ {
+		place, pause, reason, err := c.checkInToEach(ctx, t, tasks, pass)
 		if err != nil || place != nil {
 			return place, tasks, err
 		}
@@ -271,13 +271,15 @@ func (c *Client) checkIn(ctx context.Context, t Transport, tasks []*pb.TaskState
 
 // checkInToEach checks in to one task after another, as long as it is told to come back in
 // more than notFar, and returns a place in a cohort, or the shortest pause that it was told
-// and why; 0 where that one named no time.
-func (c *Client) checkInToEach(ctx context.Context, t Transport, tasks []*pb.TaskState) (place *Place, pause time.Duration, reason string, err error) {
+// and why; 0 where that one named no time. Each pass begins one task further, so that one
+// for which too few devices come keeps this device from no other.
+func (c *Client) checkInToEach(ctx context.Context, t Transport, tasks []*pb.TaskState, pass int) (place *Place, pause time.Duration, reason string, err error) {
 	names, err := c.eligible(tasks)
 	if err != nil {
 		return nil, 0, "", err
 	}
-	for i, task := range names {
+	for i := range names {
+		task := names[(pass+i)%len(names)]
 		if c.checkedIn == nil {
 			if c.checkedIn, c.commitment, err = secagg.CheckIn(rand.Reader); err != nil {
 				return nil, 0, "", fmt.Errorf("client: checking in: %w", err)
