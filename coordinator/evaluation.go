@@ -1,9 +1,11 @@
 package coordinator
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 
 	"google.golang.org/protobuf/proto"
 
@@ -248,23 +250,29 @@ func (s Standing) message() *pb.BestCheckpoint {
 	return &pb.BestCheckpoint{Sha256: s.best.SHA256[:], Accuracy: s.best.Accuracy, Since: s.best.Since}
 }
 
-// loadStanding reads a standing from a task's latest attempts, newest first. Those from
-// before the intents changed last are not in it.
-func loadStanding(best *store.Best, attempts []store.Attempt) (Standing, error) {
-	s := Standing{best: best}
-	for i := len(attempts) - 1; i >= 0; i-- {
-		if attempts[i].IntentsVersion != 0 {
-			s.recent = nil
-		}
-		e, err := evaluationIn(attempts[i])
+// loadStanding reads a task's standing from the store: its best checkpoint, and as many
+// evaluations as it had at hand.
+func (c *Coordinator) loadStanding(ctx context.Context, row store.Task) (Standing, error) {
+	for limit := remembered; ; limit *= 2 {
+		raw, err := c.store.Evaluations(ctx, row.Name, limit)
 		if err != nil {
-			return s, err
+			return Standing{}, err
 		}
-		if e.GetChats() > 0 {
-			s.recent = append(s.recent[max(len(s.recent)-remembered+1, 0):], e)
+		s := Standing{best: row.Best}
+		for _, r := range raw {
+			e, err := readEvaluation(r)
+			if err != nil {
+				return Standing{}, fmt.Errorf("coordinator: task %s: %w", row.Name, err)
+			}
+			if e.GetChats() > 0 && len(s.recent) < remembered {
+				s.recent = append(s.recent, e)
+			}
+		}
+		if len(s.recent) == remembered || len(raw) < limit {
+			slices.Reverse(s.recent)
+			return s, nil
 		}
 	}
-	return s, nil
 }
 
 // evaluationIn reads an attempt's evaluation, nil where it has none.
@@ -272,9 +280,18 @@ func evaluationIn(a store.Attempt) (*pb.RoundEvaluation, error) {
 	if len(a.Evaluation) == 0 {
 		return nil, nil
 	}
+	e, err := readEvaluation(a.Evaluation)
+	if err != nil {
+		return nil, fmt.Errorf("coordinator: round %d attempt %d: %w", a.Round, a.Attempt, err)
+	}
+	return e, nil
+}
+
+// readEvaluation reads an evaluation as it is stored.
+func readEvaluation(raw []byte) (*pb.RoundEvaluation, error) {
 	e := new(pb.RoundEvaluation)
-	if err := proto.Unmarshal(a.Evaluation, e); err != nil || len(e.GetCheckpointSha256()) != 32 {
-		return nil, fmt.Errorf("coordinator: the stored evaluation of round %d attempt %d is damaged; restore a back-up: %w", a.Round, a.Attempt, errors.Join(err, errDamaged))
+	if err := proto.Unmarshal(raw, e); err != nil || len(e.GetCheckpointSha256()) != 32 {
+		return nil, fmt.Errorf("a stored evaluation is damaged; restore a back-up: %w", errors.Join(err, errDamaged))
 	}
 	return e, nil
 }

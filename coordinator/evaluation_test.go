@@ -4,8 +4,13 @@ import (
 	"bytes"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"testing/synctest"
+	"time"
+
+	"google.golang.org/protobuf/proto"
 
 	"github.com/discreet-fl/discreet/coordinator/store"
 	"github.com/discreet-fl/discreet/model"
@@ -80,6 +85,61 @@ func TestFewChatsAfterTheBestStopATask(t *testing.T) {
 	}
 	if !s.Exhausted(&pb.TaskSpec{Evaluation: &pb.TaskEvaluation{EarlyStop: 2 * remembered}}) {
 		t.Errorf("the task goes on, %d evaluations after its best", s.best.Since)
+	}
+}
+
+// TestRestartKeepsTheEvaluations holds that a standing is read from the store as it was in
+// memory, however many aborted attempts, and evaluations of no chat, came between.
+func TestRestartKeepsTheEvaluations(t *testing.T) {
+	s, err := store.Open(t.TempDir())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	c := &Coordinator{store: s}
+	if err := s.CreateTask(t.Context(), "desk", []byte("spec"), []byte("checkpoint"), time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	record := func(a store.Attempt) {
+		t.Helper()
+		if err := s.Abort(t.Context(), "desk", a); err != nil {
+			t.Fatal(err)
+		}
+	}
+	load := func() []*pb.RoundEvaluation {
+		t.Helper()
+		standing, err := c.loadStanding(t.Context(), store.Task{Name: "desk"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return standing.recent
+	}
+	var want Standing
+	for i := range byte(remembered + 5) {
+		for _, e := range []*pb.RoundEvaluation{evaluated(i, 5, 10), {CheckpointSha256: make([]byte, 32)}} {
+			raw, err := proto.Marshal(e)
+			if err != nil {
+				t.Fatal(err)
+			}
+			record(store.Attempt{Round: uint64(i), Evaluation: raw})
+			want = want.After(e)
+		}
+		for range 3 {
+			record(store.Attempt{Round: uint64(i), Aborted: "too few"})
+		}
+		if i%10 == 0 || i >= remembered {
+			if got := load(); !slices.EqualFunc(got, want.recent, func(a, b *pb.RoundEvaluation) bool { return proto.Equal(a, b) }) {
+				t.Errorf("after %d evaluations %d are read, want the latest %d", i+1, len(got), len(want.recent))
+			}
+		}
+	}
+	record(store.Attempt{Round: 100, IntentsVersion: 2})
+	if got := load(); len(got) != 0 {
+		t.Errorf("with other intents %d evaluations are read", len(got))
+	}
+	record(store.Attempt{Round: 101, Evaluation: []byte("x")})
+	if _, err := c.loadStanding(t.Context(), store.Task{Name: "desk"}); err == nil || !strings.Contains(err.Error(), "task desk: a stored evaluation is damaged") {
+		t.Errorf("a damaged evaluation: %v", err)
 	}
 }
 

@@ -123,7 +123,7 @@ func (c *Coordinator) loadTask(ctx context.Context, row store.Task) (*task, erro
 	if err != nil {
 		return nil, err
 	}
-	standing, err := loadStanding(row.Best, attempts)
+	standing, err := c.loadStanding(ctx, row)
 	if err != nil {
 		return nil, err
 	}

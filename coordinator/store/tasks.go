@@ -306,6 +306,14 @@ func (s *Store) Attempts(ctx context.Context, task string, limit int) ([]Attempt
 		FROM rounds WHERE task = $1 ORDER BY seq DESC LIMIT $2`, task, limit)
 }
 
+// Evaluations returns what is recorded of a task's latest evaluations, newest first, as its
+// coordinator serialised them: none from before its intents changed last.
+func (s *Store) Evaluations(ctx context.Context, task string, limit int) ([][]byte, error) {
+	return collect(ctx, s.reader, "listing evaluations", func(rows *sql.Rows, e *[]byte) error { return rows.Scan(e) },
+		`SELECT evaluation FROM rounds WHERE task = $1 AND length(evaluation) > 0
+		AND seq > (SELECT COALESCE(MAX(seq), 0) FROM rounds WHERE task = $1 AND intents_version <> 0) ORDER BY seq DESC LIMIT $2`, task, limit)
+}
+
 // Committed returns the checkpoint that an attempt made and its size in bytes, or
 // ErrNotFound where no such attempt was committed.
 func (s *Store) Committed(ctx context.Context, task string, round uint64, attempt uint32) (sum [32]byte, size uint64, err error) {
