@@ -174,6 +174,18 @@ func TestWrongFilesAreRefused(t *testing.T) {
 			t.Errorf("%s: %v, want an error with %q", tc.name, err, tc.want)
 		}
 	}
+	// A folder of 0.1.0 never had a log key. The error tells the way on, with the same CA.
+	before := t.TempDir()
+	authority := open(t, before).Certificate()
+	remove(t, before, logFile)
+	if _, err := Open(before, nil, nil, time.Now()); err == nil || !strings.Contains(err.Error(), "move operator.pem and server.pem away and start again") {
+		t.Errorf("a folder that never had a log key: %v", err)
+	}
+	remove(t, before, operatorFile)
+	remove(t, before, serverFile)
+	if a := open(t, before); !bytes.Equal(a.Certificate(), authority) || a.LogKey() == nil {
+		t.Error("with both files moved away the folder has another CA, or no log key")
+	}
 	// A crash between the first two files leaves a key alone: nothing was issued.
 	dir := t.TempDir()
 	open(t, dir)

@@ -27,8 +27,9 @@ func (r *root) openLog() (ed25519.PrivateKey, []byte, error) {
 	data, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) && r.key != nil {
 		if strays := existing(r.dir, operatorFile, serverFile); len(strays) > 0 {
-			return nil, nil, fmt.Errorf("ca: %s is missing from %s, where %s stands: put it back from a back-up, as devices know this key and refuse every other; where none has ever joined, begin with an empty folder",
-				logFile, r.dir, strings.Join(strays, " and "))
+			return nil, nil, fmt.Errorf("ca: %s is missing from %s, where %s stands: put it back from a back-up, as devices know this key and refuse every other; "+
+				"only where the folder never had one, as one of version 0.1.0, or where no device has ever joined, move %s away and start again, which makes all of them anew",
+				logFile, r.dir, strings.Join(strays, " and "), strings.Join(strays, " and "))
 		}
 		return r.makeLog(path)
 	}
