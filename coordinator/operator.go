@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/binary"
@@ -12,6 +13,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/reflect/protoreflect"
 
 	"github.com/discreet-fl/discreet/aggregation"
 	"github.com/discreet-fl/discreet/coordinator/ca"
@@ -65,21 +67,33 @@ func (c *Coordinator) CreateTask(ctx context.Context, spec *pb.TaskSpec) (*pb.Ta
 		}
 	}
 	if !proto.Equal(t.spec, spec) {
-		return nil, status.Errorf(codes.AlreadyExists, "task %s exists with other settings (%s), and keeps those; choose another name", t.name, strings.Join(differences(t.spec, spec), ", "))
+		return nil, status.Errorf(codes.AlreadyExists, "task %s exists with other settings (%s), and keeps those; choose another name", t.name, differences(t.spec, spec))
 	}
 	return t.message(), nil
 }
 
-// differences names the settings in which two specifications differ, as they are named there.
-func differences(a, b *pb.TaskSpec) (names []string) {
+// settings are the flags of the fields of a specification that have other names.
+var settings = map[protoreflect.Name]string{
+	"every_ms":    "--every",
+	"deadline_ms": "--deadline",
+	"evaluation":  "--held-back, --unknown or --early-stop",
+	"warm_start":  "--warm-start or --from",
+	"privacy":     "--epsilon and its companions",
+	"strategy":    "--strategy and its numbers",
+	"buffer":      "--buffer or --staleness",
+}
+
+// differences names the flags of the settings in which two specifications differ.
+func differences(a, b *pb.TaskSpec) string {
+	var names []string
 	fields := a.ProtoReflect().Descriptor().Fields()
 	for i := range fields.Len() {
 		f := fields.Get(i)
 		if x, y := a.ProtoReflect(), b.ProtoReflect(); x.Has(f) != y.Has(f) || !x.Get(f).Equal(y.Get(f)) {
-			names = append(names, string(f.Name()))
+			names = append(names, cmp.Or(settings[f.Name()], "--"+strings.ReplaceAll(string(f.Name()), "_", "-")))
 		}
 	}
-	return names
+	return cmp.Or(strings.Join(names, ", "), "one that this coordinator is too old to know")
 }
 
 // newTask stores a task and starts its goroutine. One that is stored, but was never

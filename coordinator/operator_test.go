@@ -108,7 +108,17 @@ func TestOperatorCalls(t *testing.T) {
 			t.Errorf("the same task again: %v, %v", created, err)
 		}
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: spec(4, 3)})
-		wants(t, "other settings", err, codes.AlreadyExists, "desk", "other settings (per_round), and keeps those")
+		wants(t, "other settings", err, codes.AlreadyExists, "desk", "other settings (--per-round), and keeps those")
+		for want, set := range map[string]func(*pb.TaskSpec){
+			"(--every, --deadline)":                    func(s *pb.TaskSpec) { s.EveryMs++; s.DeadlineMs++ },
+			"(--held-back, --unknown or --early-stop)": func(s *pb.TaskSpec) { s.Evaluation = &pb.TaskEvaluation{HeldBack: 1234} },
+			"too old to know":                          func(s *pb.TaskSpec) { s.ProtoReflect().SetUnknown([]byte{0xf8, 0x06, 1}) },
+		} {
+			other := spec(3, 3)
+			set(other)
+			_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{Spec: other})
+			wants(t, "other settings", err, codes.AlreadyExists, want)
+		}
 		_, err = op.CreateTask(t.Context(), &pb.CreateTaskRequest{})
 		wants(t, "no specification", err, codes.InvalidArgument)
 		large := spec(3, 3)

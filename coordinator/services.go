@@ -210,7 +210,7 @@ func (v *view) wait(now time.Time) int {
 }
 
 func unknownTask(name string) error {
-	return status.Errorf(codes.NotFound, "task %q is not known here", name)
+	return status.Errorf(codes.NotFound, `task %q is not known here; "discreet task list" lists those that are`, name)
 }
 
 // Advertise is step 0.
