@@ -245,7 +245,15 @@ func newAgentParticipation() *cobra.Command {
 				return usagef("%q, want on or off", args[0])
 			}
 			return withDevice(c.Context(), dir, func(d device) error {
-				return d.SetParticipation(c.Context(), args[0] == "on")
+				if err := d.SetParticipation(c.Context(), args[0] == "on"); err != nil {
+					return err
+				}
+				said := "this device takes part in rounds"
+				if args[0] == "off" {
+					said = "this device takes part in no more rounds"
+				}
+				fmt.Fprintln(c.OutOrStdout(), said)
+				return nil
 			})
 		},
 	}

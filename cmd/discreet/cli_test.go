@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net"
 	"os"
 	"path/filepath"
 	"runtime"
@@ -145,6 +146,24 @@ func TestWrongUseIsExplained(t *testing.T) {
 		if code != tc.code || !strings.Contains(errs, tc.want) {
 			t.Errorf("discreet %s: exit %d with %q, want exit %d with %q", tc.args, code, errs, tc.code, tc.want)
 		}
+	}
+}
+
+// TestAddressesInUse holds that only who names an address that is in use is told to stop what
+// uses it.
+func TestAddressesInUse(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	const other, use = "choose another address with --listen", "stop what uses it"
+	if _, err := listenOn("--listen", listener.Addr().String()); err == nil || !strings.Contains(err.Error(), other) ||
+		!strings.Contains(err.Error(), use) && runtime.GOOS != "windows" {
+		t.Errorf("an address in use: %v", err)
+	}
+	if _, err := listenOn("--listen", "127.0.0.1:99999"); err == nil || !strings.Contains(err.Error(), other) || strings.Contains(err.Error(), use) {
+		t.Errorf("a port that is none: %v", err)
 	}
 }
 

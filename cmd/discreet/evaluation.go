@@ -57,7 +57,7 @@ func personalText(spec *pb.TaskSpec) string {
 // bestText is a task's best checkpoint so far.
 func bestText(b *pb.BestCheckpoint) string {
 	if b == nil {
-		return "none before 200 held-back chats were counted, over three rounds at least"
+		return "none before 200 held-back chats were counted within 40 rounds, over three at least"
 	}
 	return fmt.Sprintf("%x, accuracy %s over the rounds up to it; %d evaluated since", b.Sha256, percent(b.Accuracy), b.Since)
 }

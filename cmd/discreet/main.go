@@ -57,14 +57,18 @@ func main() {
 }
 
 // interruptible returns a context that ends with the first signal to stop. The second ends
-// the program at once. Who starts it with nohup wants it to go on when the terminal is gone.
+// the program at once, but for a hang-up: a terminal that closes may send several. Who starts
+// it with nohup wants it to go on when the terminal is gone.
 func interruptible() (context.Context, context.CancelFunc) {
 	signals := []os.Signal{os.Interrupt, syscall.SIGTERM}
 	if !signal.Ignored(syscall.SIGHUP) {
 		signals = append(signals, syscall.SIGHUP)
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), signals...)
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, func() {
+		signal.Ignore(syscall.SIGHUP)
+		stop()
+	})
 	return ctx, stop
 }
 

@@ -73,15 +73,7 @@ func put(t *testing.T, o *output, text string) {
 func TestFilesAreReplacedWhole(t *testing.T) {
 	dir := t.TempDir()
 	path, link := filepath.Join(dir, "out.json"), filepath.Join(dir, "link")
-	open := func(path string) *output {
-		t.Helper()
-		o, err := openOutput(path)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(o.abandon)
-		return o
-	}
+	open := func(path string) *output { return opened(t, path) }
 	holds := func(when, want string) {
 		t.Helper()
 		if text, err := os.ReadFile(path); string(text) != want {
@@ -135,6 +127,121 @@ func TestFilesAreReplacedWhole(t *testing.T) {
 	null.abandon()
 	if _, err := os.Stat(os.DevNull); err != nil {
 		t.Errorf("the null device is gone: %v", err)
+	}
+}
+
+// opened opens an output, of which nothing is left after the test.
+func opened(t *testing.T, path string) *output {
+	t.Helper()
+	o, err := openOutput(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(o.abandon)
+	return o
+}
+
+// TestFilesThatCannotBeReplaced holds that a result is written into a file that no other can
+// take the place of, and that it is kept where that cannot be done either.
+func TestFilesThatCannotBeReplaced(t *testing.T) {
+	const elsewhere = "/dev/shm" // of another device, from which nothing can be renamed
+	dir := t.TempDir()
+	if _, err := os.Stat(elsewhere); err == nil {
+		t.Setenv("TMPDIR", elsewhere)
+	}
+	for name, within := range map[string]struct {
+		file string
+		mode os.FileMode
+	}{
+		"too long a name for one beside it": {strings.Repeat("x", 250), 0o755},
+		"a folder that takes no new files":  {"out.json", 0o555}, // but from root
+	} {
+		folder := filepath.Join(dir, within.file[:3])
+		path := filepath.Join(folder, within.file)
+		if err := errors.Join(os.Mkdir(folder, 0o755), os.WriteFile(path, []byte("what was there before"), 0o600), os.Chmod(folder, within.mode)); err != nil {
+			t.Fatal(err)
+		}
+		o := opened(t, path)
+		put(t, o, "new")
+		o.abandon()
+		if text, err := os.ReadFile(path); string(text) != "new" {
+			t.Errorf("%s: it holds %q, %v", name, text, err)
+		}
+		if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 {
+			t.Errorf("%s: its mode is %v, %v, want 0600 as before", name, info.Mode(), err)
+		}
+		if names := namesIn(t, folder); len(names) != 1 {
+			t.Errorf("%s: beside it there are %q", name, names)
+		}
+		_ = os.Chmod(folder, 0o755) // so that it can be removed
+	}
+
+	kept := opened(t, filepath.Join(dir, "kept"))
+	if err := os.Mkdir(kept.path, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	err := kept.replace(func(w io.Writer) error {
+		_, err := io.WriteString(w, "a result")
+		return err
+	})
+	kept.abandon()
+	if err == nil || !strings.Contains(err.Error(), kept.path+" cannot be written") || !strings.HasSuffix(err.Error(), " is in "+kept.file.Name()) {
+		t.Errorf("in the place of a folder: %v, want where it is now", err)
+	}
+	if text, err := os.ReadFile(kept.file.Name()); string(text) != "a result" {
+		t.Errorf("it is kept as %q, %v", text, err)
+	}
+}
+
+// TestFilesBehindLinks holds that a link stays one, and that two names of one file are seen.
+func TestFilesBehindLinks(t *testing.T) {
+	dir := t.TempDir()
+	path, link, hard := filepath.Join(dir, "file"), filepath.Join(dir, "link"), filepath.Join(dir, "hard")
+	if err := os.Symlink("file", link); err != nil {
+		t.Skip("no links here: ", err)
+	}
+	put(t, opened(t, link), "by a link to nothing")
+	if text, err := os.ReadFile(path); string(text) != "by a link to nothing" {
+		t.Errorf("%s holds %q, %v", path, text, err)
+	}
+	if to, err := os.Readlink(link); to != "file" {
+		t.Errorf("the link leads to %q, %v", to, err)
+	}
+	if err := errors.Join(os.Link(path, hard), os.Chmod(path, 0o666)); err != nil {
+		t.Fatal(err)
+	}
+	if !opened(t, path).same(opened(t, hard)) {
+		t.Error("two names of one file are not told as the same")
+	}
+	put(t, opened(t, path), "with a mode that a umask would cut")
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o666 {
+		t.Errorf("its mode is %v, %v, want 0666 as before", info.Mode(), err)
+	}
+}
+
+// TestResultIsPrintedWhereItCannotBeWritten fills the disk at the end of a simulation.
+func TestResultIsPrintedWhereItCannotBeWritten(t *testing.T) {
+	const full = "/dev/full"
+	if _, err := os.Stat(full); err != nil {
+		t.Skip("no device here that is full: ", err)
+	}
+	s := simulation{config: simulate.Config{}}
+	flags := pflag.NewFlagSet("simulate", pflag.ContinueOnError)
+	s.flags(flags)
+	if err := errors.Join(flags.Parse([]string{"--devices", "20", "--per-round", "3", "--rounds", "1", "--secure=false"}), s.fill(flags)); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	path := filepath.Join(t.TempDir(), "out.json")
+	err := runSimulation(t.Context(), s.config, time.Now(), outputs{json: path, page: full}, &out, io.Discard)
+	if err == nil || !strings.HasPrefix(err.Error(), full+" cannot be written: ") {
+		t.Errorf("to a full disk: %v", err)
+	}
+	if !strings.Contains(out.String(), "1 of 1") {
+		t.Errorf("it prints %q, want the result", out.String())
+	}
+	if info, err := os.Stat(path); err != nil || info.Size() == 0 {
+		t.Errorf("the other file: %v, %v", info, err)
 	}
 }
 

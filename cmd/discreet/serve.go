@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"syscall"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sync/errgroup"
@@ -95,7 +96,11 @@ func serve(ctx context.Context, dir string, options coordinator.Options, listen,
 func listenOn(flag, address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("%w\nchoose another address with %s, or stop what uses it", err, flag)
+		next := "choose another address with " + flag
+		if errors.Is(err, syscall.EADDRINUSE) {
+			next += ", or stop what uses it"
+		}
+		return nil, fmt.Errorf("%w\n%s", err, next)
 	}
 	return listener, nil
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -92,7 +93,7 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
 	f.Float64Var(&s.config.Unknown, "unknown", unknown, "share of chats with an intent that may be answered with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
-	f.Uint64Var(&s.config.EarlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back; 0 is never")
+	f.Uint64Var(&s.config.EarlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back, once 200 of them were counted within 40 rounds; 0 is never")
 	f.BoolVar(&s.config.Personal, "personal", false, "measure the devices' personal models, too, on a fifth of each one's chats that is kept from all training")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
@@ -235,17 +236,14 @@ func runSimulation(ctx context.Context, config simulate.Config, start time.Time,
 		return err
 	}
 	result.Seconds = time.Since(start).Seconds() // reading the data included
-	if err := page.replace(func(w io.Writer) error { return report.Write(w, result, commandLine(os.Args)) }); err != nil {
-		return err
-	}
-	if err := file.replace(func(w io.Writer) error { return writeJSON(w, result) }); err != nil {
-		return err
-	}
+	err = errors.Join(
+		page.replace(func(w io.Writer) error { return report.Write(w, result, commandLine(os.Args)) }),
+		file.replace(func(w io.Writer) error { return writeJSON(w, result) }))
 	if to.json == "-" {
-		return writeJSON(out, result)
+		return errors.Join(err, writeJSON(out, result))
 	}
-	printSimulation(out, result)
-	return nil
+	printSimulation(out, result) // also where it is all that is left of the run
+	return err
 }
 
 // commandLine is a command as one types it, words with spaces in quotes.
