@@ -30,6 +30,7 @@ type attempt struct {
 	opened   map[int]time.Time                      // when each cohort's current step was, from Submit on
 	held     map[round.Step]map[secagg.ID]*stepCall // calls that wait for their step to close
 	uploads  map[secagg.ID]*upload                  // vectors that are not complete
+	dropped  map[secagg.ID]bool                     // whose vectors gave way to others
 	added    map[secagg.ID][sha256.Size]byte        // those that are in a sum, by their hash
 	size     int                                    // of a packed vector in bytes
 	sums     *sums
@@ -134,7 +135,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	cohorts, _ := machine.Cohorts()
 	return &attempt{
 		plan: plan, raw: raw, checkIns: checkIns, round: machine, started: now, opened: make(map[int]time.Time, cohorts),
-		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), added: make(map[secagg.ID][sha256.Size]byte),
+		held: make(map[round.Step]map[secagg.ID]*stepCall), uploads: make(map[secagg.ID]*upload), dropped: make(map[secagg.ID]bool), added: make(map[secagg.ID][sha256.Size]byte),
 		size: aggregation.PackedSize(config.Params.Length, config.Params.RingBits), sums: newSums(plan, t.current.Manifest.Layout, cohorts),
 		outbox: newOutbox(room, config.Step), base: t.done, told: make(map[secagg.ID]bool), charged: make(map[secagg.ID]bool),
 	}, nil

@@ -182,7 +182,7 @@ func TestMostCohortsLostIsTriedAgain(t *testing.T) {
 // held, and the task goes on.
 func TestNoteThatFailedAndWasKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
+		w, walks := atSubmit(t, 3, Options{})
 		at := walks[0].at
 		if err := w.store.Revealing(t.Context(), at.GetTask(), at.GetRound(), at.GetAttempt(), w.task("desk").view.Load().sum); err != nil {
 			t.Fatal(err)

@@ -421,6 +421,9 @@ func (t *task) moved(now time.Time, id secagg.ID) {
 		return
 	}
 	for _, r := range slices.Clone(t.open) {
+		if u := r.uploads[id]; u != nil {
+			u.latest = now // it may go on
+		}
 		t.apply(now, r, r.round.Back(now, id))
 	}
 }

@@ -46,7 +46,7 @@ type upload struct {
 	buffer  []byte
 	got     []bool // by chunk
 	missing int
-	latest  time.Time // when a chunk came that was missing; at first, when it began
+	latest  time.Time // when a chunk came that was missing, or its sender came back; at first, when it began
 }
 
 func newUpload(now time.Time, sum []byte, size int) *upload {
@@ -115,6 +115,10 @@ func (t *task) chunk(now time.Time, c *stepCall, request *pb.SubmitRequest) {
 	sum, added := r.added[c.from]
 	u := r.uploads[c.from]
 	if !added && u == nil {
+		if r.dropped[c.from] && request.GetIndex() > 0 {
+			t.sendOff(now, r, c)
+			return
+		}
 		if u, err = t.openUpload(now, r, c.from, request.GetSha256()); err != nil {
 			c.done <- reply{err: err}
 			return
@@ -156,8 +160,22 @@ func (t *task) expel(now time.Time, r *attempt, c *stepCall, err error) {
 	c.done <- reply{err: refused}
 }
 
-// openUpload reserves the memory for a vector. Where all is taken, those who left do not
-// keep others out, nor do those from whom no further chunk has come for a while; they lose
+// errGaveWay is told to a device whose vector was dropped.
+var errGaveWay = fmt.Errorf("round: %w: this device's vector gave way to others while memory was short; check in for the next attempt", round.ErrOut)
+
+// sendOff tells a device that goes on with a vector that was dropped, and waits for it no
+// more. That is no fault of the device's, which may begin the vector again.
+func (t *task) sendOff(now time.Time, r *attempt, c *stepCall) {
+	err := r.round.Admit(c.from, round.Submit)
+	if err == nil {
+		err = errGaveWay
+	}
+	c.done <- reply{err: t.refuse(round.Submit, err)}
+	t.apply(now, r, r.round.GiveUp(now, c.from))
+}
+
+// openUpload reserves the memory for a vector. Where all is taken, those whose connection
+// ended, and who are not waited for, do not keep others out, nor do those from whom no further chunk has come for a while; they lose
 // what they have sent. Those of other tasks have gone when the device calls again.
 func (t *task) openUpload(now time.Time, r *attempt, from secagg.ID, sum []byte) (*upload, error) {
 	if err := r.round.Admit(from, round.Submit); err != nil {
@@ -176,6 +194,7 @@ func (t *task) openUpload(now time.Time, r *attempt, from secagg.ID, sum []byte)
 	}
 	u := newUpload(now, sum, r.size)
 	r.uploads[from] = u
+	delete(r.dropped, from)
 	return u, nil
 }
 
@@ -184,10 +203,12 @@ func (t *task) dropStalled(now time.Time) {
 	for _, r := range t.open {
 		stalls := min(milliseconds(uint64(r.plan.GetStepMs()))/3, longestChunk)
 		for id, u := range r.uploads {
-			idle := !now.Before(u.latest.Add(stalls)) || !t.presence.connected(id)
+			idle := !now.Before(u.latest.Add(stalls)) || r.round.Left(id)
 			if idle && u.missing > 0 { // else it is being hashed
 				t.memory.give(len(u.buffer))
 				delete(r.uploads, id)
+				r.dropped[id] = true
+				r.answer(round.Submit, id, reply{err: t.refuse(round.Submit, errGaveWay)})
 			}
 		}
 	}

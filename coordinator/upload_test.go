@@ -17,12 +17,12 @@ import (
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
-// atSubmit brings three devices to the step Submit.
-func atSubmit(t *testing.T, o Options) (*world, []*walk) {
+// atSubmit brings n devices to the step Submit, which three at least have to answer.
+func atSubmit(t *testing.T, n int, o Options) (*world, []*walk) {
 	t.Helper()
-	w, devices := fleet(t, 3, spec(3, 3), o)
+	w, devices := fleet(t, n, spec(uint32(n), 3), o)
 	walks := gather(t, devices...)
-	each(t, 3, func(i int) error { return walks[i].steps(t.Context(), 2) })
+	each(t, n, func(i int) error { return walks[i].steps(t.Context(), 2) })
 	if len(walks[0].chunks) < 3 {
 		t.Fatalf("a vector of %d chunks, the test wants 3 or more", len(walks[0].chunks))
 	}
@@ -39,7 +39,7 @@ func (k *walk) brief(request *pb.SubmitRequest) ([]byte, error) {
 
 func TestChunksComeInAnyOrderAndAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
+		w, walks := atSubmit(t, 3, Options{})
 		k := walks[0]
 		last := len(k.chunks) - 1
 		done := make(chan error, 1)
@@ -175,14 +175,18 @@ func TestMissingChunksAreNamed(t *testing.T) {
 
 func TestMemoryInFlightIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, walks := atSubmit(t, Options{MemoryBytes: 1_000_000}) // one vector and a half
+		_, walks := atSubmit(t, 4, Options{MemoryBytes: 1_000_000, Grace: time.Second}) // one vector and a half
 		if _, err := walks[0].brief(walks[0].chunks[0]); err != nil {
 			t.Fatal(err)
 		}
 		_, err := walks[1].brief(walks[1].chunks[0])
 		wants(t, "the second vector", err, codes.ResourceExhausted, "1000000 bytes", "again in a moment")
-		// One that lost its connection gives its place to others.
+		// One that lost its connection gives its place to others when the grace is over.
 		walks[0].leave()
+		synctest.Wait()
+		_, err = walks[1].brief(walks[1].chunks[0])
+		wants(t, "when the first has just left", err, codes.ResourceExhausted)
+		<-time.After(time.Second)
 		synctest.Wait()
 		if _, err := walks[1].brief(walks[1].chunks[0]); err != nil {
 			t.Errorf("after the first left: %v", err)
@@ -205,7 +209,7 @@ func TestMemoryInFlightIsBounded(t *testing.T) {
 // more: it holds up the others for a moment only, not until the step is over.
 func TestStalledVectorsGiveWay(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{MemoryBytes: 1_000_000}) // one vector and a half
+		w, walks := atSubmit(t, 3, Options{MemoryBytes: 1_000_000}) // one vector and a half
 		if _, err := walks[0].brief(walks[0].chunks[0]); err != nil {
 			t.Fatal(err)
 		}
@@ -230,13 +234,59 @@ func TestStalledVectorsGiveWay(t *testing.T) {
 	})
 }
 
+// TestSendersOfDroppedVectorsAreTold: whose vector gave way hears of it with the next chunk,
+// without blame, and nobody waits for it; it may begin again.
+func TestSendersOfDroppedVectorsAreTold(t *testing.T) {
+	for _, again := range []bool{false, true} {
+		t.Run(fmt.Sprintf("again=%v", again), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w, walks := atSubmit(t, 4, Options{MemoryBytes: 1_000_000}) // one vector and a half
+				whole := func(i int) {
+					last := len(walks[i].chunks) - 1
+					for _, c := range walks[i].chunks[:last] {
+						if _, err := walks[i].brief(c); err != nil {
+							t.Fatal(err)
+						}
+					}
+					go walks[i].rounds.Submit(t.Context(), walks[i].chunks[last]) // held
+					synctest.Wait()
+				}
+				slow := walks[3]
+				if _, err := slow.brief(slow.chunks[0]); err != nil {
+					t.Fatal(err)
+				}
+				<-time.After(8 * time.Second / 3) // a third of the step's 8
+				whole(0)
+				_, err := slow.brief(slow.chunks[1])
+				wants(t, "the next chunk", err, codes.FailedPrecondition, "gave way", "check in")
+				answered := 3
+				if again {
+					whole(3)
+					answered = 4
+				}
+				whole(1)
+				if w.log.count("submit closed") != 0 {
+					t.Error("Submit has closed without the last vector")
+				}
+				whole(2)
+				if w.log.count("submit closed") != 1 || !strings.Contains(w.log.String(), fmt.Sprintf("answered=%d expected=4", answered)) {
+					t.Error("Submit waits for a vector that was dropped")
+				}
+				if w.log.count("protocol broken") != 0 || w.memory.used.Load() != 0 {
+					t.Errorf("a device is blamed for what gave way, or %d bytes are in flight, want 0", w.memory.used.Load())
+				}
+			})
+		})
+	}
+}
+
 // TestVectorsOfAnotherTaskGiveWay is the same for the devices of two tasks, which share the
 // memory: those that have stalled, or left, keep out nobody's.
 func TestVectorsOfAnotherTaskGiveWay(t *testing.T) {
 	for _, left := range []bool{false, true} {
 		t.Run(fmt.Sprintf("left=%v", left), func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
-				w, walks := atSubmit(t, Options{MemoryBytes: 1_000_000}) // one vector and a half
+				w, walks := atSubmit(t, 4, Options{MemoryBytes: 1_000_000, Grace: time.Second}) // one vector and a half
 				front := spec(3, 3)
 				front.Name = "front"
 				w.create(t, front)
@@ -262,6 +312,7 @@ func TestVectorsOfAnotherTaskGiveWay(t *testing.T) {
 				}
 				if left {
 					walks[0].leave()
+					<-time.After(time.Second)
 				} else {
 					<-time.After(8 * time.Second / 3)
 				}
@@ -282,7 +333,7 @@ func TestVectorsOfAnotherTaskGiveWay(t *testing.T) {
 
 func TestMemoryReturnsWithAnAbort(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
+		w, walks := atSubmit(t, 3, Options{})
 		for _, k := range walks {
 			if _, err := k.brief(k.chunks[0]); err != nil {
 				t.Fatal(err)
@@ -306,7 +357,7 @@ func TestMemoryReturnsWithAnAbort(t *testing.T) {
 // last chunk and its hash, which is computed beside the task's goroutine.
 func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
+		w, walks := atSubmit(t, 3, Options{})
 		k := walks[0]
 		last := len(k.chunks) - 1
 		for _, c := range k.chunks[:last] {
@@ -328,7 +379,7 @@ func TestStepClosesWhileAVectorIsHashed(t *testing.T) {
 // the one that waits.
 func TestCallRepeatedWhileAVectorIsHashed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		w, walks := atSubmit(t, Options{})
+		w, walks := atSubmit(t, 3, Options{})
 		k := walks[0]
 		last := len(k.chunks) - 1
 		for _, c := range k.chunks[:last] {

@@ -320,6 +320,21 @@ func (r *Round) Expel(now time.Time, id secagg.ID, step Step, err error) (effect
 	return append(effects, r.Tick(now)...)
 }
 
+// GiveUp stops waiting for a member in the open step, which keeps its place: its message is
+// taken if it comes in time.
+func (r *Round) GiveUp(now time.Time, id secagg.ID) []Effect {
+	if m := r.members[id]; m != nil && !r.over {
+		r.exchangeOf(m).leave(m)
+	}
+	return r.Tick(now)
+}
+
+// Left tells whether a member's connection ended so long ago that it is not waited for.
+func (r *Round) Left(id secagg.ID) bool {
+	m := r.members[id]
+	return m != nil && m.left && !m.gone.IsZero()
+}
+
 // number is that of a member's cohort, 0 while it has none.
 func (m *member) number() int {
 	if m.cohort == nil {
