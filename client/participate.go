@@ -395,7 +395,7 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 	}
 	p := &Participant{
 		Signer: secagg.Signer{Key: key, Credential: e.Credential}, CA: e.caKey, Bounds: c.options.Bounds,
-		Revoked: revoked.Has, Examples: c.examples, Train: trainOnce, Logger: c.log,
+		Revoked: revoked.Has, Examples: c.examples, Train: trainOnce(ctx), Logger: c.log,
 		Record: func(step pb.Step) error { return c.record(plan, manifest, step) },
 	}
 	c.checkedIn = nil // it serves one attempt
@@ -408,11 +408,14 @@ func (c *Client) takePart(ctx context.Context, t Transport, place *Place, tasks 
 
 // trainOnce trains with a trainer of its own: a round is rare, and between rounds
 // a device then holds no graph.
-func trainOnce(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error {
-	t, err := train.New(l, s.Batch)
-	if err != nil {
-		return err
+func trainOnce(ctx context.Context) func([]float32, model.Layout, []model.Example, model.Training, uint64) error {
+	return func(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) error {
+		t, err := train.New(l, s.Batch)
+		if err != nil {
+			return err
+		}
+		t.Ended = ctx.Err
+		_, err = t.Train(params, ex, s, seed)
+		return errors.Join(err, t.Close())
 	}
-	_, err = t.Train(params, ex, s, seed)
-	return errors.Join(err, t.Close())
 }

@@ -1,6 +1,7 @@
 package client
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -67,7 +68,7 @@ var apart = sync.OnceValue(func() *model.Checkpoint {
 		}
 	}
 	params := l.Init(1)
-	if err := trainOnce(params, l, examples, model.Training{Epochs: 20, Batch: 8, LearningRate: 0.5}, 1); err != nil {
+	if err := trainOnce(context.Background())(params, l, examples, model.Training{Epochs: 20, Batch: 8, LearningRate: 0.5}, 1); err != nil {
 		panic(err)
 	}
 	clear(l.Output(params))
@@ -251,7 +252,7 @@ func TestPersonalPartChangesNoUpdate(t *testing.T) {
 	m := c.model.Load()
 	plan := testPlan(m.checkpoint, m.checkpoint.Encode(), 3)
 	p := Participant{
-		Examples: c.examples, Train: trainOnce,
+		Examples: c.examples, Train: trainOnce(t.Context()),
 		Seed: func(_ *pb.Plan, purpose string) [32]byte { return sha256.Sum256([]byte(purpose)) },
 	}
 	without, err := p.Update(plan, m.checkpoint)

@@ -111,6 +111,7 @@ func (t *trainers) run(ctx context.Context, params []float32, own []model.Exampl
 	select {
 	case trainer := <-t.idle:
 		defer func() { t.idle <- trainer }()
+		trainer.Ended = ctx.Err
 		_, err := trainer.Train(params, own, s, seed)
 		return err
 	case <-ctx.Done():

@@ -18,6 +18,10 @@ import (
 // Trainer trains models of one layout in batches of one size. It is not for concurrent use: keep one per worker,
 // and reuse it, since building it costs more than a step.
 type Trainer struct {
+	// Ended, where it is set, is asked before each pass over the examples whether to go on: an error of it, such as that
+	// of a context that has ended, is what Train returns.
+	Ended func() error
+
 	layout   model.Layout
 	batch    *batch
 	engine   engine
@@ -73,7 +77,7 @@ func (t *Trainer) Close() error { return t.engine.close() }
 //
 // Settings out of bounds, a batch size other than the trainer's, parameters of another length and labels outside
 // the layout are refused before anything changes. Where the result is not finite, because the parameters were not
-// or the rate is too high, Train returns an error and params must be thrown away.
+// or the rate is too high, or where it is told to end, Train returns an error and params must be thrown away.
 func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, seed uint64) (Report, error) {
 	if err := t.check(params, ex, s); err != nil {
 		return Report{}, err
@@ -99,6 +103,11 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 	t.average.begin(len(params), s)
 	for pass := range s.Epochs {
 		shuffle(t.order, random)
+		if t.Ended != nil {
+			if err := t.Ended(); err != nil {
+				return r, fmt.Errorf("training, before pass %d of %d: %w", pass+1, s.Epochs, err)
+			}
+		}
 		r.Loss = 0
 		for rest := t.order; len(rest) > 0; rest = rest[min(perStep, len(rest)):] {
 			t.batch.fill(ex, rest[:min(perStep, len(rest))], s, random)

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"math"
 	"math/rand/v2"
@@ -428,6 +429,30 @@ func TestTrainersInParallel(t *testing.T) {
 		})
 	}
 	wait.Wait()
+}
+
+func TestTrainingIsToldToEnd(t *testing.T) {
+	over := errors.New("over")
+	for _, e := range engines {
+		trainer, err := e.make(odd, usual.Batch)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer trainer.Close()
+		passes := 3
+		trainer.Ended = func() error {
+			if passes--; passes < 0 {
+				return over
+			}
+			return nil
+		}
+		s := usual
+		s.Epochs = 5
+		r, err := trainer.Train(odd.Init(1), synthetic(16, 20, odd.Labels, 3), s, 1)
+		if want := 3 * ((16 + s.Batch - 1) / s.Batch); !errors.Is(err, over) || r.Steps != want {
+			t.Errorf("%s: %d steps and %v, want the %d steps of three passes and why it ended", e.name, r.Steps, err, want)
+		}
+	}
 }
 
 func BenchmarkTrain(b *testing.B) {
