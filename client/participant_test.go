@@ -92,6 +92,8 @@ func TestRounds(t *testing.T) {
 						if leaves != (err != nil) || leaves && !errors.Is(err, ErrAttemptEnded) {
 							t.Errorf("device %d: result %v, error %v; leaves: %v", i, result, err, leaves)
 						}
+						r.mu.Lock()
+						defer r.mu.Unlock() // of the vectors
 						if err == nil && (result.Round != 1 || result.Attempt != 1 || result.Task != "shop" || result.BytesUp < int64(len(r.vectors[g.id()]))) {
 							t.Errorf("device %d: result %+v", i, result)
 						}

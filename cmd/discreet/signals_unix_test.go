@@ -37,6 +37,7 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 		_ = c.Process.Signal(os.Interrupt) // it may have ended
 		return len(ended) > 0
 	})
+	<-ended
 	if status := c.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
 		t.Errorf("it ended with %v, want by the signal", c.ProcessState)
 	}
@@ -67,6 +68,7 @@ func TestHangUpLeavesNoHalfFile(t *testing.T) {
 	for len(ended) == 0 {
 		_ = c.Process.Signal(syscall.SIGHUP) // it may have ended
 	}
+	<-ended
 	if code := c.ProcessState.ExitCode(); code != exitInterrupted {
 		t.Errorf("it ended with %v, want exit code %d", c.ProcessState, exitInterrupted)
 	}
