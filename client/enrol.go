@@ -224,7 +224,9 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 		return c.askOnce(ctx, addr, host, t, request)
 	}
 	reply, err := askFirst(ctx, ask, request)
-	if err != nil {
+	if err != nil && ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	} else if err != nil {
 		return nil, err
 	}
 	for waits := false; ; waits = true {
@@ -244,7 +246,9 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 		}
 		reply, err = ask(ctx, request)
 		// A coordinator that is being started anew does not end the wait.
-		if err != nil && (ctx.Err() != nil || !passing(err) && status.Code(err) != codes.DeadlineExceeded) {
+		if err != nil && ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		} else if err != nil && (!passing(err) && status.Code(err) != codes.DeadlineExceeded) {
 			return nil, err
 		}
 	}

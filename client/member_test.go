@@ -109,5 +109,7 @@ func (m *member) Confirm(ctx context.Context, q *pb.ConfirmRequest) (*pb.Confirm
 
 func (m *member) Reveal(ctx context.Context, q *pb.RevealRequest) (*pb.RevealResponse, error) {
 	sum, err := m.step(ctx, pb.Step_STEP_REVEAL, q, q.Reveal)
+	m.r.mu.Lock()
+	defer m.r.mu.Unlock()
 	return &pb.RevealResponse{CheckpointSha256: sum, CheckpointBytes: uint64(len(m.r.next))}, err
 }
