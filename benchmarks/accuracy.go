@@ -116,14 +116,7 @@ func runAccuracy(args []string) error {
 	set.UintVar(&s.Buffer, "buffer", 0, "as for discreet simulate")
 	set.Float64Var(&s.Slow, "slow", 0, "share of devices that are ten times slower")
 	central := set.Bool("central", true, "train in one place, too")
-	consistency := set.Float64("consistency", -1, "α of R-Drop in one place in place of the default; -1 keeps it")
-	hidden := set.Float64("hidden-dropout", -1, "share of the hidden layer left out in one place in place of the default; -1 keeps it")
-	averaged := set.Int("averaged", -1, "last passes whose parameters are averaged in one place in place of the default; 0 averages none, -1 keeps it")
-	set.IntVar(&s.Passes, "passes", 0, "passes in one place in place of the default; 0 keeps it")
-	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
-	rate := set.Float64("rate", 0, "learning rate in place of the default")
-	dropout := set.Float64("dropout", -1, "feature dropout in place of the default; -1 keeps it (as below)")
-	smoothing := set.Float64("smoothing", -1, "label smoothing in place of the default")
+	override := s.trainingFlags(set)
 	seeds := set.String("seeds", "1", "seeds, with commas between them")
 	out := set.String("json", "", "file for the figures in place of a table; - is standard output")
 	if err := set.Parse(args); errors.Is(err, flag.ErrHelp) {
@@ -138,27 +131,7 @@ func runAccuracy(args []string) error {
 	if s.Training, err = model.DefaultTraining(s.Model); err != nil {
 		return err
 	}
-	if *epochs != 0 {
-		s.Training.Epochs = *epochs
-	}
-	if *rate != 0 {
-		s.Training.LearningRate = float32(*rate)
-	}
-	if *dropout >= 0 {
-		s.Training.FeatureDropout = float32(*dropout)
-	}
-	if *smoothing >= 0 {
-		s.Training.LabelSmoothing = float32(*smoothing)
-	}
-	if alpha := float32(*consistency); alpha >= 0 {
-		s.Consistency = &alpha
-	}
-	if share := float32(*hidden); share >= 0 {
-		s.HiddenDropout = &share
-	}
-	if *averaged >= 0 {
-		s.Averaged = averaged
-	}
+	override()
 	*central = *central || s.Rounds == 0
 	switch {
 	case s.Unlike && !s.Validate:
@@ -189,6 +162,42 @@ func runAccuracy(args []string) error {
 	}
 	figures.print()
 	return nil
+}
+
+// trainingFlags defines what is trained with in place of the defaults. The function that it
+// returns, called when the flags are read and the defaults known, puts that into the settings.
+func (s *accuracySettings) trainingFlags(set *flag.FlagSet) (override func()) {
+	consistency := set.Float64("consistency", -1, "α of R-Drop in one place in place of the default; -1 keeps it")
+	hidden := set.Float64("hidden-dropout", -1, "share of the hidden layer left out in one place in place of the default; -1 keeps it")
+	averaged := set.Int("averaged", -1, "last passes whose parameters are averaged in one place in place of the default; 0 averages none, -1 keeps it")
+	set.IntVar(&s.Passes, "passes", 0, "passes in one place in place of the default; 0 keeps it")
+	epochs := set.Int("epochs", 0, "passes on a device in place of the default; 0 keeps it (as below)")
+	rate := set.Float64("rate", 0, "learning rate in place of the default")
+	dropout := set.Float64("dropout", -1, "feature dropout in place of the default; -1 keeps it (as below)")
+	smoothing := set.Float64("smoothing", -1, "label smoothing in place of the default")
+	return func() {
+		if *epochs != 0 {
+			s.Training.Epochs = *epochs
+		}
+		if *rate != 0 {
+			s.Training.LearningRate = float32(*rate)
+		}
+		if *dropout >= 0 {
+			s.Training.FeatureDropout = float32(*dropout)
+		}
+		if *smoothing >= 0 {
+			s.Training.LabelSmoothing = float32(*smoothing)
+		}
+		if alpha := float32(*consistency); alpha >= 0 {
+			s.Consistency = &alpha
+		}
+		if share := float32(*hidden); share >= 0 {
+			s.HiddenDropout = &share
+		}
+		if *averaged >= 0 {
+			s.Averaged = averaged
+		}
+	}
 }
 
 // measure runs one seed.

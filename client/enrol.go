@@ -225,7 +225,7 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 	}
 	reply, err := askFirst(ctx, ask, request)
 	if err != nil && ctx.Err() != nil {
-		return nil, context.Cause(ctx)
+		return nil, fmt.Errorf("%w: %w", context.Cause(ctx), err)
 	} else if err != nil {
 		return nil, err
 	}
@@ -245,10 +245,9 @@ func (c *Client) askToEnrol(ctx context.Context, addr, host string, t token, key
 			return nil, fmt.Errorf("the operator has not admitted this device yet; enrol again later with the same token: %w", context.Cause(ctx))
 		}
 		reply, err = ask(ctx, request)
-		// A coordinator that is being started anew does not end the wait.
-		if err != nil && ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		} else if err != nil && (!passing(err) && status.Code(err) != codes.DeadlineExceeded) {
+		// A coordinator that is being started anew does not end the wait, and the end of the
+		// context does so above.
+		if err != nil && ctx.Err() == nil && !passing(err) && status.Code(err) != codes.DeadlineExceeded {
 			return nil, err
 		}
 	}
