@@ -92,8 +92,16 @@ func brokenPromises(out string) []string {
 	if together < alone+10 || together < central-5 {
 		broken = append(broken, fmt.Sprintf("together %v%%, alone %v%%, centrally %v%%: want ten points above alone and within five of central", together, alone, central))
 	}
-	if figure("kiosks lost in the middle of a round") == 0 || !regexp.MustCompile(`(?m)^rounds +40 committed .* [1-9][0-9]* survived a loss`).MatchString(out) {
-		broken = append(broken, "want forty rounds committed, some of which survived a loss:\n"+out)
+	// Who vanishes is fixed, but not who is chosen: once in thirty runs or so more vanish in the
+	// middle of one round than it can bear.
+	rounds := regexp.MustCompile(`(?m)^rounds +([0-9]+) committed in [0-9]+ attempts; [1-9][0-9]* survived a loss(?:; ([0-9]+) lost when too few revealed)?$`).FindStringSubmatch(out)
+	committed, lost := 0, 0
+	if rounds != nil {
+		committed, _ = strconv.Atoi(rounds[1])
+		lost, _ = strconv.Atoi(rounds[2]) // 0 where there is none
+	}
+	if figure("kiosks lost in the middle of a round") == 0 || committed+lost != 40 || lost > 2 {
+		broken = append(broken, "want forty rounds, of which two at most were lost, and some survived a loss:\n"+out)
 	}
 	if given := figure(`given away by a kiosk, at most +ε`); given <= 0 || given > 8 || figure("noise in a round's mean") < 10 {
 		broken = append(broken, "want noise in the second rounds, and no more given away than an ε of 8:\n"+out)

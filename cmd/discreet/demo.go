@@ -96,6 +96,10 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 			if r.Number == demoNoisedRounds {
 				early = after
 			}
+			if r.Record.Survivors == 0 {
+				show.line(int(r.Number), fmt.Sprintf("round %d of %d: lost when its kiosks had revealed; the checkpoint is held", r.Number, demoRounds))
+				return
+			}
 			show.line(int(r.Number), fmt.Sprintf("round %d of %d: accuracy %.1f%%, %d of %d kiosks in the sum",
 				r.Number, demoRounds, 100*after, r.Record.Survivors, r.Record.Cohort))
 		},
@@ -176,15 +180,24 @@ func byUser(set *dataset.Set) [][]dataset.Phrase {
 
 // printDemo is the demo's table.
 func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float64) {
-	committed := 0
-	withLoss := 0
+	committed, withLoss, attempts, held := 0, 0, 0, 0
 	for _, a := range r.Attempts {
-		if a.Aborted == "" {
+		attempts++
+		switch {
+		case a.Aborted != "":
+		case a.Survivors == 0: // of no attempt: it stands for the one before
+			attempts--
+			held++
+		default:
 			committed++
 			if a.Survivors < a.Cohort {
 				withLoss++
 			}
 		}
+	}
+	rounds := fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, attempts, withLoss)
+	if held > 0 {
+		rounds += fmt.Sprintf("; %d lost when too few revealed", held)
 	}
 	plain := int64(4 * len(r.Last.Params))
 	fmt.Fprintln(w)
@@ -195,7 +208,7 @@ func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float
 		{"accuracy trained centrally", percent(central)},
 		{"bytes up, a kiosk and round", fmt.Sprintf("%d, %.2f of plain float32 (%d)", r.BytesUp, float64(r.BytesUp)/float64(plain), plain)},
 		{"kiosks lost in the middle of a round", fmt.Sprint(r.Vanished)},
-		{"rounds", fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, len(r.Attempts), withLoss)},
+		{"rounds", rounds},
 		{"seconds of training together", fmt.Sprintf("%.1f", r.Seconds)},
 		{"privacy", "none was asked for: these sums are exact"},
 	})

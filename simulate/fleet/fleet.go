@@ -42,10 +42,11 @@ type Config struct {
 	dialWith func(kiosk int) []grpc.DialOption // in tests: what else a kiosk dials with
 }
 
-// Round is a committed round.
+// Round is a committed round, or one whose checkpoint was held after the one before was lost
+// when its kiosks had revealed: that has no survivors.
 type Round struct {
 	Record     *pb.RoundRecord // nil for round 0
-	Number     uint64
+	Number     uint64          // of the rounds that are done, from 1 on; a lost one has none
 	Checkpoint *model.Checkpoint
 }
 
@@ -212,12 +213,13 @@ func (d *driver) rounds(ctx context.Context) (*Result, error) {
 	return result, nil
 }
 
-// watch follows the task until its last round is committed.
+// watch follows the task until its rounds are done.
 func (d *driver) watch(ctx context.Context, task *pb.Task, result *Result) error {
-	if err := d.report(ctx, nil, task, result); err != nil {
+	if err := d.report(ctx, nil, 0, task, result); err != nil {
 		return err
 	}
-	for done := uint64(0); done < d.Spec.Rounds; {
+	done, latest := uint64(0), uint64(0) // rounds, and the latest one's number
+	for done < d.Spec.Rounds {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -229,25 +231,23 @@ func (d *driver) watch(ctx context.Context, task *pb.Task, result *Result) error
 		}
 		result.Attempts, result.task = reply.Rounds, reply.Task
 		for i := len(reply.Rounds) - 1; i >= 0; i-- {
-			if r := reply.Rounds[i]; r.Aborted == "" && r.Round > done {
-				done = r.Round
-				if err := d.report(ctx, r, reply.Task, result); err != nil {
+			if r := reply.Rounds[i]; r.Aborted == "" && r.Round > latest {
+				latest = r.Round
+				done++
+				if err := d.report(ctx, r, done, reply.Task, result); err != nil {
 					return err
 				}
 			}
-		}
-		if reply.Task.RoundsDone >= d.Spec.Rounds {
-			return nil
 		}
 	}
 	return nil
 }
 
 // report fetches a round's checkpoint and tells Progress.
-func (d *driver) report(ctx context.Context, record *pb.RoundRecord, task *pb.Task, result *Result) error {
-	sum, number := task.CheckpointSha256, uint64(0)
+func (d *driver) report(ctx context.Context, record *pb.RoundRecord, number uint64, task *pb.Task, result *Result) error {
+	sum := task.CheckpointSha256
 	if record != nil {
-		sum, number = record.CheckpointSha256, record.Round
+		sum = record.CheckpointSha256
 	}
 	file, err := rpc.FetchCheckpoint(ctx, d.checkpoints, sum, uint64(client.MaxCheckpointBytes))
 	if err != nil {
