@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+
+	"github.com/discreet-fl/discreet/aggregation"
 )
 
 // badFile is the messages that are to be refused.
@@ -27,6 +29,7 @@ type badVector struct {
 	// the check-ins for committed and advert, else in the cohort.
 	Place   int     `json:"place"`
 	After   bool    `json:"after,omitempty"` // the sender's own message was taken before
+	Late    bool    `json:"late,omitempty"`  // the step was closed without the sender's
 	Sender  hexed   `json:"sender,omitempty"`
 	Revoked []hexed `json:"revoked,omitempty"`
 	Reason  string  `json:"reason"`
@@ -39,7 +42,7 @@ type badVector struct {
 
 var errorClasses = map[string]error{
 	"member": ErrMember, "differs": ErrDiffers, "malformed": ErrMalformed, "forged": ErrForged, "bad-key": ErrBadKey,
-	"too-few": ErrTooFew, "refused": ErrRefused, "mismatch": ErrMismatch, "revoked": ErrRevoked,
+	"too-few": ErrTooFew, "refused": ErrRefused, "mismatch": ErrMismatch, "revoked": ErrRevoked, "late": ErrSpent,
 }
 
 // given tells whether a vector belongs to the moment. A complaint that comes after the
@@ -52,7 +55,7 @@ func (m *moment) given(b *badVector) bool {
 	if m.cohort != nil {
 		cohort = m.cohort.out.Cohort
 	}
-	return b.Attempt == m.run.name && b.Step == at && b.After == m.after && b.Place == m.place && b.Cohort == cohort
+	return b.Attempt == m.run.name && b.Step == at && b.After == m.after && b.Late == m.late && b.Place == m.place && b.Cohort == cohort
 }
 
 // feed gives the message to its receiver and returns what is answered. Devices take it
@@ -97,6 +100,10 @@ func (m *moment) feed(b *badVector) (complaint []byte, err error) {
 		_, complaint, err = d.shared.again().Open(msg)
 	case stepComplaint:
 		_, err = c.submissions.Complain(sender, msg)
+	case stepVector:
+		if err = c.submissions.Add(sender); err == nil {
+			err = aggregation.AddPacked(c.sum, msg, vectorBits)
+		}
 	case stepSurvivors:
 		_, _, err = d.done.again().Confirm(msg)
 	case stepConfirm:
@@ -127,20 +134,22 @@ func (m *moment) check(t *testing.T, b *badVector) {
 type badBook struct {
 	m     *moment
 	other *vectorRun // the same devices in the next attempt
+	late  []byte     // a vector that is sent too late
 	list  []*badVector
 }
 
 // add notes a message for the receiver, or from the sender, that the moment is about.
 func (k *badBook) add(name, class, reason string, message []byte) *badVector {
 	b := &badVector{
-		Name: name, Attempt: k.m.run.name, Step: k.m.step, Place: k.m.place, After: k.m.after,
+		Name: name, Attempt: k.m.run.name, Step: k.m.step, Place: k.m.place, After: k.m.after, Late: k.m.late,
 		To: "device", Error: class, Reason: reason, Message: bytes.Clone(message),
 	}
 	switch b.Step {
-	case stepAdvert, stepShares, stepComplaint, stepConfirm, stepReveal:
+	case stepAdvert, stepShares, stepComplaint, stepVector, stepConfirm, stepReveal:
 		b.To = "server"
-	case stepVector:
-		b.To, b.Step = "server", stepComplaint
+	}
+	if b.Step == stepVector && b.After {
+		b.Step = stepComplaint
 	}
 	if k.m.cohort != nil {
 		b.Cohort = k.m.cohort.out.Cohort

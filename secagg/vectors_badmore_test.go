@@ -37,15 +37,21 @@ func (k *badBook) hybridAdverts() {
 	}))
 }
 
-// hybridShares spoils the ciphertext that the last member encapsulated.
+// hybridShares spoils a seal of the last member's, and the ciphertext that it encapsulated.
 func (k *badBook) hybridShares() {
 	c, from := k.m.cohort, k.m.place
 	s, d := c.shares.session, c.devices[k.m.place]
+	kept := d.shares
+	c.misdeal(from, 0, func(s *session, q *parcel) {
+		enc := s.params.Keys.encapsulated(q.sealed)
+		clear(enc[len(enc)-32:])
+	})
+	k.add("a seal to a point of low order", "bad-key", "the last 32 bytes of an X-Wing encapsulated key are an X25519 key", d.shares)
+	d.shares = kept
 	for to := range s.members {
 		if !s.graph.encapsulates(from, to) {
 			continue
 		}
-		kept := d.shares
 		c.misdeal(from, to, func(_ *session, q *parcel) { clear(q.ciphertext[len(q.ciphertext)-32:]) })
 		k.add("a ciphertext of low order", "bad-key", "the last 32 bytes of an X-Wing ciphertext are an X25519 key", d.shares)
 		d.shares = kept
@@ -61,6 +67,7 @@ func (k *badBook) hybridInboxes() {
 		if !s.graph.encapsulates(from, to) {
 			continue
 		}
+		k.complain("a seal to a point of low order", "reason 1: the last 32 bytes of the encapsulated key are zero; the seal opens where that is not checked", from, k.lowSeal(from))
 		k.add("a substituted ciphertext", "forged", "it is not the one that its sender signed", k.inboxWith(func(in *inbox) {
 			in.entries[slot].parcel.ciphertext[5] ^= 1
 		}))
@@ -75,15 +82,35 @@ func (k *badBook) hybridInboxes() {
 	}
 }
 
-// open is what was sealed to the moment's device.
+// open is what was sealed to the moment's device, by one that encapsulates to it.
 func (k *badBook) open(from int, q *parcel) []byte {
-	s, d := k.m.cohort.shares.session, k.m.cohort.devices[k.m.place]
-	h := ciphertextHash(q.ciphertext)
-	key, err := d.shared.channel.opener()
+	key, err := k.m.cohort.devices[k.m.place].shared.channel.opener()
 	k.m.run.must(err)
-	plain, err := key.open(q.sealed, s.sealedContext(from, k.m.place, &k.m.cohort.submissions.received[from].dealing.b, &h))
+	plain, err := key.open(q.sealed, k.sealedContext(from, q))
 	k.m.run.must(err)
 	return plain
+}
+
+func (k *badBook) sealedContext(from int, q *parcel) []byte {
+	h := ciphertextHash(q.ciphertext)
+	return k.m.cohort.shares.session.sealedContext(from, k.m.place, &k.m.cohort.submissions.received[from].dealing.b, &h)
+}
+
+// lowSeal seals the same shares to the moment's device by a point of low order: with the secret that
+// the device's key gives of it, since whoever deals so knows what X25519 gives.
+func (k *badBook) lowSeal(from int) func(*session, *parcel) {
+	return func(s *session, q *parcel) {
+		plain, x := k.open(from, q), s.params.Keys
+		key, err := k.m.cohort.devices[k.m.place].shared.channel.opener()
+		k.m.run.must(err)
+		enc := bytes.Clone(x.encapsulated(q.sealed))
+		clear(enc[len(enc)-32:])
+		secret, err := x.kem().Scheme().Decapsulate(key.key, enc)
+		k.m.run.must(err)
+		aead, nonce, err := x.aead(secret)
+		k.m.run.must(err)
+		q.sealed = aead.Seal(enc, nonce, plain, k.sealedContext(from, q))
+	}
 }
 
 // losses makes bad messages about members that vanished or were accused. Member 2 is in
@@ -121,6 +148,11 @@ func (k *badBook) losses() {
 		k.add("too few that it holds shares of", "too-few", "check 4: there are as many as are needed, and it has accused place 0", (&shown{alive: alive}).encode())
 	case m.step == stepComplaint:
 		k.add("of one who did not share", "member", "it has no place in this step", c.devices[6].complaint).Sender = k.ofPlace(2)
+		k.late = c.masked(8)
+	case m.step == stepVector && m.late:
+		k.add("after the survivors are fixed", "late", "the survivors are shown to others, who sign that they have masked with whom they are summed", k.late)
+	case m.step == stepVector && !m.after:
+		k.add("of one who did not share", "member", "its secrets are not shared, so its masks would not come off", k.late).Sender = k.ofPlace(2)
 	case m.step == stepConfirm && !m.after:
 		k.add("of one who is no survivor", "member", "its vector is not in the sum", c.devices[m.place].confirm).Sender = k.ofPlace(8)
 	case m.step == stepQuorum && m.place == 0:

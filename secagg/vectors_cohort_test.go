@@ -148,6 +148,30 @@ func (c *cohortRun) submit() {
 	c.confirms, err = c.submissions.Close()
 	c.must(err)
 	c.out.Survivors, c.out.Hash = hexed(slices.Clone(c.confirms.cohort.survivors)), slices.Clone(c.confirms.cohort.hash[:])
+	c.late()
+}
+
+// late calls the hook for the members that shared and whose vectors did not come.
+func (c *cohortRun) late() {
+	for _, place := range c.submissions.shared.places() {
+		if c.hook != nil && !c.confirms.cohort.survivors.has(place) {
+			c.hook(&moment{run: c.vectorRun, cohort: c, step: stepVector, place: place, late: true})
+		}
+	}
+}
+
+// masked is a member's vector, masked and packed, whose device then has gone no further.
+func (c *cohortRun) masked(place int) []byte {
+	d := c.devices[place]
+	inbox, err := c.submissions.Inbox(d.id)
+	c.must(err)
+	masking, _, err := d.shared.again().Open(inbox)
+	c.must(err)
+	vector := slices.Clone(d.input)
+	masking.Mask(vector, 0, len(vector))
+	packed := make([]byte, aggregation.PackedSize(len(vector), vectorBits))
+	c.must(aggregation.Pack(packed, vector, vectorBits))
+	return packed
 }
 
 // complain sends what the members say before their vectors.

@@ -79,7 +79,8 @@ type vectorRun struct {
 
 	// hook, where set, is called right before a device reads a message (with the cohort
 	// and the device's place in it, or of the check-ins), and right before and after the
-	// server takes the last message of a step.
+	// server takes the last message of a step, and for whose vector is missing when the
+	// survivors are fixed.
 	hook func(at *moment)
 }
 
@@ -90,11 +91,12 @@ type moment struct {
 	step   step
 	place  int
 	after  bool
+	late   bool // the step was closed without the member's message
 }
 
 func (v *vectorRun) at(c *cohortRun, s step, place int, after bool) {
 	if v.hook != nil {
-		v.hook(&moment{v, c, s, place, after})
+		v.hook(&moment{run: v, cohort: c, step: s, place: place, after: after})
 	}
 }
 
