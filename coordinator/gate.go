@@ -46,10 +46,13 @@ const (
 	refusedAddress  = "address"  // its address has as many as it may have
 	refusedStranger = "stranger" // too many of its address have no certificate
 	refusedDevice   = "device"   // its device has newer ones
+
+	refusedAllRate     = "all_rate"     // too many come at once
+	refusedAddressRate = "address_rate" // too many of its address do
 )
 
 // gate bounds the connections of a listener: those of one address, of one device, of
-// strangers, and all. An address is one of IPv4 or a /64 of IPv6, which is what one
+// strangers, and all; and how fast those of one address and all of them come. An address is one of IPv4 or a /64 of IPv6, which is what one
 // customer of a provider has; other networks have no addresses.
 type gate struct {
 	perAddress, all int
@@ -59,6 +62,7 @@ type gate struct {
 
 	mu        sync.Mutex
 	open      int
+	coming    *handshakes
 	addresses map[netip.Prefix]*visitors
 	devices   map[secagg.ID][]*guest // the oldest first
 	told      map[string]refusals    // by reason
@@ -80,7 +84,7 @@ type refusals struct {
 func newGate(perAddress, all int, log *slog.Logger, refused *prometheus.CounterVec, revoked func(secagg.ID) bool) *gate {
 	return &gate{
 		perAddress: perAddress, all: all, log: log, refused: refused, revoked: revoked,
-		addresses: make(map[netip.Prefix]*visitors), devices: make(map[secagg.ID][]*guest), told: make(map[string]refusals),
+		coming: newHandshakes(perAddress), addresses: make(map[netip.Prefix]*visitors), devices: make(map[secagg.ID][]*guest), told: make(map[string]refusals),
 	}
 }
 
@@ -130,20 +134,24 @@ func (g *gate) enter(c *guest) (reason string, oldest *guest) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	v := g.addresses[c.from]
+	full := c.from.IsValid() && v != nil && v.open >= g.perAddress
 	switch {
 	case g.open >= g.all:
 		return refusedAll, nil
-	case v == nil:
-		v = new(visitors)
-		g.addresses[c.from] = v
-	case c.from.IsValid() && v.open >= g.perAddress:
-		if len(v.shaking) == 0 || v.strangers+len(v.shaking) <= g.mostStrangers() {
-			return refusedAddress, nil
-		}
+	case full && (len(v.shaking) == 0 || v.strangers+len(v.shaking) <= g.mostStrangers()):
+		return refusedAddress, nil
+	}
+	if reason := g.coming.begin(time.Now(), c.from); reason != "" {
+		return reason, nil
+	}
+	if full {
 		oldest = v.shaking[0]
 		g.forget(oldest)
-		g.addresses[c.from] = v // where oldest was the only one
 	}
+	if v == nil {
+		v = new(visitors)
+	}
+	g.addresses[c.from] = v // also where oldest was the only one
 	g.open++
 	v.open++
 	if c.from.IsValid() {

@@ -53,7 +53,7 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
 		}, []string{"direction"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device.",
+			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device; or for coming too fast: all_rate or address_rate.",
 		}, []string{"reason"}),
 		accuracy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, of the checkpoint that the task's latest evaluated round began with.",
@@ -72,7 +72,7 @@ func newMetrics(c *Coordinator) *metrics {
 	for _, outcome := range []string{"summed", "lost"} {
 		m.cohorts.WithLabelValues(outcome)
 	}
-	for _, reason := range []string{refusedAll, refusedAddress, refusedStranger, refusedDevice} {
+	for _, reason := range []string{refusedAll, refusedAddress, refusedStranger, refusedDevice, refusedAllRate, refusedAddressRate} {
 		m.refused.WithLabelValues(reason)
 	}
 	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.refused, m.staleness, m.accuracy, m.error, collectors.NewGoCollector(),
