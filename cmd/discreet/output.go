@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // outputs is where a simulation's result goes: paths, empty for none.
@@ -14,10 +15,12 @@ type outputs struct{ json, page string }
 
 // output is what a file is to hold. It is written beside it, or else where temporary files go,
 // and takes its place once it is whole: who reads the file sees what was there before, or all
-// that is new. Where it cannot take its place it is copied into the file. nil is none.
+// that is new. Where it cannot take its place it is copied into the file. A device, a pipe, and
+// what a process has open (/dev/stdout, even where a shell leads it into a file) are written to
+// as they are. nil is none.
 type output struct {
 	path string   // of the file, behind links that lead there
-	file *os.File // the new one, or itself where it is a device or a pipe
+	file *os.File // the new one, or itself where it is written to as it is
 	done bool     // nothing of file is to be taken away
 }
 
@@ -32,7 +35,11 @@ func openOutput(path string) (*output, error) {
 // openFile sees to it that a file can be written, so that a path that cannot be is found out
 // before the work, not after. The caller abandons it.
 func openFile(path string) (*output, error) {
-	path = behindLinks(path)
+	behind, opened := behindLinks(path)
+	if opened {
+		return openOpened(path)
+	}
+	path = behind
 	before, err := os.Stat(path)
 	if err != nil {
 		file, err := os.OpenFile(beside(path), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
@@ -66,17 +73,38 @@ func beside(path string) string {
 	return filepath.Join(filepath.Dir(path), fmt.Sprintf(".%s-%s", filepath.Base(path), rand.Text()))
 }
 
-// behindLinks follows links to a file, which need not be there yet.
-func behindLinks(path string) string {
-	for range 40 { // as many as Linux follows
-		if real, err := filepath.EvalSymlinks(path); err == nil {
-			return real
+// openOpened writes on where a process has a file open. Its own standard output goes on from
+// where it is; another file has what is new at its end.
+func openOpened(path string) (*output, error) {
+	there, err := os.Stat(path)
+	if err != nil {
+		return nil, err
+	}
+	for _, own := range []*os.File{os.Stdout, os.Stderr} {
+		if info, err := own.Stat(); err == nil && os.SameFile(info, there) {
+			return &output{path: path, file: own, done: true}, nil
 		}
+	}
+	file, err := os.OpenFile(path, os.O_WRONLY|os.O_APPEND, 0)
+	if err != nil {
+		return nil, err
+	}
+	return &output{path: path, file: file, done: true}, nil
+}
+
+// behindLinks follows links to a file, which need not be there yet, and tells whether they lead
+// to one that a process has open: into /proc, or into /dev/fd where there is no /proc. A link
+// there is to the open file itself, and what it reads may be no path, or another file's by now.
+func behindLinks(path string) (real string, opened bool) {
+	for range 40 { // as many as Linux follows
 		if dir, err := filepath.EvalSymlinks(filepath.Dir(path)); err == nil {
 			path = filepath.Join(dir, filepath.Base(path))
 		}
+		if strings.HasPrefix(path, "/proc/") || strings.HasPrefix(path, "/dev/fd/") {
+			return path, true
+		}
 		to, err := os.Readlink(path)
-		if _, there := os.Stat(path); err != nil || there == nil { // there, without a path of its own: a pipe
+		if err != nil {
 			break
 		}
 		if !filepath.IsAbs(to) {
@@ -84,13 +112,13 @@ func behindLinks(path string) string {
 		}
 		path = to
 	}
-	return path
+	return path, false
 }
 
-// same tells whether two are the same file, of which the one would take the other's place; a
-// device, such as the null device, takes both.
+// same tells whether two are the same file, of which the one would take the other's place; what
+// is written to as it is, such as the null device, takes both.
 func (o *output) same(other *output) bool {
-	if o == nil || other == nil || o.done {
+	if o == nil || other == nil || o.done && other.done {
 		return false
 	}
 	a, errA := os.Stat(o.path)
@@ -115,7 +143,7 @@ func (o *output) put(write func(io.Writer) error) error {
 		return err
 	}
 	if o.done {
-		return o.file.Close()
+		return o.close()
 	}
 	if err := o.file.Sync(); err != nil {
 		return err
@@ -162,10 +190,18 @@ func (o *output) abandon() {
 	if o == nil {
 		return
 	}
-	o.file.Close() // a second time where it was replaced
+	o.close() // a second time where it was replaced
 	if !o.done {
 		os.Remove(o.file.Name()) // it is left where that fails, and nobody takes it for the result
 	}
+}
+
+// close closes what is written, but for the process's own standard output: more is printed there.
+func (o *output) close() error {
+	if o.file == os.Stdout || o.file == os.Stderr {
+		return nil
+	}
+	return o.file.Close()
 }
 
 // writeFile replaces a file as output does.
