@@ -110,7 +110,7 @@ func score(guesses []int, test []model.Example, labels int) Score {
 // first, and the mean of the others, with a standard error of at most half a point or over
 // fifty.
 func Baselines(ctx context.Context, c Config) (central, alone float64, err error) {
-	r, err := newRun(c)
+	r, err := newRun(ctx, c)
 	if err != nil {
 		return 0, 0, err
 	}
@@ -121,7 +121,7 @@ func Baselines(ctx context.Context, c Config) (central, alone float64, err error
 // Central trains one model on all of a configuration's chats, as Baselines does, and
 // scores it.
 func Central(ctx context.Context, c Config) (Score, error) {
-	r, err := newRun(c)
+	r, err := newRun(ctx, c)
 	if err != nil {
 		return Score{}, err
 	}

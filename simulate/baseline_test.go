@@ -32,7 +32,7 @@ func TestOnePlaceHasAll(t *testing.T) {
 	} {
 		c := c
 		c.WarmStart, c.Pool = test.warm, test.pool
-		r, err := newRun(c)
+		r, err := newRun(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -72,7 +72,7 @@ func TestOnePlaceTrainsAsDecided(t *testing.T) {
 
 func TestNothingIsTrainedOnceTheContextEnded(t *testing.T) {
 	c := shop(t, 4, 3, 1, 0, false)
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -89,6 +89,10 @@ func TestNothingIsTrainedOnceTheContextEnded(t *testing.T) {
 		if err := r.trainers.run(ctx, params, r.all()[:8], settings, 1); !errors.Is(err, context.Canceled) || !slices.Equal(params, before) {
 			t.Fatalf("%v, want that the context was cancelled, and nothing trained", err)
 		}
+	}
+	c.WarmStart = c.Test[:7]
+	if _, err := newRun(ctx, c); !errors.Is(err, context.Canceled) {
+		t.Errorf("a warm start: %v, want that the context was cancelled", err)
 	}
 }
 

@@ -63,8 +63,8 @@ type task struct {
 }
 
 // begin makes the task, with its own model.
-func (c canary) begin() (*task, error) {
-	r, err := newRun(c.Config)
+func (c canary) begin(ctx context.Context) (*task, error) {
+	r, err := newRun(ctx, c.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -151,7 +151,7 @@ func (c canary) lowerBound(t *testing.T, trials int, delta float64) float64 {
 	group, ctx := errgroup.WithContext(t.Context())
 	for worker := range 2 {
 		group.Go(func() error {
-			from, err := c.begin()
+			from, err := c.begin(ctx)
 			if err != nil {
 				return err
 			}

@@ -18,7 +18,7 @@ func TestBadSharesCostNobody(t *testing.T) {
 	const dealer, victim = 1, 3
 	c := shop(t, 5, 5, 1, 0, true)
 	whole, _ := digestOf(t, c, nil)
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

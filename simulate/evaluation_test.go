@@ -19,7 +19,7 @@ func TestEvaluationIsOfTheCheckpointThatTheRoundBeganWith(t *testing.T) {
 	for _, secure := range []bool{true, false} {
 		c := shop(t, 8, 8, 1, 0, secure)
 		c.HeldBack = share
-		before, err := newRun(c)
+		before, err := newRun(t.Context(), c)
 		if err != nil {
 			t.Fatal(err)
 		}

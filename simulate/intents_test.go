@@ -50,7 +50,7 @@ func TestNewIntentsCostTheOldOnesNothing(t *testing.T) {
 	for _, phrases := range dealt {
 		c.Train = append(c.Train, known(phrases))
 	}
-	before, err := newRun(c)
+	before, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -69,7 +69,7 @@ func TestNewIntentsCostTheOldOnesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	c.Train, c.Test, c.Intents = dealt, set.Test, set.Intents
-	after, err := newRun(c)
+	after, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -25,7 +25,7 @@ func TestNoiseFitsTheDropouts(t *testing.T) {
 	c.Train, c.Keys, c.MinSurvivors = make([][]dataset.Phrase, devices), pb.KeyExchange_KEY_EXCHANGE_CLASSICAL, least
 	c.Privacy = &pb.Privacy{Epsilon: 8, Delta: 1e-6, Participations: 50, Separation: 1, Clip: 1}
 	c.Compression = &pb.Compression{Method: pb.Compression_METHOD_SKETCH, Ratio: ratio}
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -108,7 +108,7 @@ func TestOutcomeOnARing(t *testing.T) {
 func idle(t *testing.T, perRound, cohort int, drop float64, seed uint64) *run {
 	t.Helper()
 	set := dataset.Shop()
-	r, err := newRun(Config{
+	r, err := newRun(t.Context(), Config{
 		Train: make([][]dataset.Phrase, perRound), Test: set.Test, Intents: set.Intents, PerRound: perRound, Cohort: cohort, MinSurvivors: 3,
 		Keys: pb.KeyExchange_KEY_EXCHANGE_CLASSICAL, Rounds: 1, Model: "small", Drop: drop, Seed: seed,
 	})

@@ -11,7 +11,7 @@ import (
 func TestPersonal(t *testing.T) {
 	c := shop(t, 12, 6, 2, 0, false)
 	c.HeldBack, c.Personal, c.NoBaselines = 0.3, true, true
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -74,7 +74,7 @@ type run struct {
 // configuration the checkpoints have the same bits, with Secure or without.
 func Run(ctx context.Context, c Config) (*Result, error) {
 	start := time.Now()
-	r, err := newRun(c)
+	r, err := newRun(ctx, c)
 	if err != nil {
 		return nil, err
 	}
@@ -119,8 +119,8 @@ func (r *run) digest() string {
 	return hex.EncodeToString(sum[:])
 }
 
-// newRun makes the devices and the first checkpoint.
-func newRun(c Config) (*run, error) {
+// newRun makes the devices and the first checkpoint, unless ctx ends while that is trained.
+func newRun(ctx context.Context, c Config) (*run, error) {
 	if err := c.Check(); err != nil {
 		return nil, err
 	}
@@ -146,7 +146,7 @@ func newRun(c Config) (*run, error) {
 	for i, intent := range c.Intents {
 		labels[intent] = i
 	}
-	if err := r.warmStart(labels); err != nil {
+	if err := r.warmStart(ctx, labels); err != nil {
 		return nil, err
 	}
 	r.encoded = r.checkpoint.Encode()
@@ -171,7 +171,7 @@ func newRun(c Config) (*run, error) {
 }
 
 // warmStart trains the first checkpoint on what the operator has.
-func (r *run) warmStart(labels map[string]int) error {
+func (r *run) warmStart(ctx context.Context, labels map[string]int) error {
 	if len(r.WarmStart) == 0 {
 		return nil
 	}
@@ -183,7 +183,7 @@ func (r *run) warmStart(labels map[string]int) error {
 		return err
 	}
 	params := r.checkpoint.Params
-	if _, err = train.Warm(params, r.layout, r.pool.examples(r.WarmStart), settings, seed64(derive(r.Seed, "warm start"))); err != nil {
+	if _, err = train.Warm(params, r.layout, r.pool.examples(r.WarmStart), settings, seed64(derive(r.Seed, "warm start")), ctx.Err); err != nil {
 		return fmt.Errorf("--warm-start: %w", err)
 	}
 	r.checkpoint, err = model.NewCheckpoint(r.spec.Name, r.Model, 0, r.Intents, params)

@@ -36,7 +36,7 @@ func shop(t testing.TB, devices, perRound, rounds int, drop float64, secure bool
 // digestOf runs the rounds alone, without baselines, watched by observe.
 func digestOf(t *testing.T, c Config, observe func(int, round.Step, []byte) []byte) (string, []Round) {
 	t.Helper()
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -166,7 +166,7 @@ func TestCoordinatorIsNeverHandedAnUnmaskedVector(t *testing.T) {
 	c := shop(t, 5, 5, 1, 0, true)
 	var mu sync.Mutex
 	submitted := map[int][]byte{}
-	r, err := newRun(c)
+	r, err := newRun(t.Context(), c)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -79,7 +79,7 @@ Creating a task again with the same settings changes nothing.`,
 			}
 			var first []byte
 			if s.beginning.asked() {
-				checkpoint, err := s.beginning.first(c.OutOrStdout(), &s.spec)
+				checkpoint, err := s.beginning.first(c.Context(), c.OutOrStdout(), &s.spec)
 				if err != nil {
 					return err
 				}

@@ -3,6 +3,9 @@
 package main
 
 import (
+	"bytes"
+	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -40,6 +43,43 @@ func TestSecondSignalEndsAtOnce(t *testing.T) {
 	<-ended
 	if status := c.ProcessState.Sys().(syscall.WaitStatus); status.Signal() != syscall.SIGINT {
 		t.Errorf("it ended with %v, want by the signal", c.ProcessState)
+	}
+}
+
+// TestSignalEndsWarmStart stops a command once, while it trains on more phrases than it is done
+// with before it hears of that, and before it calls a coordinator.
+func TestSignalEndsWarmStart(t *testing.T) {
+	b := newBench(t)
+	var phrases strings.Builder
+	phrases.WriteString("text,intent\n")
+	for i := range 20_000 {
+		fmt.Fprintf(&phrases, "please do the thing called number%d,intent %d\n", i%50, i%50)
+	}
+	pipe := filepath.Join(b.dir, "pipe.csv")
+	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := b.command(path, "task", "create", "desk", "--warm-start", "pipe.csv", "--server", "localhost:1")
+	var out, errs bytes.Buffer
+	c.Stdout, c.Stderr = &out, &errs
+	if err := c.Start(); err != nil {
+		t.Fatal(err)
+	}
+	writer, err := os.OpenFile(pipe, os.O_WRONLY, 0) // once it reads
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = writer.WriteString(phrases.String())
+	if err := errors.Join(err, writer.Close(), c.Process.Signal(os.Interrupt)); err != nil {
+		t.Fatal(err)
+	}
+	_ = c.Wait() // how it ended is asked next
+	if code := c.ProcessState.ExitCode(); code != exitInterrupted || errs.String() != "discreet: interrupted\n" || out.Len() > 0 {
+		t.Errorf("it ended with %v and %q, and prints %q; want exit code %d, and nothing trained", c.ProcessState, &errs, &out, exitInterrupted)
 	}
 }
 

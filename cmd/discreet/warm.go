@@ -65,8 +65,8 @@ func (b *beginning) read() (intents []string, err error) {
 }
 
 // first makes the first checkpoint of a task and says on w what it did. It is the same
-// for the same specification and files.
-func (b *beginning) first(w io.Writer, spec *pb.TaskSpec) (*model.Checkpoint, error) {
+// for the same specification and files. Training ends when ctx does.
+func (b *beginning) first(ctx context.Context, w io.Writer, spec *pb.TaskSpec) (*model.Checkpoint, error) {
 	layout, err := model.NewLayout(spec.Model, len(spec.Intents))
 	if err != nil {
 		return nil, usageError{err}
@@ -89,11 +89,11 @@ func (b *beginning) first(w io.Writer, spec *pb.TaskSpec) (*model.Checkpoint, er
 		fresh := m.Intents().Onto(spec.Intents).New()
 		fmt.Fprintf(w, "goes on from round %d of task %s, with %s of %d new\n", m.Round, m.Task, count(fresh, "intent"), len(spec.Intents))
 	}
-	return first, b.train(w, spec, first)
+	return first, b.train(ctx, w, spec, first)
 }
 
 // train trains a first checkpoint, in place, on the phrases.
-func (b *beginning) train(w io.Writer, spec *pb.TaskSpec, first *model.Checkpoint) error {
+func (b *beginning) train(ctx context.Context, w io.Writer, spec *pb.TaskSpec, first *model.Checkpoint) error {
 	if len(b.phrases) == 0 {
 		return nil
 	}
@@ -109,7 +109,7 @@ func (b *beginning) train(w io.Writer, spec *pb.TaskSpec, first *model.Checkpoin
 	if err != nil {
 		return err
 	}
-	done, err := train.Warm(first.Params, first.Manifest.Layout, examples, settings, spec.Seed)
+	done, err := train.Warm(first.Params, first.Manifest.Layout, examples, settings, spec.Seed, ctx.Err)
 	if err != nil {
 		return fmt.Errorf("--warm-start: %w", err)
 	}

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"os"
 	"path/filepath"
 	"strings"
@@ -31,13 +32,19 @@ func TestWarmStartAndFrom(t *testing.T) {
 		t.Fatalf("intents %v, %v", s.spec.Intents, err)
 	}
 	var said bytes.Buffer
-	first, err := s.beginning.first(&said, &s.spec)
+	first, err := s.beginning.first(t.Context(), &said, &s.spec)
 	if err != nil || !strings.Contains(said.String(), "trained on 5 phrases") {
 		t.Fatalf("%s, %v", &said, err)
 	}
-	again, err := s.beginning.first(&said, &s.spec)
+	again, err := s.beginning.first(t.Context(), &said, &s.spec)
 	if err != nil || !bytes.Equal(again.Encode(), first.Encode()) {
 		t.Errorf("a second time it differs, %v", err)
+	}
+
+	over, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := s.beginning.first(over, &said, &s.spec); !isCanceled(err) {
+		t.Errorf("once the context has ended: %v, want why it was not trained", err)
 	}
 
 	next := settings()
@@ -47,11 +54,11 @@ func TestWarmStartAndFrom(t *testing.T) {
 		t.Fatalf("intents %v, %v", next.spec.Intents, err)
 	}
 	said.Reset()
-	if _, err := next.beginning.first(&said, &next.spec); err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
+	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
 		t.Errorf("%s, %v", &said, err)
 	}
 	next.spec.Model = "base"
-	if _, err := next.beginning.first(&said, &next.spec); err == nil || !strings.Contains(err.Error(), "want --model base") {
+	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err == nil || !strings.Contains(err.Error(), "want --model base") {
 		t.Errorf("another size: %v", err)
 	}
 	strange := settings()
@@ -59,7 +66,7 @@ func TestWarmStartAndFrom(t *testing.T) {
 	if err := strange.fill("desk", new(pflag.FlagSet)); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := strange.beginning.first(&said, &strange.spec); err == nil || !strings.Contains(err.Error(), `"greet"`) {
+	if _, err := strange.beginning.first(t.Context(), &said, &strange.spec); err == nil || !strings.Contains(err.Error(), `"greet"`) {
 		t.Errorf("a phrase of another intent: %v", err)
 	}
 	if err := settings().fill("desk", new(pflag.FlagSet)); err == nil {

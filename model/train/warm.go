@@ -25,9 +25,9 @@ type Warmth struct {
 // Warm changes params, of the layout, by training on examples that one has in one place: the phrases an operator
 // begins a task with. It chooses the passes itself: a fifth of each intent's examples is held back, and the passes
 // are doubled while the cross-entropy on them falls. Then it trains on all. Where nothing can be held back, as with
-// one example of each intent, it makes 40 passes. The epochs of the settings are not used. The same call
-// gives the same bits.
-func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64) (w Warmth, err error) {
+// one example of each intent, it makes 40 passes. The epochs of the settings are not used. ended is the trainer's
+// [Trainer.Ended], or nil: where it says to end, params may be half trained. The same call gives the same bits.
+func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64, ended func() error) (w Warmth, err error) {
 	s.Epochs = warmEpochs[0]
 	if err := s.Validate(); err != nil {
 		return w, err
@@ -37,6 +37,7 @@ func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training
 		return w, err
 	}
 	defer func() { err = errors.Join(err, t.Close()) }()
+	t.Ended = ended
 	if err := t.check(params, ex, s); err != nil {
 		return w, err
 	}

@@ -1,6 +1,7 @@
 package train
 
 import (
+	"errors"
 	"reflect"
 	"testing"
 
@@ -37,7 +38,7 @@ func TestWarm(t *testing.T) {
 	for _, n := range []int{1, 5} {
 		own, others, l := shopExamples(t, n)
 		params := l.Init(1)
-		w, err := Warm(params, l, own, settings, 7)
+		w, err := Warm(params, l, own, settings, 7, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -51,8 +52,29 @@ func TestWarm(t *testing.T) {
 			t.Errorf("%d of each intent: %+v, accuracy %.3f from %.3f", n, w, warm, cold)
 		}
 		again := l.Init(1)
-		if _, err := Warm(again, l, own, settings, 7); err != nil || !reflect.DeepEqual(again, params) {
+		if _, err := Warm(again, l, own, settings, 7, nil); err != nil || !reflect.DeepEqual(again, params) {
 			t.Errorf("a second time it differs: %v", err)
+		}
+	}
+}
+
+func TestWarmIsToldToEnd(t *testing.T) {
+	own, _, l := shopExamples(t, 2)
+	settings, err := model.DefaultTraining("small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	over := errors.New("over")
+	for _, passes := range []int{0, 3, warmEpochs[0] + 1} { // the last of them in the second trial
+		asked := 0
+		_, err := Warm(l.Init(1), l, own, settings, 7, func() error {
+			if asked++; asked > passes {
+				return over
+			}
+			return nil
+		})
+		if !errors.Is(err, over) || asked != passes+1 {
+			t.Errorf("told to end after %d passes: %v, asked %d times", passes, err, asked)
 		}
 	}
 }
@@ -63,15 +85,15 @@ func TestWarmRefuses(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := Warm(l.Init(1)[1:], l, own, settings, 1); err == nil {
+	if _, err := Warm(l.Init(1)[1:], l, own, settings, 1, nil); err == nil {
 		t.Error("parameters of another length")
 	}
 	own[0].Label = l.Labels
-	if _, err := Warm(l.Init(1), l, own, settings, 1); err == nil {
+	if _, err := Warm(l.Init(1), l, own, settings, 1, nil); err == nil {
 		t.Error("a label outside the layout")
 	}
 	settings.LearningRate = -1
-	if _, err := Warm(l.Init(1), l, own[1:], settings, 1); err == nil {
+	if _, err := Warm(l.Init(1), l, own[1:], settings, 1, nil); err == nil {
 		t.Error("a negative rate")
 	}
 }
