@@ -40,6 +40,65 @@ func sumOf(t testing.TB, c Codec, updates [][]float32, weights []int) []uint32 {
 	return sum
 }
 
+// TestCoordinateBitsFollowTheDevices holds the steps of the rule, and by its formula that no
+// number of devices errs more than twenty at 16 bits, nor could with a bit fewer.
+func TestCoordinateBitsFollowTheDevices(t *testing.T) {
+	for devices, want := range map[int]int{0: 16, 3: 16, 20: 16, 79: 16, 80: 16, 81: 15, 100: 15, 320: 15, 321: 14, 1000: 14, 1280: 14, 1281: 13, 2000: 13} {
+		if got := CoordinateBits(devices); got != want {
+			t.Errorf("%d devices: %d bits, want %d", devices, got, want)
+		}
+	}
+	inverse := func(devices, bits int) float64 {
+		return math.Sqrt(float64(devices)) * (math.Pow(2, float64(bits-1)) - 1)
+	} // of the error
+	for devices := 20; devices <= 1<<20; devices += 1 + devices/20 {
+		bits := CoordinateBits(devices)
+		if inverse(devices, bits) < inverse(20, 16) || bits < 16 && inverse(devices, bits-1) >= inverse(20, 16) {
+			t.Errorf("%d devices: %d bits", devices, bits)
+		}
+	}
+}
+
+// TestLargerSumsErrNoMore measures how far the decoded mean of devices is from that of their
+// updates, at the bits of as many devices.
+func TestLargerSumsErrNoMore(t *testing.T) {
+	const dim, seed = 5000, 5
+	measure := func(devices int) float64 {
+		c := Codec{Clip: 4, Bits: CoordinateBits(devices), MaxWeight: 32}
+		words, sum, want, weights := make([]uint32, dim+1), make([]uint32, dim+1), make([]float64, dim), 0
+		for i := range devices {
+			u, weight := update(dim, seed+uint64(i)), 1+i%20
+			if err := c.Encode(words, u, weight, [32]byte{byte(i), byte(i >> 8)}); err != nil {
+				t.Fatal(err)
+			}
+			for j, w := range words {
+				sum[j] += w
+			}
+			for j := range u {
+				want[j] += float64(weight) * float64(u[j])
+			}
+			weights += weight
+		}
+		mean, square := make([]float32, dim), 0.0
+		if got, err := c.Decode(mean, lifted(c.RingBits(devices), sum)); err != nil || got != weights {
+			t.Fatalf("%d devices: weights of %d, %v; want %d", devices, got, err, weights)
+		}
+		for j := range mean {
+			d := float64(mean[j]) - want[j]/float64(weights)
+			square += d * d
+		}
+		return math.Sqrt(square / dim)
+	}
+	reference := measure(20)
+	for _, devices := range []int{100, 1000} {
+		got := measure(devices)
+		t.Logf("%d devices: %.3g, %.2f of the error of 20", devices, got, got/reference)
+		if got > reference {
+			t.Errorf("seed %d, %d devices: the mean is off by %v (root mean square), that of 20 by %v", seed, devices, got, reference)
+		}
+	}
+}
+
 func TestDecodedMeanIsTheWeightedMeanOfClippedUpdates(t *testing.T) {
 	const n, dim, seed = 20, 500, 7
 	updates, weights, total := make([][]float32, n), make([]int, n), 0

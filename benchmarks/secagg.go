@@ -107,8 +107,8 @@ func runSecagg(args []string) error {
 	return writeJSON(*out, figures)
 }
 
-// codec is how updates are encoded: as in every plan.
-func (s *sumSettings) codec() aggregation.Codec { return coordinator.Codec() }
+// codec is how updates are encoded: as in every plan of so many devices.
+func (s *sumSettings) codec() aggregation.Codec { return coordinator.Codec(s.Devices, s.Cohort) }
 
 // ringBits is the ring in which a cohort's sum holds.
 func (s *sumSettings) ringBits() int { return s.codec().RingBits(s.members()) }

@@ -90,25 +90,30 @@ func checkCompression(c *pb.Compression) error {
 	case method != pb.Compression_METHOD_UNSPECIFIED && (c.GetRatio() < 2 || c.GetRatio() > mostRatio):
 		return fmt.Errorf("a compression to one row in %d, want 2 to %d", c.GetRatio(), mostRatio)
 	case c.GetBits() != 0 && (c.GetBits() < leastBits || c.GetBits() >= fullBits):
-		return fmt.Errorf("a compression to %d bits a coordinate, want %d to %d; leave the bits out for %d", c.GetBits(), leastBits, fullBits-1, fullBits)
+		return fmt.Errorf("a compression to %d bits a coordinate, want %d to %d; leave the bits out for %d, or the fewer that a large cohort needs", c.GetBits(), leastBits, fullBits-1, fullBits)
 	}
 	return nil
 }
 
 // codecOf is the codec of a task's plans. Of fewer bits each is worth more where the
-// clip is nearer to what coordinates move in a round.
+// clip is nearer to what coordinates move in a round. A strategy's scalar has 16 bits, so
+// that coordinates of fewer would make no ring narrower.
 func codecOf(spec *pb.TaskSpec) aggregation.Codec {
-	c := Codec()
+	c := Codec(int(spec.GetPerRound()), int(cohortOf(spec)))
 	if n := spec.GetCompression().GetBits(); n != 0 {
 		c.Bits, c.Clip = int(n), fewBitsClip
 	}
-	if _, fair := ChoiceOf(spec).FairOf(0); fair {
+	_, fair := ChoiceOf(spec).FairOf(0)
+	if fair {
 		c.MaxWeight = aggregation.FairWeight
+	}
+	if _, normalised := ChoiceOf(spec).NormalisedOf(1, 1); fair || normalised {
+		c.Bits = fullBits
 	}
 	return c
 }
 
-// fewBitsClip is the clip of fewer than 16 bits a coordinate.
+// fewBitsClip is the clip of a compression to so many bits a coordinate.
 const fewBitsClip = 0.25
 
 // reductionOf is how the devices of a task or a plan shorten their updates, but for the

@@ -32,11 +32,16 @@ const (
 	trainingShare = 4
 )
 
-// Codec returns how updates are encoded in every plan. A device with more examples
-// than the largest weight counts like one that has just as many: so busy devices do
+// Codec returns how updates are encoded in the plans of a task that asks for nothing else,
+// of so many devices a round in cohorts of so many at most: a coordinate has the bits that
+// [aggregation.CoordinateBits] gives the smallest cohort of a full round. A device with more
+// examples than the largest weight counts like one that has just as many: so busy devices do
 // not drown the others, and the weights stay within the ring. The clip is far above
 // what a coordinate moves in a round.
-func Codec() aggregation.Codec { return aggregation.Codec{Clip: 4, Bits: 16, MaxWeight: 32} }
+func Codec(perRound, cohort int) aggregation.Codec {
+	smallest := perRound / max(secagg.Cohorts(perRound, max(cohort, 1)), 1)
+	return aggregation.Codec{Clip: 4, Bits: aggregation.CoordinateBits(smallest), MaxWeight: 32}
+}
 
 // lastRate is the share of the learning rate that is left in a task's last round.
 const lastRate = 0.1

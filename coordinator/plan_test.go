@@ -35,6 +35,47 @@ func TestServerRateFallsAfterFiftyRounds(t *testing.T) {
 	}
 }
 
+// TestBitsFollowTheCohort holds what the plans of rounds of so many devices take for a
+// coordinate and a ring.
+func TestBitsFollowTheCohort(t *testing.T) {
+	for _, tc := range []struct {
+		perRound, cohort uint32
+		compression      string
+		strategy         string
+		bits, ring       uint32
+	}{
+		{20, 0, "none", "", 16, 21},
+		{79, 0, "none", "", 16, 23},
+		{100, 0, "none", "", 15, 22},
+		{1000, 0, "none", "", 14, 24},
+		{1000, 20, "none", "", 16, 21},
+		{330, 300, "none", "", 15, 24}, // cohorts of 165, in a ring for 300
+		{20, 1000, "none", "", 16, 26},
+		{1000, 0, "sketch:6", "", 14, 24},
+		{1000, 0, "bits:15", "", 15, 25},
+		{1000, 0, "8x", "", 8, 18},
+		{1000, 0, "none", "fednova", 16, 26},
+		{1000, 0, "none", "qfedavg", 16, 26},
+	} {
+		s := spec(tc.perRound, 3)
+		s.Cohort, s.Strategy = tc.cohort, StrategyFor(aggregation.Choice{Name: tc.strategy})
+		var err error
+		if s.Compression, err = ParseCompression(tc.compression); err != nil {
+			t.Fatal(err)
+		}
+		if err := CheckSpec(s); err != nil {
+			t.Errorf("%+v: %v", tc, err)
+		}
+		plan, _, err := NewPlan(s, 1, 1, Basis{Layout: layoutFor(t, s)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c := plan.GetCodec(); c.GetBits() != tc.bits || c.GetRingBits() != tc.ring {
+			t.Errorf("%+v: codec %v", tc, c)
+		}
+	}
+}
+
 // TestSpecsWithAnEvaluation holds that a task that evaluates is accepted, that its vectors
 // have room for the counts, and that a share out of bounds is refused.
 func TestSpecsWithAnEvaluation(t *testing.T) {

@@ -143,7 +143,7 @@ func TestPlanBytes(t *testing.T) {
 	if plan.GetAdvertiseMs() != 32_000 || plan.GetStepMs() != 8000 {
 		t.Errorf("advertise takes %d ms and a step %d, want 32000 and 8000", plan.GetAdvertiseMs(), plan.GetStepMs())
 	}
-	if bits := int(plan.GetCodec().GetRingBits()); Codec().Fits(20, bits) != nil || Codec().Fits(20, bits-1) == nil {
+	if bits := int(plan.GetCodec().GetRingBits()); Codec(20, 20).Fits(20, bits) != nil || Codec(20, 20).Fits(20, bits-1) == nil {
 		t.Errorf("a ring of %d bits for 20 devices", bits)
 	}
 }
@@ -177,7 +177,8 @@ func TestPlanHasTheDefaults(t *testing.T) {
 		if !proto.Equal(plan.GetSecureAggregation(), tc.want) {
 			t.Errorf("%v: got %v, want %v", s, plan.GetSecureAggregation(), tc.want)
 		}
-		if bits := int(plan.GetCodec().GetRingBits()); Codec().Fits(tc.fits, bits) != nil || Codec().Fits(tc.fits, bits-1) == nil {
+		codec := Codec(int(s.GetPerRound()), tc.fits)
+		if bits := int(plan.GetCodec().GetRingBits()); codec.Fits(tc.fits, bits) != nil || codec.Fits(tc.fits, bits-1) == nil {
 			t.Errorf("a ring of %d bits for %d devices", bits, tc.fits)
 		}
 		p := RoundConfig(plan, raw, nil, nil, 0).Params

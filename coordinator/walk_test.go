@@ -106,11 +106,12 @@ func (k *walk) encode(seeds [][32]byte) []uint32 {
 	if e != nil {
 		counts = aggregation.Evaluation{Intents: 2, Bins: int(e.GetBins()), Chats: int(e.GetChats())}
 	}
-	noise, own := mechanism(k.plan.GetNoise()), Codec().Length(0)
+	codec := aggregation.Codec{Clip: k.plan.GetCodec().GetClip(), Bits: int(k.plan.GetCodec().GetBits()), MaxWeight: int(k.plan.GetCodec().GetMaxWeight())}
+	noise, own := mechanism(k.plan.GetNoise()), codec.Length(0)
 	if k.plan.GetNoise() != nil {
 		own = noise.Length(0)
 	}
-	l := aggregation.Layout{Codec: Codec(), Parameters: int(k.plan.GetSecureAggregation().GetLength()) - own - counts.Words(), Evaluation: counts}
+	l := aggregation.Layout{Codec: codec, Parameters: int(k.plan.GetSecureAggregation().GetLength()) - own - counts.Words(), Evaluation: counts}
 	vector, update := make([]uint32, k.plan.GetSecureAggregation().GetLength()), make([]float32, l.Parameters)
 	for i := range update {
 		update[i] = k.value
@@ -126,7 +127,7 @@ func (k *walk) encode(seeds [][32]byte) []uint32 {
 		}
 		return vector
 	}
-	if err := Codec().Encode(vector[:len(update)+1], update, k.weight, [32]byte{}); err != nil {
+	if err := codec.Encode(vector[:len(update)+1], update, k.weight, [32]byte{}); err != nil {
 		panic(err)
 	}
 	if e != nil {

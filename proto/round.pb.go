@@ -1366,8 +1366,8 @@ type Compression struct {
 	Method Compression_Method `protobuf:"varint,1,opt,name=method,proto3,enum=discreet.v1.Compression_Method" json:"method,omitempty"`
 	// One row is sent in place of so many, 2 to 64; 0 without a method.
 	Ratio uint32 `protobuf:"varint,2,opt,name=ratio,proto3" json:"ratio,omitempty"`
-	// In a task only, the bits of a device's coordinate, 4 to 15; 0 leaves them at 16. A
-	// plan tells them in its codec.
+	// In a task only, the bits of a device's coordinate, 4 to 15; with 0 they follow from how
+	// many devices a cohort has, 16 up to 80 of them. A plan tells them in its codec.
 	Bits          uint32 `protobuf:"varint,3,opt,name=bits,proto3" json:"bits,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
