@@ -29,7 +29,7 @@ const (
 	// Headers say no more than the method and a deadline; gRPC itself would take 16 MiB of them.
 	maxHeaders = 16 << 10
 	// A device makes one call at a time, and another while it reconnects.
-	maxCalls = 16
+	maxCalls = 4
 )
 
 // roles says who may call what. A method that does not stand here is refused.
@@ -76,6 +76,7 @@ func (c *Coordinator) newServer() *grpc.Server {
 		grpc.StreamInterceptor(func(any, grpc.ServerStream, *grpc.StreamServerInfo, grpc.StreamHandler) error {
 			return status.Error(codes.Unimplemented, "this coordinator offers no streams")
 		}),
+		grpc.ForceServerCodecV2(newCodec()),
 		grpc.MaxRecvMsgSize(maxRequest),
 		grpc.MaxHeaderListSize(maxHeaders),
 		grpc.MaxConcurrentStreams(maxCalls),
@@ -136,7 +137,10 @@ func (c *Coordinator) authorise(ctx context.Context, request any, info *grpc.Una
 	for _, role := range allowed {
 		if role == who.Role {
 			reply, err := handler(context.WithValue(ctx, peerKey{}, who), request)
-			return reply, c.public(info.FullMethod, err)
+			if err != nil {
+				return nil, c.public(info.FullMethod, err)
+			}
+			return c.send(ctx, reply)
 		}
 	}
 	if who.Role == ca.Anonymous {
@@ -160,7 +164,7 @@ func (c *Coordinator) identify(ctx context.Context) (ca.Peer, error) {
 		return who, nil
 	}
 	remote, _ := peer.FromContext(ctx)
-	info, ok := remote.AuthInfo.(credentials.TLSInfo)
+	info, ok := remote.AuthInfo.(guestInfo)
 	if !ok {
 		return ca.Peer{}, status.Error(codes.Unauthenticated, "the connection is not over TLS")
 	}

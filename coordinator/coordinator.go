@@ -55,6 +55,7 @@ import (
 	"net"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
@@ -105,6 +106,7 @@ type Coordinator struct {
 	store     *store.Store
 	authority *ca.Authority
 	memory    budget
+	unread    atomic.Int64 // bytes of replies that no peer has read yet
 	presence  *presence
 	gate      *gate
 	metrics   *metrics

@@ -46,6 +46,7 @@ const (
 	refusedAddress  = "address"  // its address has as many as it may have
 	refusedStranger = "stranger" // too many of its address have no certificate
 	refusedDevice   = "device"   // its device has newer ones
+	refusedUnread   = "unread"   // it does not read what it has asked for
 
 	refusedAllRate     = "all_rate"     // too many come at once
 	refusedAddressRate = "address_rate" // too many of its address do
@@ -326,6 +327,16 @@ func (c *guest) expire() {
 	}
 }
 
+// neglect closes the connection of a device that does not read what it has asked for.
+func (c *guest) neglect() {
+	c.gate.mu.Lock()
+	id, closed := c.device, c.closed
+	c.gate.mu.Unlock()
+	if c.Close(); !closed {
+		c.gate.refuse(refusedUnread, "device", short(id))
+	}
+}
+
 // gatedListener lets connections in by a gate.
 type gatedListener struct {
 	net.Listener
@@ -351,16 +362,23 @@ type gatedTLS struct {
 	gate *gate
 }
 
+// guestInfo is what a handshake tells of a connection.
+type guestInfo struct {
+	credentials.TLSInfo
+	guest *guest
+}
+
 // ServerHandshake makes the TLS handshake of a connection that the gate has let in.
 func (t gatedTLS) ServerHandshake(raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := t.TransportCredentials.ServerHandshake(raw)
 	if err != nil {
 		return nil, nil, err
 	}
-	who, _ := ca.Identify(info.(credentials.TLSInfo).State) // nobody with an error, which every call is told
-	if err := t.gate.meet(raw.(*guest), who); err != nil {
+	met := guestInfo{info.(credentials.TLSInfo), raw.(*guest)}
+	who, _ := ca.Identify(met.State) // nobody with an error, which every call is told
+	if err := t.gate.meet(met.guest, who); err != nil {
 		conn.Close()
 		return nil, nil, err
 	}
-	return conn, info, nil
+	return conn, met, nil
 }

@@ -53,7 +53,7 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_message_bytes_total", Help: "Bytes of messages below TLS, by direction: in or out.",
 		}, []string{"direction"}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device; or for coming too fast: all_rate or address_rate.",
+			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device; for leaving replies unread: unread; or for coming too fast: all_rate or address_rate.",
 		}, []string{"reason"}),
 		accuracy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, of the checkpoint that the task's latest evaluated round began with.",
@@ -72,7 +72,7 @@ func newMetrics(c *Coordinator) *metrics {
 	for _, outcome := range []string{"summed", "lost"} {
 		m.cohorts.WithLabelValues(outcome)
 	}
-	for _, reason := range []string{refusedAll, refusedAddress, refusedStranger, refusedDevice, refusedAllRate, refusedAddressRate} {
+	for _, reason := range []string{refusedAll, refusedAddress, refusedStranger, refusedDevice, refusedUnread, refusedAllRate, refusedAddressRate} {
 		m.refused.WithLabelValues(reason)
 	}
 	m.registry.MustRegister(m.rounds, m.cohort, m.cohorts, m.refusals, m.step, m.bytes, m.refused, m.staleness, m.accuracy, m.error, collectors.NewGoCollector(),
@@ -87,6 +87,7 @@ func newMetrics(c *Coordinator) *metrics {
 		}),
 		gauge("discreet_connections", "Connections of devices, operators and strangers.", func() float64 { return float64(c.gate.count()) }),
 		gauge("discreet_upload_bytes", "Memory that incomplete masked vectors take.", func() float64 { return float64(c.memory.used.Load()) }),
+		gauge("discreet_reply_bytes", "Memory of replies that their connections have not taken yet.", func() float64 { return float64(c.unread.Load()) }),
 		gauge("discreet_buffered_sums", "Sums of cohorts that wait in buffers for the next checkpoint.", func() float64 {
 			n := 0
 			for _, t := range c.all() {

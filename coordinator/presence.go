@@ -39,10 +39,11 @@ func (p *presence) change(id secagg.ID, by int) (turned bool) {
 
 // connection is one transport connection and who is at its other end.
 type connection struct {
-	mu    sync.Mutex
-	peer  ca.Peer
-	known bool // peer was verified
-	ended bool
+	mu     sync.Mutex
+	peer   ca.Peer
+	known  bool // peer was verified
+	ended  bool
+	unread unread
 }
 
 type connectionKey struct{}
@@ -60,7 +61,7 @@ type connections struct{ *Coordinator }
 var _ stats.Handler = connections{}
 
 func (c connections) TagConn(ctx context.Context, _ *stats.ConnTagInfo) context.Context {
-	return context.WithValue(ctx, connectionKey{}, new(connection))
+	return context.WithValue(ctx, connectionKey{}, &connection{unread: unread{all: &c.unread}})
 }
 
 func (c connections) TagRPC(ctx context.Context, _ *stats.RPCTagInfo) context.Context { return ctx }
@@ -78,11 +79,7 @@ func (c connections) HandleConn(ctx context.Context, s stats.ConnStats) {
 	if _, ended := s.(*stats.ConnEnd); !ended {
 		return
 	}
-	conn := connectionOf(ctx)
-	conn.mu.Lock()
-	conn.ended = true
-	peer := conn.peer
-	conn.mu.Unlock()
+	peer := connectionOf(ctx).end()
 	if peer.Role == ca.Device && c.presence.change(peer.ID, -1) {
 		for _, t := range c.all() {
 			t.mail.post(func(now time.Time) { t.moved(now, peer.ID) })
