@@ -236,10 +236,26 @@ func newAgentForget() *cobra.Command {
 	return c
 }
 
+// What a person is told who switched participation on or off.
+const (
+	participationOn = `participation is on: while "discreet agent" runs, this device trains on its chats in
+rounds. The chats stay on it; of what it sends only the sum with other devices can be read.
+"discreet agent participation off" ends that.
+`
+	participationOff = `participation is off: from now on nothing leaves this device that is made of its chats.
+It keeps them ("discreet agent forget --all" removes them), and still answers, by newer
+checkpoints, too. What it sent before cannot be called back. "discreet agent participation on"
+lets it take part again.
+`
+)
+
 func newAgentParticipation() *cobra.Command {
 	var dir string
 	c := &cobra.Command{
 		Use: "participation on|off", Short: "Let this device take part in rounds, or not", Args: arguments("on|off"),
+		Long: `Participation on, as it is at first, lets this device train on its chats in rounds. Off
+leaves a round that is at work at once, and removes the device's personal model. Chats, and
+answers by checkpoints, newer ones included, stay. What was sent before cannot be called back.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if args[0] != "on" && args[0] != "off" {
 				return usagef("%q, want on or off", args[0])
@@ -248,11 +264,11 @@ func newAgentParticipation() *cobra.Command {
 				if err := d.SetParticipation(c.Context(), args[0] == "on"); err != nil {
 					return err
 				}
-				said := "this device takes part in rounds"
+				said := participationOn
 				if args[0] == "off" {
-					said = "this device takes part in no more rounds"
+					said = participationOff
 				}
-				fmt.Fprintln(c.OutOrStdout(), said)
+				fmt.Fprint(c.OutOrStdout(), said)
 				return nil
 			})
 		},

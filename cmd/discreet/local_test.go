@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -26,6 +27,36 @@ func TestUnknownIsSaidFirst(t *testing.T) {
 		if out.String() != c.want {
 			t.Errorf("got\n%swant\n%s", out.String(), c.want)
 		}
+	}
+}
+
+// TestParticipationSaysWhatItMeans: a person who says no learns what leaves the device from
+// then on, what stays, what is past, and how to say yes again; and the device knows of it.
+func TestParticipationSaysWhatItMeans(t *testing.T) {
+	dir := t.TempDir()
+	for _, c := range []struct {
+		word string
+		want []string
+	}{
+		{"off", []string{"participation is off", "nothing leaves this device", `"discreet agent forget --all" removes them`, "still answers", "sent before cannot be called back", `"discreet agent participation on"`}},
+		{"on", []string{"participation is on", `while "discreet agent" runs`, "trains on its chats", "chats stay on it", "only the sum", `"discreet agent participation off"`}},
+		{"on", []string{"participation is on"}}, // again
+	} {
+		said, err := printedBy(t, "agent", "participation", c.word, "--dir", dir)
+		if err != nil {
+			t.Fatalf("%s: %v", c.word, err)
+		}
+		for _, want := range c.want {
+			if !strings.Contains(strings.ReplaceAll(said, "\n", " "), want) {
+				t.Errorf("%s: it says\n%swant %q in it", c.word, said, want)
+			}
+		}
+		if status, err := printedBy(t, "agent", "status", "--dir", dir); err != nil || !strings.Contains(status, fmt.Sprintf(`"participation": %t`, c.word == "on")) {
+			t.Errorf("%s: the device's status is\n%s, %v", c.word, status, err)
+		}
+	}
+	if said, err := printedBy(t, "agent", "participation", "of", "--dir", dir); said != "" || err == nil || err.Error() != `"of", want on or off` {
+		t.Errorf("another word: it says %q, %v", said, err)
 	}
 }
 

@@ -14,8 +14,14 @@ import (
 // printed runs a command of the privacy group in this process.
 func printed(t *testing.T, args string) (string, error) {
 	t.Helper()
+	return printedBy(t, append([]string{"privacy"}, strings.Fields(args)...)...)
+}
+
+// printedBy is what a command prints.
+func printedBy(t *testing.T, args ...string) (string, error) {
+	t.Helper()
 	root, out := newRoot(), new(bytes.Buffer)
-	root.SetArgs(append([]string{"privacy"}, strings.Fields(args)...))
+	root.SetArgs(args)
 	root.SetOut(out)
 	err := root.ExecuteContext(t.Context())
 	return out.String(), err
