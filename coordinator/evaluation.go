@@ -30,6 +30,10 @@ const (
 	leastPooled = 200
 	// remembered is how many a task keeps at hand.
 	remembered = 40
+	// A task that is to stop early does so while its accuracy rises by less than littleGain in as
+	// many evaluations as it waits for a better one, and at the latest after mostPatience times as many.
+	littleGain   = 0.01
+	mostPatience = 3
 	// mostUnknown is the largest share of chats in scope, in 10,000, that a task may have
 	// answered with unknown.
 	mostUnknown = 5000
@@ -235,11 +239,40 @@ func addCounts(sum []int64, counts []uint64) bool {
 	return true
 }
 
-// Exhausted tells whether a task is to stop, since so many evaluations brought nothing
-// better.
+// Exhausted tells whether a task is to stop: so many evaluations brought nothing better, and the
+// accuracy has levelled, or mostPatience times as many brought nothing better.
 func (s Standing) Exhausted(spec *pb.TaskSpec) bool {
 	limit := spec.GetEvaluation().GetEarlyStop()
-	return limit > 0 && s.best != nil && s.best.Since >= limit
+	if limit == 0 || s.best == nil || s.best.Since < limit {
+		return false
+	}
+	return s.best.Since/mostPatience >= limit || s.levelled(limit)
+}
+
+// levelled tells whether the accuracy is known to rise by less than littleGain in so many
+// evaluations. A line is fitted, by least squares over chats, to the fewest of the latest
+// evaluations, but to no fewer than so many, by which the standard error of what it gains in as
+// many is at most half of littleGain; twice the standard error above is where it may be. It is
+// false where all at hand have too few chats.
+func (s Standing) levelled(evaluations uint64) bool {
+	// Sums over chats: 1, the place x of its evaluation, x², 1 if it was named rightly, and x then.
+	var n, x, xx, right, xRight float64
+	for i := range s.recent {
+		e, at := s.recent[len(s.recent)-1-i], -float64(i)
+		chats := float64(e.GetChats())
+		n, x, xx = n+chats, x+at*chats, xx+at*at*chats
+		right, xRight = right+e.GetAccuracy()*chats, xRight+at*e.GetAccuracy()*chats
+		if uint64(i)+1 < min(evaluations, remembered) {
+			continue
+		}
+		spread := xx - x*x/n
+		share := (right + 1) / (n + 2) // never 0 or 1, where nothing would seem in doubt
+		off := float64(evaluations) * math.Sqrt(share*(1-share)/spread)
+		if off <= littleGain/2 {
+			return float64(evaluations)*(xRight-x*right/n)/spread+2*off < littleGain
+		}
+	}
+	return false
 }
 
 // message is the best checkpoint as operators see it.

@@ -416,7 +416,8 @@ type TaskEvaluation struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Chats in 10,000 that are held back, 1 to 5,000.
 	HeldBack uint32 `protobuf:"varint,1,opt,name=held_back,json=heldBack,proto3" json:"held_back,omitempty"`
-	// Rounds without a better smoothed accuracy after which the task stops; 0 is never.
+	// Rounds without a better smoothed accuracy after which the task stops once that has
+	// levelled, and after three times as many in any case; 0 is never.
 	EarlyStop uint64 `protobuf:"varint,2,opt,name=early_stop,json=earlyStop,proto3" json:"early_stop,omitempty"`
 	// Chats in 10,000 that devices may answer with unknown although they have one of the
 	// intents, up to 5,000: the threshold of checkpoints is where as many held-back chats

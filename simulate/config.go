@@ -51,7 +51,7 @@ type Config struct {
 	// gives up to answer fewer that are not; with 0, or none held back, there is no threshold.
 	Unknown float64
 	// EarlyStop ends the run after so many evaluated rounds without a better accuracy on the
-	// chats held back; 0 is never.
+	// chats held back, once it has levelled, or three times as many; 0 is never.
 	EarlyStop uint64
 	// Outside are texts of none of the intents, to test with.
 	Outside []string

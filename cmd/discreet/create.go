@@ -125,7 +125,7 @@ func (s *taskSettings) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.heldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
 	f.Float64Var(&s.unknown, "unknown", unknown, "share of chats with an intent that devices may answer with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
 	f.BoolVar(&s.spec.Personal, "personal", false, "let each device train an output layer of its own, which it keeps, and answer by it where that is better on the chats held back")
-	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back, once 200 of them were counted within 40 rounds; 0 is never")
+	f.Uint64Var(&s.earlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back, once it rises by less than a point in as many, or after three times as many; 200 chats have to be counted within 40 rounds; 0 is never")
 	f.Uint64Var(&s.spec.Seed, "seed", 0, "seed of the first checkpoint; 0 draws one, but for a warm start")
 	s.promise.flags(f)
 	s.beginning.flags(f)

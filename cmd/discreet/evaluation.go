@@ -41,7 +41,7 @@ func evaluationText(e *pb.TaskEvaluation) string {
 		text += fmt.Sprintf("; %.4g%% of them may be unknown", float64(e.Unknown)/100)
 	}
 	if e.EarlyStop > 0 {
-		text += fmt.Sprintf("; stops after %d rounds without a better accuracy", e.EarlyStop)
+		text += fmt.Sprintf("; stops after %d to %d rounds without a better accuracy", e.EarlyStop, 3*e.EarlyStop)
 	}
 	return text
 }

@@ -93,7 +93,7 @@ func (s *simulation) flags(f *pflag.FlagSet) {
 	f.Float64Var(&s.config.Drop, "drop", 0, "chance of a selected device to vanish at some step")
 	f.Float64Var(&s.config.HeldBack, "held-back", heldBack, "share of its chats that a device evaluates with instead of training on them, 0 to 0.5; none with --epsilon")
 	f.Float64Var(&s.config.Unknown, "unknown", unknown, "share of chats with an intent that may be answered with unknown, so as not to answer others, 0 to 0.5; 0 answers all")
-	f.Uint64Var(&s.config.EarlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back, once 200 of them were counted within 40 rounds; 0 is never")
+	f.Uint64Var(&s.config.EarlyStop, "early-stop", 0, "stop after so many evaluated rounds without a better accuracy on the chats held back, once it rises by less than a point in as many, or after three times as many; 200 chats have to be counted within 40 rounds; 0 is never")
 	f.BoolVar(&s.config.Personal, "personal", false, "measure the devices' personal models, too, on a fifth of each one's chats that is kept from all training")
 	f.BoolVar(&s.config.Secure, "secure", true, "sum under masks; false adds the same integers in clear")
 	f.Uint64Var(&s.config.Seed, "seed", 1, "seed of everything but the masks' keys")
