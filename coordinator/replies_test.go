@@ -14,6 +14,7 @@ import (
 
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator/store"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
 )
@@ -130,7 +131,7 @@ func TestUnreadRepliesAreBounded(t *testing.T) {
 		d.checkpointOf(sum)
 		select {
 		case at := <-ended:
-			if took, want := at.Sub(start), replyTime+checkpointChunk/replyPace*time.Second; took < replyTime || took > want+2*time.Second {
+			if took, want := at.Sub(start), replyTime+store.ChunkSize/replyPace*time.Second; took < replyTime || took > want+2*time.Second {
 				t.Errorf("the connection was closed after %v, want %v", took, want)
 			}
 		case <-time.After(time.Hour):
@@ -192,7 +193,7 @@ func TestCallsTakenBack(t *testing.T) {
 
 // TestRepliesTakeTheirSize: what is counted is what is held.
 func TestRepliesTakeTheirSize(t *testing.T) {
-	reply := &pb.GetCheckpointResponse{Data: make([]byte, checkpointChunk)}
+	reply := &pb.GetCheckpointResponse{Data: make([]byte, store.ChunkSize)}
 	p := &parcel{message: reply, bytes: int64(proto.Size(reply)), conn: new(connection)}
 	raw, err := newCodec().Marshal(p)
 	if err != nil {

@@ -33,11 +33,8 @@ type checkpointService struct {
 	*Coordinator
 }
 
-// checkpointChunk bounds what is sent of a checkpoint in one response. A device keeps whole
-// chunks, so that a slow line, which may break at any time, gets on by small ones.
-const checkpointChunk = 256 << 10
-
-// GetCheckpoint returns the next bytes from the offset on.
+// GetCheckpoint returns the next bytes from the offset on, a stored piece at most. A device
+// keeps whole ones, so that a slow line, which may break at any time, gets on by small ones.
 func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetCheckpointRequest) (*pb.GetCheckpointResponse, error) {
 	if n := len(request.GetSha256()); n != sha256.Size {
 		return nil, status.Errorf(codes.InvalidArgument, "a hash of %d bytes, want %d", n, sha256.Size)
@@ -55,7 +52,7 @@ func (s checkpointService) GetCheckpoint(ctx context.Context, request *pb.GetChe
 	if len(data) == 0 {
 		return nil, status.Errorf(codes.InvalidArgument, "offset %d, want less than the checkpoint's %d bytes", request.GetOffset(), total)
 	}
-	return &pb.GetCheckpointResponse{Data: data[:min(len(data), checkpointChunk)], TotalBytes: total}, nil
+	return &pb.GetCheckpointResponse{Data: data, TotalBytes: total}, nil
 }
 
 func unknownCheckpoint(sum []byte) error {

@@ -9,8 +9,9 @@ import (
 )
 
 const (
-	// ChunkSize is the length of a stored piece of a checkpoint, but for the last.
-	ChunkSize = 1 << 20
+	// ChunkSize is the length of a stored piece of a checkpoint, but for the last: as much as
+	// a device is sent at once, so that no more is read.
+	ChunkSize = 256 << 10
 	// KeptCheckpoints is how many of a task's checkpoints the store keeps; older ones
 	// go with the commit that makes a new one.
 	KeptCheckpoints = 50
@@ -38,8 +39,8 @@ func eachChunk(raw []byte, f func(seq int, data []byte) error) error {
 
 func addCheckpoint(ctx context.Context, tx *sql.Tx, task string, round uint64, raw []byte, now time.Time) error {
 	sum := sha256.Sum256(raw)
-	if _, err := tx.ExecContext(ctx, `INSERT INTO checkpoints (sha256, task, round, bytes, committed_ms) VALUES ($1, $2, $3, $4, $5)`,
-		sum[:], task, round, len(raw), now.UnixMilli()); err != nil {
+	if _, err := tx.ExecContext(ctx, `INSERT INTO checkpoints (sha256, task, round, bytes, committed_ms, piece) VALUES ($1, $2, $3, $4, $5, $6)`,
+		sum[:], task, round, len(raw), now.UnixMilli(), ChunkSize); err != nil {
 		return err
 	}
 	return eachChunk(raw, func(seq int, data []byte) error {
@@ -86,21 +87,24 @@ func (s *Store) Checkpoint(ctx context.Context, sum [32]byte) ([]byte, error) {
 }
 
 // Chunk returns the bytes of a checkpoint from offset to the end of the stored piece
-// that holds it, at most ChunkSize, and the size of the whole. It returns
-// ErrNotFound for a checkpoint that is not kept, and no bytes at or behind its end.
+// that holds it, at most ChunkSize, and the size of the whole. Pieces from before 0.3.0 are
+// larger. It returns ErrNotFound for a checkpoint that is not kept, and no bytes at or
+// behind its end.
 func (s *Store) Chunk(ctx context.Context, sum []byte, offset uint64) (data []byte, total uint64, err error) {
-	if err := s.reader.QueryRowContext(ctx, `SELECT bytes FROM checkpoints WHERE sha256 = $1`, sum).Scan(&total); err != nil {
+	var piece uint64
+	if err := s.reader.QueryRowContext(ctx, `SELECT bytes, piece FROM checkpoints WHERE sha256 = $1`, sum).Scan(&total, &piece); err != nil {
 		return nil, 0, found(fmt.Sprintf("reading checkpoint %x", sum), err)
 	}
 	if offset >= total {
 		return nil, total, nil
 	}
-	err = s.reader.QueryRowContext(ctx, `SELECT data FROM checkpoint_chunks WHERE sha256 = $1 AND seq = $2`, sum, int64(offset/ChunkSize)).Scan(&data)
+	err = s.reader.QueryRowContext(ctx, `SELECT data FROM checkpoint_chunks WHERE sha256 = $1 AND seq = $2`, sum, int64(offset/piece)).Scan(&data)
 	if err != nil {
 		return nil, 0, found(fmt.Sprintf("reading checkpoint %x", sum), err)
 	}
-	if skip := offset % ChunkSize; skip < uint64(len(data)) {
-		return data[skip:], total, nil
+	if skip := offset % piece; skip < uint64(len(data)) {
+		data = data[skip:]
+		return data[:min(len(data), ChunkSize)], total, nil
 	}
 	return nil, 0, fmt.Errorf("store: a piece of checkpoint %x has %d bytes, too few for offset %d; the database is damaged: restore a back-up", sum, len(data), offset)
 }

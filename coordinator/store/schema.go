@@ -194,6 +194,9 @@ ALTER TABLE rounds ADD COLUMN clip DOUBLE PRECISION NOT NULL DEFAULT 0;
 -- Noise that is taken back is in memory, and here over a stop only: since when, 0 for not.
 DELETE FROM noise_chunks;
 ALTER TABLE tasks ADD COLUMN noise_kept_ms BIGINT NOT NULL DEFAULT 0;
+`}, {sql: `
+-- The length of a checkpoint's pieces, but for the last; those of before are as they were.
+ALTER TABLE checkpoints ADD COLUMN piece BIGINT NOT NULL DEFAULT 1048576;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -9,6 +9,7 @@ import (
 	"math"
 	"os"
 	"path/filepath"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -355,6 +356,86 @@ func TestChunksCoverACheckpoint(t *testing.T) {
 	}
 	if _, _, err := s.Chunk(t.Context(), []byte("unknown"), 0); !errors.Is(err, ErrNotFound) {
 		t.Errorf("unknown hash: %v", err)
+	}
+}
+
+// fetch reads a checkpoint by chunks, as devices do, and compares it.
+func fetch(t testing.TB, s *Store, want []byte) {
+	t.Helper()
+	sum := sha256.Sum256(want)
+	for offset := 0; offset < len(want); {
+		data, total, err := s.Chunk(t.Context(), sum[:], uint64(offset))
+		if err != nil || total != uint64(len(want)) || len(data) == 0 || len(data) > ChunkSize || !bytes.HasPrefix(want[offset:], data) {
+			t.Fatalf("%d bytes of %d at offset %d, %v; want 1 to %d of %d", len(data), total, offset, err, ChunkSize, len(want))
+		}
+		offset += len(data)
+	}
+}
+
+// addLarger adds a checkpoint as one from before 0.3.0 is, in pieces of a mebibyte.
+func addLarger(t testing.TB, s *Store, raw []byte) {
+	t.Helper()
+	sum := sha256.Sum256(raw)
+	if _, err := s.writer.Exec(`INSERT INTO checkpoints (sha256, task, round, bytes, committed_ms) VALUES ($1, 'desk', 9, $2, 0)`, sum[:], len(raw)); err != nil {
+		t.Fatal(err)
+	}
+	for seq, piece := range slices.Collect(slices.Chunk(raw, 1<<20)) {
+		if _, err := s.writer.Exec(`INSERT INTO checkpoint_chunks (sha256, seq, data) VALUES ($1, $2, $3)`, sum[:], seq, piece); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// TestChunksAreReadAlone holds that no more of a checkpoint is read than is handed out, by
+// what is allocated for it: the driver's copy of a piece, and the caller's.
+func TestChunksAreReadAlone(t *testing.T) {
+	s := withTask(t, t.TempDir())
+	raw := bytes.Repeat([]byte("0123456789abcdef"), 1<<18) // 4 MiB
+	if err := s.CreateTask(t.Context(), "shop", []byte("spec"), raw, start); err != nil {
+		t.Fatal(err)
+	}
+	allocated := func() uint64 {
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.TotalAlloc
+	}
+	before := allocated()
+	fetch(t, s, raw)
+	if got, most := allocated()-before, uint64(2*len(raw)+len(raw)/4); got > most {
+		t.Errorf("%d bytes were allocated to read a checkpoint of %d, want %d at most", got, len(raw), most)
+	}
+}
+
+func TestLargerPiecesAreRead(t *testing.T) {
+	s := withTask(t, t.TempDir())
+	raw := bytes.Repeat([]byte("0123456789abcde"), 1<<17) // not quite 2 MiB
+	addLarger(t, s, raw)
+	fetch(t, s, raw)
+	sum := sha256.Sum256(raw)
+	if data, _, err := s.Chunk(t.Context(), sum[:], 1<<20-7); err != nil || !bytes.Equal(data, raw[1<<20-7:1<<20]) {
+		t.Errorf("at the end of a piece: %d bytes, %v", len(data), err)
+	}
+	if whole, err := s.Checkpoint(t.Context(), sum); err != nil || !bytes.Equal(whole, raw) {
+		t.Errorf("%d bytes, %v", len(whole), err)
+	}
+}
+
+func BenchmarkChunk(b *testing.B) {
+	s := open(b, b.TempDir())
+	raw := bytes.Repeat([]byte("0123456789abcdef"), 1<<18)
+	if err := s.CreateTask(b.Context(), "desk", []byte("spec"), raw, start); err != nil {
+		b.Fatal(err)
+	}
+	larger := append([]byte("larger"), raw...)
+	addLarger(b, s, larger)
+	for name, raw := range map[string][]byte{"pieces": raw, "larger": larger} {
+		b.Run(name, func(b *testing.B) {
+			b.SetBytes(int64(len(raw)))
+			b.ReportAllocs()
+			for b.Loop() {
+				fetch(b, s, raw)
+			}
+		})
 	}
 }
 
