@@ -128,10 +128,22 @@ func TestDemosTableInREADME(t *testing.T) {
 		{"at most       ε 5", "at most       ε 9"},
 		{"exact sums  80.4%", "exact sums  8.4%"},
 		{"accuracy trained centrally", "accuracy"},
+		{"40 committed in 40 attempts; 31 survived a loss", "37 committed in 40 attempts; 28 survived a loss; 3 lost when too few revealed"},
+		{"31 survived a loss", "0 survived a loss"},
 	} {
 		worse := strings.Replace(string(markdown), change[0], change[1], 1)
 		if worse == string(markdown) || len(brokenPromises(worse)) == 0 {
 			t.Errorf("%q in place of %q is not seen", change[1], change[0])
+		}
+	}
+	const row = "40 committed in 40 attempts; 31 survived a loss"
+	for _, other := range []string{
+		"39 committed in 41 attempts; 26 survived a loss; 1 lost when too few revealed",
+		"38 committed in 40 attempts; 26 survived a loss; 2 lost when too few revealed",
+	} {
+		changed := strings.Replace(string(markdown), row, other, 1)
+		if broken := brokenPromises(changed); changed == string(markdown) || len(broken) > 0 {
+			t.Errorf("%q in place of %q: %v", other, row, broken)
 		}
 	}
 }

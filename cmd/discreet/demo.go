@@ -178,10 +178,10 @@ func byUser(set *dataset.Set) [][]dataset.Phrase {
 	return chats
 }
 
-// printDemo is the demo's table.
-func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float64) {
+// roundsText is what became of rounds, by the records of their attempts.
+func roundsText(of []*pb.RoundRecord) string {
 	committed, withLoss, attempts, held := 0, 0, 0, 0
-	for _, a := range r.Attempts {
+	for _, a := range of {
 		attempts++
 		switch {
 		case a.Aborted != "":
@@ -195,10 +195,15 @@ func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float
 			}
 		}
 	}
-	rounds := fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, attempts, withLoss)
+	text := fmt.Sprintf("%d committed in %d attempts; %d survived a loss", committed, attempts, withLoss)
 	if held > 0 {
-		rounds += fmt.Sprintf("; %d lost when too few revealed", held)
+		text += fmt.Sprintf("; %d lost when too few revealed", held)
 	}
+	return text
+}
+
+// printDemo is the demo's table.
+func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float64) {
 	plain := int64(4 * len(r.Last.Params))
 	fmt.Fprintln(w)
 	table(w, [][2]string{
@@ -208,7 +213,7 @@ func printDemo(w io.Writer, r *fleet.Result, before, after, central, alone float
 		{"accuracy trained centrally", percent(central)},
 		{"bytes up, a kiosk and round", fmt.Sprintf("%d, %.2f of plain float32 (%d)", r.BytesUp, float64(r.BytesUp)/float64(plain), plain)},
 		{"kiosks lost in the middle of a round", fmt.Sprint(r.Vanished)},
-		{"rounds", rounds},
+		{"rounds", roundsText(r.Attempts)},
 		{"seconds of training together", fmt.Sprintf("%.1f", r.Seconds)},
 		{"privacy", "none was asked for: these sums are exact"},
 	})
