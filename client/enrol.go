@@ -201,9 +201,9 @@ func (c *Client) move(ctx context.Context, e enrolment, addr string) (bool, erro
 	defer l.conn.Close()
 	ctx, cancel := context.WithTimeout(ctx, enrolTime)
 	defer cancel()
-	_, err = l.Tasks(ctx, &pb.TasksRequest{Version: pb.Current()})
+	_, err = c.tasks(ctx, l)
 	switch code := status.Code(err); {
-	case code == codes.OK:
+	case err == nil:
 		return true, c.keepEnrolment(&e)
 	case code == codes.Unauthenticated || code == codes.PermissionDenied:
 		return false, nil

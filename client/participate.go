@@ -320,8 +320,11 @@ func (c *Client) checkInOnce(ctx context.Context, t Transport, task string) (*pb
 		reply, err := t.CheckIn(held, &pb.CheckInRequest{Version: pb.Current(), Task: task, NonceCommitment: c.commitment[:]})
 		late := err != nil && held.Err() != nil && ctx.Err() == nil
 		cancel()
+		if err == nil {
+			return reply, pb.Check(reply.GetVersion(), oldestMinor)
+		}
 		if !late {
-			return reply, err
+			return nil, err
 		}
 	}
 }
