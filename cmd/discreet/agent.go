@@ -142,6 +142,9 @@ run again later with the same token.`,
 				return err
 			}
 			err = device.Enrol(c.Context(), args[0], args[1])
+			if errors.Is(err, client.ErrUnreachable) {
+				err = fmt.Errorf("%w\nsee that \"discreet serve\" runs there, and that this device may connect to its port", err)
+			}
 			if err == nil {
 				var status client.Status
 				if status, err = device.Status(); err == nil {

@@ -40,8 +40,13 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"serve --log-level loud", exitUsage, `--log-level "loud", want debug, info, warn or error`},
 		{"serve --memory 0", exitUsage, "--memory 0 MiB, want 1 or more"},
 		{"serve --per-address 0", exitUsage, "--per-address 0, want 1 or more"},
+		{"serve --grace -1s", exitUsage, "--grace -1s, want a positive duration"},
+		{"serve --grace 5", exitUsage, `invalid argument "5" for "--grace" flag: want a duration with its unit, such as 24h`},
+		{"serve --listen 7443", exitFailed, "choose another address with --listen: HOST:PORT, or :PORT"},
+		{"serve --listen 127.0.0.1:0 --dir one.csv", exitFailed, "name a folder with --dir"},
 		{"demo extra", exitUsage, "takes no arguments"},
-		{"simulate --data missing.json", exitFailed, "missing.json"},
+		{"simulate --data missing.json", exitFailed, "--data: stat missing.json"},
+		{"simulate --data train.csv --test missing.json", exitFailed, "--test: open missing.json"},
 		{"simulate --data truncated.json", exitFailed, "truncated.json:1"},
 		{"simulate --data noheader.csv", exitFailed, "noheader.csv:1"},
 		{"simulate --data train.csv --test other.csv --devices 3 --per-round 3", exitFailed, "unknown_label"},
@@ -54,7 +59,8 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"simulate --report no/such/folder/out.html", exitFailed, "no/such/folder"},
 		{"simulate --report -", exitUsage, "want the path of a file"},
 		{"simulate --report out --json ./out", exitUsage, "are the same file, want two"},
-		{"simulate --json no/such/folder/out.json", exitFailed, "no/such/folder"},
+		{"simulate --json no/such/folder/out.json", exitFailed, "make its folder first"},
+		{"simulate --json .", exitFailed, ". is a folder, want the path of a file"},
 		{"task create x", exitUsage, "--intents is missing"},
 		{"task create x --intents missing.txt", exitFailed, "missing.txt"},
 		{"task create x --intents train.csv --corrupt 0.5", exitUsage, "--corrupt 0.5, want 0.0001 to 0.3333"},
@@ -133,8 +139,11 @@ func TestWrongUseIsExplained(t *testing.T) {
 		{"agent participation maybe", exitUsage, "want on or off"},
 		{"classify --dir nowhere hello", exitFailed, "no device here"},
 		{"classify --checkpoint bad.ckpt hello", exitFailed, "bad.ckpt"},
+		{"classify --checkpoint missing.ckpt hello", exitFailed, "--checkpoint: open missing.ckpt"},
 		{"classify --top 0 hello", exitUsage, "--top 0"},
 		{"learn --intent greet", exitUsage, "give a TEXT with its --intent, or a --file"},
+		{"learn --file missing.csv", exitFailed, "--file: open missing.csv"},
+		{"agent join --dir k localhost:1 discreet1." + strings.Repeat("A", 64), exitFailed, "see that \"discreet serve\" runs there"},
 		{"privacy plan --devices 1000 --rounds 50", exitUsage, "--epsilon is missing"},
 		{"privacy plan --epsilon 4 --devices 1000 --rounds 50 --delta 0.01", exitUsage, "below 1/1000"},
 		{"privacy convert --delta 1e-6", exitUsage, "give --rho or --epsilon"},
@@ -146,6 +155,9 @@ func TestWrongUseIsExplained(t *testing.T) {
 		if code != tc.code || !strings.Contains(errs, tc.want) {
 			t.Errorf("discreet %s: exit %d with %q, want exit %d with %q", tc.args, code, errs, tc.code, tc.want)
 		}
+	}
+	if out, errs, code := b.run("task", "create", "x", "--warm-start", "train.csv"); out != "" || code != exitFailed || !strings.Contains(errs, "name the operator.pem") {
+		t.Errorf("a warm start without a credential: exit %d with %q, and prints %q, want that it is said before anything is trained", code, errs, out)
 	}
 }
 

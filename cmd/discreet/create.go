@@ -79,6 +79,9 @@ Creating a task again with the same settings changes nothing.`,
 			}
 			var first []byte
 			if s.beginning.asked() {
+				if _, err := o.identity(); err != nil { // before it trains, not after
+					return err
+				}
 				checkpoint, err := s.beginning.first(c.Context(), c.OutOrStdout(), &s.spec)
 				if err != nil {
 					return err

@@ -128,7 +128,7 @@ them are calibrated, once they can be.`,
 func classifyWith(path, text string, top int) (client.Answer, error) {
 	checkpoint, _, err := readCheckpoint(path)
 	if err != nil {
-		return client.Answer{}, err
+		return client.Answer{}, fmt.Errorf("--checkpoint: %w", err)
 	}
 	if strings.TrimSpace(text) == "" {
 		return client.Answer{}, errors.New("the text is empty")
@@ -197,7 +197,7 @@ who took over chose it; without an intent it is none of the task's, and not trai
 func readChats(path, conversation string) ([]client.Chat, error) {
 	file, err := os.Open(path)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("--file: %w", err)
 	}
 	defer file.Close()
 	phrases, err := dataset.ReadChats(path, file)

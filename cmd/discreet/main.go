@@ -16,6 +16,7 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -129,6 +130,9 @@ func flagError(c *cobra.Command, err error) error {
 			want += ", and a smaller one"
 		}
 		err = fmt.Errorf("%s: want %s", flag, want)
+	}
+	if value := (*pflag.InvalidValueError)(nil); errors.As(err, &value) && value.GetFlag().Value.Type() == "duration" {
+		err = fmt.Errorf("invalid argument %q for %q flag: want a duration with its unit, such as 24h, 30m or 1.5s", value.GetValue(), "--"+value.GetFlag().Name)
 	}
 	return usagef("%w\nrun %q for its flags", err, c.CommandPath()+" --help")
 }

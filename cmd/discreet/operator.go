@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -33,11 +34,20 @@ func (o *operator) flags(c *cobra.Command) {
 	c.Flags().StringVar(&o.credential, "operator", credential, "operator credential written by the coordinator's first start (or DISCREET_OPERATOR)")
 }
 
-// run dials the coordinator and makes one operator's calls.
-func (o *operator) run(c *cobra.Command, calls func(context.Context, *grpc.ClientConn) error) error {
+// identity reads the operator's credential.
+func (o *operator) identity() (*tls.Config, error) {
 	config, err := ca.LoadOperator(o.credential)
 	if err != nil {
-		return fmt.Errorf("%w\nname the operator.pem of the coordinator's folder with --operator", err)
+		return nil, fmt.Errorf("%w\nname the operator.pem of the coordinator's folder with --operator", err)
+	}
+	return config, nil
+}
+
+// run dials the coordinator and makes one operator's calls.
+func (o *operator) run(c *cobra.Command, calls func(context.Context, *grpc.ClientConn) error) error {
+	config, err := o.identity()
+	if err != nil {
+		return err
 	}
 	connection, err := grpc.NewClient(o.server, grpc.WithTransportCredentials(credentials.NewTLS(config)))
 	if err != nil {

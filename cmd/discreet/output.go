@@ -48,6 +48,9 @@ func openFile(path string) (*output, error) {
 		}
 		return &output{path: path, file: file}, nil
 	}
+	if before.IsDir() {
+		return nil, fmt.Errorf("%s is a folder, want the path of a file", path)
+	}
 	there, err := os.OpenFile(path, os.O_WRONLY, 0)
 	if err != nil {
 		return nil, err
@@ -182,7 +185,11 @@ func copyInto(path, from string) (err error) {
 
 // unwritable names the file that was asked for in place of the one beside it.
 func unwritable(path string, err error) error {
-	return fmt.Errorf("%s cannot be written: %w", path, errors.Unwrap(err))
+	next := ""
+	if errors.Is(err, os.ErrNotExist) {
+		next = "; make its folder first"
+	}
+	return fmt.Errorf("%s cannot be written: %w%s", path, errors.Unwrap(err), next)
 }
 
 // abandon takes away what did not become the file.

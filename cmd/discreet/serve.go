@@ -50,6 +50,9 @@ plain HTTP on --http, which should not be open to the network.`,
 			if options.PerAddress < 1 {
 				return usagef("--per-address %d, want 1 or more", options.PerAddress)
 			}
+			if options.Grace <= 0 {
+				return usagef("--grace %v, want a positive duration", options.Grace)
+			}
 			options.MemoryBytes, options.Logger = memory<<20, logger
 			return serve(c.Context(), dir, options, listen, http, c.OutOrStdout())
 		},
@@ -74,6 +77,9 @@ func serve(ctx context.Context, dir string, options coordinator.Options, listen,
 	}
 	defer devices.Close()
 	server, err := coordinator.Open(dir, options)
+	if errors.Is(err, syscall.ENOTDIR) {
+		return fmt.Errorf("%w\nname a folder with --dir, which is made where there is none", err)
+	}
 	if err != nil {
 		return err
 	}
@@ -97,8 +103,11 @@ func listenOn(flag, address string) (net.Listener, error) {
 	listener, err := net.Listen("tcp", address)
 	if err != nil {
 		next := "choose another address with " + flag
-		if errors.Is(err, syscall.EADDRINUSE) {
+		switch at := (*net.AddrError)(nil); {
+		case errors.Is(err, syscall.EADDRINUSE):
 			next += ", or stop what uses it"
+		case errors.As(err, &at):
+			next += ": HOST:PORT, or :PORT for every address of this machine"
 		}
 		return nil, fmt.Errorf("%w\n%s", err, next)
 	}

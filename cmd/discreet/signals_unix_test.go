@@ -55,6 +55,8 @@ func TestSignalEndsWarmStart(t *testing.T) {
 	for i := range 20_000 {
 		fmt.Fprintf(&phrases, "please do the thing called number%d,intent %d\n", i%50, i%50)
 	}
+	b.must("ca", "init", "ca")
+	b.must("ca", "issue", "coordinator", "ca", "--out", "server")
 	pipe := filepath.Join(b.dir, "pipe.csv")
 	if err := syscall.Mkfifo(pipe, 0o600); err != nil {
 		t.Fatal(err)

@@ -170,7 +170,15 @@ func openSet(data, test string, seed uint64) (*dataset.Set, error) {
 		}
 		return dataset.Shop(), nil
 	}
-	return dataset.Open(data, test, seed)
+	set, err := dataset.Open(data, test, seed)
+	if at := (*os.PathError)(nil); errors.As(err, &at) && errors.Is(err, os.ErrNotExist) {
+		flag := "--data"
+		if at.Path == test {
+			flag = "--test"
+		}
+		return nil, fmt.Errorf("%s: %w; %q writes files to try it with", flag, err, "discreet demo --export FOLDER")
+	}
+	return set, err
 }
 
 // warmSource says where the phrases of a warm start come from.
