@@ -61,7 +61,7 @@ Chats stay in the folder.`,
 				return usagef("--max-epsilon %v, want a positive number, or 0 for no bound", bounds.MaxEpsilon)
 			}
 			bounds.MinCorrupt = int(math.Round(corrupt * 10_000))
-			device, err := client.Open(dir, client.Options{Logger: logger, Bounds: bounds, Task: task})
+			device, err := openDevice(dir, client.Options{Logger: logger, Bounds: bounds, Task: task})
 			if err != nil {
 				return err
 			}
@@ -135,7 +135,7 @@ device's id and waits until the operator lets the device in. It may be stopped, 
 run again later with the same token.`,
 		Args: arguments("HOST:PORT", "TOKEN"),
 		RunE: func(c *cobra.Command, args []string) error {
-			device, err := client.Open(dir, client.Options{Waiting: func(id string) {
+			device, err := openDevice(dir, client.Options{Waiting: func(id string) {
 				fmt.Fprintf(c.OutOrStdout(), "device %s waits until the operator lets it in\n", id)
 			}})
 			if err != nil {
@@ -228,7 +228,11 @@ func newAgentForget() *cobra.Command {
 					n, err = d.Forget(c.Context(), args[0])
 				}
 				if err == nil {
-					fmt.Fprintf(c.OutOrStdout(), "forgot %s\n", count(n, "chat"))
+					said := "forgot " + count(n, "chat")
+					if n == 0 && !all {
+						said += fmt.Sprintf(": none here is of a conversation that is named %q", args[0])
+					}
+					fmt.Fprintln(c.OutOrStdout(), said)
 				}
 				return err
 			})

@@ -156,6 +156,15 @@ func TestWrongUseIsExplained(t *testing.T) {
 			t.Errorf("discreet %s: exit %d with %q, want exit %d with %q", tc.args, code, errs, tc.code, tc.want)
 		}
 	}
+	b.must("learn", "--dir", "k", "hi", "--intent", "greet", "--conversation", "anna")
+	if _, errs, code := b.run("serve", "--dir", "k", "--listen", "127.0.0.1:0"); code != exitUsage || !strings.Contains(errs, "k is a device's folder") || !strings.Contains(errs, "name a coordinator's with --dir") {
+		t.Errorf("serve on a device's folder: exit %d with %q", code, errs)
+	}
+	for name, want := range map[string]string{"ann": "forgot 0 chats: none here is of a conversation that is named \"ann\"\n", "anna": "forgot 1 chat\n"} {
+		if out := b.must("agent", "forget", "--dir", "k", name); out != want {
+			t.Errorf("forgetting %s prints %q, want %q", name, out, want)
+		}
+	}
 	if out, errs, code := b.run("task", "create", "x", "--warm-start", "train.csv"); out != "" || code != exitFailed || !strings.Contains(errs, "name the operator.pem") {
 		t.Errorf("a warm start without a credential: exit %d with %q, and prints %q, want that it is said before anything is trained", code, errs, out)
 	}

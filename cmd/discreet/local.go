@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -59,11 +60,28 @@ func withDevice(ctx context.Context, dir string, do func(device) error) error {
 	if _, err := os.Stat(dir); err != nil {
 		return fmt.Errorf("no device here: %w\nname its folder with --dir, or make one with %q", err, "discreet agent join HOST:PORT TOKEN")
 	}
-	opened, err := client.Open(dir, client.Options{})
+	opened, err := openDevice(dir, client.Options{})
 	if err != nil {
 		return err
 	}
 	return errors.Join(do(folder{opened}), opened.Close())
+}
+
+// openDevice opens a device's folder.
+func openDevice(dir string, o client.Options) (*client.Client, error) {
+	if err := otherFolder(dir, "log.pem", "a coordinator's", "a device's"); err != nil {
+		return nil, err
+	}
+	return client.Open(dir, o)
+}
+
+// otherFolder refuses a folder of the other end, which a file tells: both have a discreet.db, and
+// each would call the other's damaged.
+func otherFolder(dir, sign, is, want string) error {
+	if found, err := filepath.Glob(filepath.Join(dir, sign)); err == nil && len(found) > 0 {
+		return usagef("%s is %s folder, as it has %s; name %s with --dir", dir, is, filepath.Base(found[0]), want)
+	}
+	return nil
 }
 
 func newClassify() *cobra.Command {

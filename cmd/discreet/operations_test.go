@@ -178,6 +178,7 @@ func TestCAIsExplained(t *testing.T) {
 	}{
 		{"ca", 0, ""},
 		{"ca init", exitUsage, "takes 1 argument (DIR)"},
+		{"learn --dir coordinator hi --intent greet", exitUsage, "coordinator is a coordinator's folder, as it has log.pem; name a device's with --dir"},
 		{"ca init ca", exitFailed, "holds ca-key.pem, ca.pem"},
 		{"ca init coordinator", exitFailed, "holds ca.pem, server.pem, operator.pem, log.pem already"},
 		{"ca issue", 0, ""},

@@ -76,6 +76,9 @@ func serve(ctx context.Context, dir string, options coordinator.Options, listen,
 		return err
 	}
 	defer devices.Close()
+	if err := otherFolder(dir, "chats-*.key", "a device's", "a coordinator's"); err != nil {
+		return err
+	}
 	server, err := coordinator.Open(dir, options)
 	if errors.Is(err, syscall.ENOTDIR) {
 		return fmt.Errorf("%w\nname a folder with --dir, which is made where there is none", err)
