@@ -280,7 +280,7 @@ func (t *task) add(now time.Time, c *stepCall, request *pb.SubmitRequest, u *upl
 		t.expel(now, r, c, fmt.Errorf("round: %w: the vector's hash is not the one named with its chunks", round.ErrMalformed))
 		return
 	}
-	effects, err := r.round.Receive(now, c.from, round.Submit, u.buffer)
+	effects, err := r.round.ReceiveVector(now, c.from, u.buffer, u.sum)
 	t.memory.give(len(u.buffer))
 	delete(r.uploads, c.from)
 	last := request.GetIndex() == request.GetChunks()-1

@@ -1,6 +1,7 @@
 package round
 
 import (
+	"crypto/sha256"
 	"errors"
 	"math"
 	"runtime"
@@ -51,5 +52,34 @@ func TestRepeats(t *testing.T) {
 	p.play("reveal all")
 	if !p.round.over || p.round.aborted {
 		t.Errorf("no sum after\n%s", p.out.String())
+	}
+}
+
+// TestReceiveVector holds that a vector whose hash its caller knows is taken as another is: it
+// may come again, with either call, and other bytes cost its sender its place.
+func TestReceiveVector(t *testing.T) {
+	p := &player{t: t, now: time.UnixMilli(0)}
+	p.play("new devices=4")
+	p.play("advertise all")
+	p.play("share all")
+	d := p.devices[0]
+	p.play("submit 1")
+	if err := d.prepare(p.params, Submit); err != nil {
+		t.Fatal(err)
+	}
+	vector := d.message[Submit]
+	sum := sha256.Sum256(vector)
+	if _, err := p.round.ReceiveVector(p.now, d.id, vector, sum); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := p.round.Receive(p.now, d.id, Submit, vector); err != nil {
+		t.Errorf("the same vector again: %v", err)
+	}
+	if _, err := p.round.ReceiveVector(p.now, d.id, vector, sum); err != nil {
+		t.Errorf("the same vector and hash again: %v", err)
+	}
+	sum[0] ^= 1
+	if _, err := p.round.ReceiveVector(p.now, d.id, vector, sum); !errors.Is(err, ErrDiffers) {
+		t.Errorf("another hash: %v, want %v", err, ErrDiffers)
 	}
 }

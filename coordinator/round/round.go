@@ -181,6 +181,17 @@ func (r *Round) Committed(id secagg.ID) ([]byte, error) {
 // wait, afterwards the reply comes again, for as long as it can still be built. The
 // payload of Submit is the whole packed vector and is not kept; others are.
 func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte) ([]Effect, error) {
+	return r.receive(now, from, step, payload, nil)
+}
+
+// ReceiveVector is Receive of a Submit whose SHA-256 the caller has computed: a vector is too
+// long to be hashed a second time.
+func (r *Round) ReceiveVector(now time.Time, from secagg.ID, packed []byte, sum [sha256.Size]byte) ([]Effect, error) {
+	return r.receive(now, from, Submit, packed, &sum)
+}
+
+// receive takes a message, whose hash it computes where that is nil.
+func (r *Round) receive(now time.Time, from secagg.ID, step Step, payload []byte, hash *[sha256.Size]byte) ([]Effect, error) {
 	m := r.members[from]
 	if m == nil {
 		return r.Tick(now), fmt.Errorf("round: device %s: %w", from, ErrNotMember)
@@ -200,8 +211,11 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 	} else if err := r.Repeats(now, from, step); err != nil {
 		return effects, err
 	}
-	hash := sha256.Sum256(payload)
-	if before != nil && *before != hash {
+	if hash == nil {
+		sum := sha256.Sum256(payload)
+		hash = &sum
+	}
+	if before != nil && *before != *hash {
 		return append(effects, r.Expel(now, from, step, ErrDiffers)...),
 			fmt.Errorf("round: %v of device %s: %w; only the same bytes may be sent again", step, from, ErrDiffers)
 	}
@@ -210,14 +224,14 @@ func (r *Round) Receive(now time.Time, from secagg.ID, step Step, payload []byte
 		return append(effects, reply...), err
 	}
 	if c := m.cohort; c != nil && step < c.step { // a late Confirm
-		m.sent[step] = &hash
+		m.sent[step] = hash
 		return append(effects, Reply{from, step, c}), nil
 	}
 	if err := r.accept(m, payload); err != nil {
 		more, err := r.refuse(now, m, step, err)
 		return append(effects, more...), err
 	}
-	m.sent[step] = &hash
+	m.sent[step] = hash
 	r.exchangeOf(m).answer(m)
 	return append(effects, r.Tick(now)...), nil
 }
