@@ -34,6 +34,7 @@ type sumServer struct {
 	sum      []uint32
 	total    []int64
 	packed   []byte
+	reply    []byte // of the roster or inbox before, as coordinators use it again
 }
 
 // measureSum starts the devices, runs a round and returns what it took.
@@ -207,7 +208,7 @@ func (s *sumServer) vanish(members []secagg.ID) (stay []secagg.ID, err error) {
 func (s *sumServer) share(shares *secagg.Shares) (submissions *secagg.Submissions, err error) {
 	for _, id := range shares.Members() {
 		var roster []byte
-		if err := s.serve("share", func() error { roster, err = shares.Roster(id); return err }); err != nil {
+		if err := s.serve("share", func() error { roster, err = shares.AppendRoster(s.reply[:0], id); s.reply = roster; return err }); err != nil {
 			return nil, err
 		}
 		sealed, err := s.exchange(askShare, id, "roster", roster, "shares", nil)
@@ -226,7 +227,7 @@ func (s *sumServer) submit(submissions *secagg.Submissions, stay []secagg.ID) (c
 	clear(s.sum)
 	for _, id := range stay {
 		var inbox []byte
-		if err := s.serve("submit", func() error { inbox, err = submissions.Inbox(id); return err }); err != nil {
+		if err := s.serve("submit", func() error { inbox, err = submissions.AppendInbox(s.reply[:0], id); s.reply = inbox; return err }); err != nil {
 			return nil, err
 		}
 		// Above a hundred members everybody sends a complaint, which holds its pledge.

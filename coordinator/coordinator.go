@@ -111,6 +111,7 @@ type Coordinator struct {
 	gate      *gate
 	metrics   *metrics
 	uploads   uploads
+	replies   replyMemory
 
 	run    context.Context // ends when the tasks are to stop
 	stop   context.CancelFunc

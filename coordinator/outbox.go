@@ -1,12 +1,14 @@
 package coordinator
 
 import (
+	"sync"
 	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/discreet-fl/discreet/coordinator/round"
+	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/secagg"
 )
 
@@ -83,6 +85,38 @@ func (o *outbox) due() time.Time {
 	return o.sent[0].at.Add(o.read)
 }
 
+// replyMemory is the memory of rosters and inboxes that gRPC has encoded, for the next ones:
+// hundreds of kilobytes that are new take as long as writing them. What does not come back, as
+// a call has ended, is garbage like all else.
+type replyMemory struct{ pool sync.Pool } // of *[]byte
+
+// take returns memory for the reply of a step, nil where that is not built anew.
+func (m *replyMemory) take(step round.Step) []byte {
+	if step > round.Share {
+		return nil
+	}
+	if b, ok := m.pool.Get().(*[]byte); ok {
+		return *b
+	}
+	return nil
+}
+
+// reclaim takes back what a response holds that was encoded, and is not read any more.
+func (m *replyMemory) reclaim(response any) {
+	var payload *[]byte
+	switch r := response.(type) {
+	case *pb.AdvertiseResponse:
+		payload = &r.Roster
+	case *pb.ShareResponse:
+		payload = &r.Inbox
+	default: // survivors and a quorum are kept, and the same for all
+		return
+	}
+	b := *payload
+	*payload = nil
+	m.pool.Put(&b)
+}
+
 // sendReplies sends what there is room for. A reply is built for a call that waits for it; a
 // device whose call has ended asks again.
 func (t *task) sendReplies(now time.Time, r *attempt) {
@@ -91,7 +125,7 @@ func (t *task) sendReplies(now time.Time, r *attempt) {
 		if r.held[e.Step][e.To] == nil {
 			continue
 		}
-		payload := e.Payload()
+		payload := e.Payload(t.replies.take(e.Step))
 		if payload == nil {
 			r.answer(e.Step, e.To, reply{err: status.Errorf(codes.FailedPrecondition, "%v: the attempt went on before this device had its reply; check in for the next", e.Step)})
 			continue

@@ -5,6 +5,9 @@ import (
 	"testing/synctest"
 	"time"
 
+	"google.golang.org/grpc/stats"
+
+	"github.com/discreet-fl/discreet/coordinator/round"
 	pb "github.com/discreet-fl/discreet/proto"
 )
 
@@ -54,4 +57,41 @@ func TestRepliesInFlightAreBounded(t *testing.T) {
 			t.Errorf("the last roster was sent after %v, want at most a quarter of the deadline, 2s", took)
 		}
 	})
+}
+
+// TestReplyMemoryServesAgain sends responses as gRPC does: what a roster or an inbox took serves
+// the next ones, and what is kept for other members stays as it is.
+func TestReplyMemoryServesAgain(t *testing.T) {
+	c := connections{new(Coordinator)}
+	c.metrics = newMetrics(c.Coordinator)
+	quorum, receipt := &pb.ConfirmResponse{Quorum: []byte("quorum")}, &pb.SubmitResponse{Survivors: []byte("survivors")}
+	for _, kept := range []any{quorum, receipt} {
+		c.HandleRPC(t.Context(), &stats.OutPayload{Payload: kept})
+	}
+	if got := c.replies.take(round.Share); got != nil || string(quorum.Quorum) != "quorum" || string(receipt.Survivors) != "survivors" {
+		t.Errorf("memory %q, %v and %v after replies that are kept", got, quorum, receipt)
+	}
+	for _, m := range []any{&pb.AdvertiseResponse{Roster: []byte("roster")}, &pb.ShareResponse{Inbox: []byte("inbox")}} {
+		// The pool may lose what it is given, under the race detector on purpose.
+		var got []byte
+		for i := 0; i < 100 && got == nil; i++ {
+			switch m := m.(type) {
+			case *pb.AdvertiseResponse:
+				m.Roster = []byte("roster")
+			case *pb.ShareResponse:
+				m.Inbox = []byte("inbox")
+			}
+			c.HandleRPC(t.Context(), &stats.OutPayload{Payload: m})
+			if a, ok := m.(*pb.AdvertiseResponse); ok && a.Roster != nil {
+				t.Fatal("the response still has what serves others now")
+			}
+			if late := c.replies.take(round.Confirm); late != nil {
+				t.Fatal("memory for a reply that is kept")
+			}
+			got = c.replies.take(round.Advertise)
+		}
+		if cap(got) < len("inbox") {
+			t.Errorf("%T: memory of %d bytes comes back", m, cap(got))
+		}
+	}
 }

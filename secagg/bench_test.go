@@ -55,7 +55,7 @@ func (r *rig) dealFor(who []int) {
 			session: s, self: i, signer: d.signer, channel: a.channel.copy(), mask: x.mask,
 			seed: selfSeed(&s.ctx1, b), ownShare: x.ownShare, pairs: x.pairs,
 		}
-		r.shares.got[i] = &received{d.shares, m, leaves}
+		r.shares.got[i] = s.newReceived(i, d.shares, m, leaves)
 	}
 }
 
@@ -161,15 +161,16 @@ func (r *rig) serve(commitments map[ID][32]byte, survivors []int) *Unmasking {
 	cohorts, err := adverts.Close()
 	r.must(err)
 	shares := cohorts[0]
+	var reply []byte
 	for _, d := range r.devices {
-		_, err := shares.Roster(d.id)
+		reply, err = shares.AppendRoster(reply[:0], d.id)
 		r.must(err)
 		r.must(shares.Add(d.id, d.shares))
 	}
 	submissions, err := shares.Close()
 	r.must(err)
 	for _, d := range r.devices {
-		_, err := submissions.Inbox(d.id)
+		reply, err = submissions.AppendInbox(reply[:0], d.id)
 		r.must(err)
 	}
 	for _, i := range survivors {
@@ -197,6 +198,38 @@ func (r *rig) serve(commitments map[ID][32]byte, survivors []int) *Unmasking {
 		r.t.Fatal("a mask under no key")
 	}
 	return u
+}
+
+// BenchmarkReplies is a roster and an inbox of a thousand members, in new memory and in that of
+// the one before, with nothing in a cache: other work comes between two of them.
+func BenchmarkReplies(b *testing.B) {
+	const n = 1000
+	r := benchRig(b, n)
+	r.dealFor(r.all())
+	inboxes := newSubmissions(r.shares.session, setOf(n, r.all()...), r.shares.got)
+	others := make([]uint64, 5<<20)
+	for _, reply := range []struct {
+		name string
+		to   func(b []byte, id ID) ([]byte, error)
+	}{{"roster", r.shares.AppendRoster}, {"inbox", inboxes.AppendInbox}} {
+		for _, memory := range []string{"new", "again"} {
+			b.Run(reply.name+"/memory="+memory, func(b *testing.B) {
+				var before []byte
+				for i := 0; b.Loop(); i++ {
+					b.StopTimer()
+					for j := range others {
+						others[j]++
+					}
+					b.StartTimer()
+					msg, err := reply.to(before, r.devices[i%n].id)
+					r.must(err)
+					if memory == "again" {
+						before = msg[:0]
+					}
+				}
+			})
+		}
+	}
 }
 
 // BenchmarkHashAfterEncapsulation is what a hash of a block takes on its own and after an encapsulation, where circl's

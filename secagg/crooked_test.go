@@ -169,7 +169,7 @@ func TestLowOrderUnderSignature(t *testing.T) {
 				wantRefusal(t, r.shares.Add(d.id, msg), ErrBadKey, &d.id)
 				m, err := s.decodeDealing(msg, dealer)
 				r.must(err)
-				r.shares.got[i] = &received{msg, m, s.leaves(dealer, m)}
+				r.shares.got[i] = s.newReceived(dealer, msg, m, s.leaves(dealer, m))
 			}
 			r.must(r.closeShares(r.all()))
 			for i := range r.devices {

@@ -3,6 +3,7 @@ package secagg
 import (
 	"fmt"
 	"math/bits"
+	"slices"
 )
 
 // Every message begins with its kind and the format's version, and has exactly one
@@ -32,8 +33,11 @@ func (k kind) String() string {
 }
 
 // message begins a message of the kind whose body has size bytes.
-func message(k kind, size int) []byte {
-	return append(make([]byte, 0, headerSize+size), byte(k), formatVersion)
+func message(k kind, size int) []byte { return appendMessage(nil, k, size) }
+
+// appendMessage begins one behind b.
+func appendMessage(b []byte, k kind, size int) []byte {
+	return append(slices.Grow(b, headerSize+size), byte(k), formatVersion)
 }
 
 // checkHeader tells whether msg is of the kind and version; the length is left to

@@ -210,6 +210,18 @@ type received struct {
 	bytes   []byte
 	dealing *dealing
 	leaves  tree
+	head    []byte   // of bytes: what goes to every neighbour
+	parcels [][]byte // of bytes: what goes to each, by slot
+}
+
+// newReceived takes the message of the member at a place, which decodeDealing has taken.
+func (s *session) newReceived(from int, msg []byte, m *dealing, leaves tree) *received {
+	f := fields(msg[headerSize:])
+	r := &received{bytes: msg, dealing: m, leaves: leaves, head: f.next(s.headSize()), parcels: make([][]byte, len(m.parcels))}
+	for slot, to := range s.graph.neighbours(from) {
+		r.parcels[slot] = f.next(s.parcelSize(s.graph.encapsulates(from, to)))
+	}
+	return r
 }
 
 // Members lists the roster.
@@ -225,14 +237,18 @@ func (c *Shares) Members() []ID {
 func (c *Shares) Needed() int { return c.session.needed() }
 
 // Roster is the answer to a member's advert. It may be asked for after Close too.
-func (c *Shares) Roster(id ID) ([]byte, error) {
+func (c *Shares) Roster(id ID) ([]byte, error) { return c.AppendRoster(nil, id) }
+
+// AppendRoster appends a member's Roster to b, so that the memory of one that was sent can
+// serve again: new memory takes as long as what is written to it.
+func (c *Shares) AppendRoster(b []byte, id ID) ([]byte, error) {
 	s := c.session
 	self, ok := s.place(id)
 	if !ok {
 		return nil, &PeerError{id, fmt.Errorf("%w: not in the roster", ErrMember)}
 	}
 	neighbours := s.graph.neighbours(self)
-	b := make([]byte, 0, len(c.prefix)+(len(c.opened)+1)*len(digest{})+len(neighbours)*s.params.Keys.keysSize())
+	b = slices.Grow(b, len(c.prefix)+(len(c.opened)+1)*len(digest{})+len(neighbours)*s.params.Keys.keysSize())
 	b = append(b, c.prefix...)
 	if c.opened != nil {
 		root := c.opened.root()
@@ -273,7 +289,7 @@ func (c *Shares) Add(from ID, msg []byte) error {
 	if err := s.checkPoints(place, m); err != nil {
 		return err
 	}
-	c.got[place] = &received{msg, m, leaves}
+	c.got[place] = s.newReceived(place, msg, m, leaves)
 	return nil
 }
 

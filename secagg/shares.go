@@ -44,8 +44,8 @@ func (q *parcel) append(b []byte, encapsulates bool) []byte {
 }
 
 // takeParcel cuts a parcel off; it holds on to f.
-func (s *session) takeParcel(f *fields, encapsulates bool) *parcel {
-	q := &parcel{sealed: f.next(s.sealedSize()), sigma: f.digest(), b: f.digest(), levels: f.takeDigests(s.levels())}
+func (s *session) takeParcel(f *fields, encapsulates bool) parcel {
+	q := parcel{sealed: f.next(s.sealedSize()), sigma: f.digest(), b: f.digest(), levels: f.takeDigests(s.levels())}
 	if encapsulates {
 		q.ciphertext, q.pair = f.next(s.params.Keys.sizes().ciphertext), f.digest()
 	}
@@ -113,8 +113,11 @@ func (s *session) decodeDealing(msg []byte, from int) (*dealing, error) {
 	}
 	f := fields(b)
 	m := s.takeHead(&f)
-	for _, j := range s.graph.neighbours(from) {
-		m.parcels = append(m.parcels, s.takeParcel(&f, s.graph.encapsulates(from, j)))
+	parcels := make([]parcel, s.graph.k)
+	m.parcels = make([]*parcel, len(parcels))
+	for slot, j := range s.graph.neighbours(from) {
+		parcels[slot] = s.takeParcel(&f, s.graph.encapsulates(from, j))
+		m.parcels[slot] = &parcels[slot]
 	}
 	return m, nil
 }
@@ -218,7 +221,8 @@ func (s *session) decodeInbox(msg []byte, self int) (bitmap, []*inboxEntry, erro
 			continue
 		}
 		e := &inboxEntry{dealing: *s.takeHead(&f)}
-		e.parcel = s.takeParcel(&f, s.graph.encapsulates(from, self))
+		parcel := s.takeParcel(&f, s.graph.encapsulates(from, self))
+		e.parcel = &parcel
 		e.path = f.next(depth(s.graph.k) * len(digest{}))
 		entries[slot] = e
 	}

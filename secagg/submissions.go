@@ -52,7 +52,10 @@ func (c *Submissions) Members() []ID { return c.session.ids(c.shared.places()) }
 func (c *Submissions) Needed() int { return c.session.needed() }
 
 // Inbox is the answer to a member's shares. It may be asked for until Close.
-func (c *Submissions) Inbox(id ID) ([]byte, error) {
+func (c *Submissions) Inbox(id ID) ([]byte, error) { return c.AppendInbox(nil, id) }
+
+// AppendInbox appends a member's Inbox to b, as [Shares.AppendRoster] does a roster.
+func (c *Submissions) AppendInbox(b []byte, id ID) ([]byte, error) {
 	if c.spent {
 		return nil, ErrSpent
 	}
@@ -65,11 +68,11 @@ func (c *Submissions) Inbox(id ID) ([]byte, error) {
 	for _, j := range senders {
 		size += s.inboxEntrySize(j, place)
 	}
-	b := append(message(kindInbox, size), c.shared...)
+	b = append(appendMessage(b, kindInbox, size), c.shared...)
 	for _, j := range senders {
 		r, theirs := c.received[j], s.graph.slot(j, place)
-		b = r.dealing.appendHead(b, s)
-		b = r.dealing.parcels[theirs].append(b, s.graph.encapsulates(j, place))
+		b = append(b, r.head...)
+		b = append(b, r.parcels[theirs]...)
 		b = r.leaves.appendPath(b, theirs)
 	}
 	return b, nil

@@ -245,7 +245,7 @@ func (k *badBook) misdealt(change func(s *session, q *parcel), dealers ...int) [
 		c.misdeal(from, k.m.place, change)
 		m, err := s.decodeDealing(bytes.Clone(c.devices[from].shares), from)
 		c.must(err)
-		c.submissions.received[from] = &received{c.devices[from].shares, m, s.leaves(from, m)}
+		c.submissions.received[from] = s.newReceived(from, c.devices[from].shares, m, s.leaves(from, m))
 		c.devices[from].shares = kept
 	}
 	bad, err := c.submissions.Inbox(c.devices[k.m.place].id)

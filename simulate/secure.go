@@ -184,7 +184,7 @@ func (a *attempt) apply(effects []round.Effect) error {
 	for _, effect := range effects {
 		switch e := effect.(type) {
 		case round.Reply:
-			payload := e.Payload()
+			payload := e.Payload(nil)
 			if payload == nil {
 				a.answer(e.To, answer{err: aborted(errors.New("the round has gone on"))})
 			}

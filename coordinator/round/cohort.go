@@ -30,17 +30,17 @@ type cohort struct {
 }
 
 // reply builds the answer to a member's message of a step that has closed, nil where
-// there is none any more.
-func (c *cohort) reply(id secagg.ID, step Step) []byte {
+// there is none any more. A roster and an inbox are appended to memory.
+func (c *cohort) reply(memory []byte, id secagg.ID, step Step) []byte {
 	var reply []byte
 	var err error
 	switch {
 	case c.lost || step >= c.step:
 		return nil
 	case step == Advertise:
-		reply, err = c.shares.Roster(id)
+		reply, err = c.shares.AppendRoster(memory, id)
 	case step == Share && c.step == Submit:
-		reply, err = c.submissions.Inbox(id)
+		reply, err = c.submissions.AppendInbox(memory, id)
 	case step == Submit:
 		reply, err = c.confirms.Survivors(id)
 	case step == Confirm:

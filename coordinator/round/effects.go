@@ -20,10 +20,11 @@ type Reply struct {
 }
 
 // Payload builds the reply. A cohort's rosters and inboxes are too large to be kept for
-// all its members, so it is built anew each time. It is nil where the round has gone on
+// all its members, so it is built anew each time: of Advertise and Share in the memory, from
+// its beginning, as far as that suffices. It is nil where the round has gone on
 // since and the reply is of no use any more: what came of the member then stands in
 // another effect.
-func (r Reply) Payload() []byte { return r.cohort.reply(r.To, r.Step) }
+func (r Reply) Payload(memory []byte) []byte { return r.cohort.reply(memory[:0], r.To, r.Step) }
 
 // Closed tells that a step has closed, for logs and measurements.
 type Closed struct {

@@ -111,7 +111,7 @@ func attempt(t *testing.T, p secagg.Params, n int, salt byte) []*device {
 		for _, e := range append(effects, r.Tick(now)...) {
 			if e, is := e.(Reply); is {
 				d := devices[slices.IndexFunc(devices, func(d *device) bool { return d.id == e.To })]
-				d.reply[e.Step] = e.Payload()
+				d.reply[e.Step] = e.Payload(nil)
 			}
 		}
 	}

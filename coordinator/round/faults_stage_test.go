@@ -311,7 +311,7 @@ func (s *stage) take(e Effect) {
 	switch e := e.(type) {
 	case Reply:
 		if a := s.find(e.To); !a.deaf {
-			s.answer(a, e.Step, e.Payload())
+			s.answer(a, e.Step, e.Payload(nil))
 		}
 	case Blamed:
 		s.checkBlame(e)

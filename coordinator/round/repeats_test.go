@@ -1,6 +1,7 @@
 package round
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"errors"
 	"math"
@@ -81,5 +82,34 @@ func TestReceiveVector(t *testing.T) {
 	sum[0] ^= 1
 	if _, err := p.round.ReceiveVector(p.now, d.id, vector, sum); !errors.Is(err, ErrDiffers) {
 		t.Errorf("another hash: %v, want %v", err, ErrDiffers)
+	}
+}
+
+// TestPayloadInMemory holds that a roster and an inbox are built in the memory that is given
+// for them, over what was there, and with none or too little in their own.
+func TestPayloadInMemory(t *testing.T) {
+	p := &player{t: t, now: time.UnixMilli(0)}
+	p.play("new devices=4")
+	p.play("advertise all")
+	for _, step := range []Step{Advertise, Share} {
+		if step == Share {
+			p.play("share all")
+		}
+		for _, d := range p.devices[:4] { // the last is a stranger
+			effects, err := p.round.Receive(p.now, d.id, step, d.message[step])
+			if err != nil || len(effects) != 1 {
+				t.Fatalf("%v again: %v, %v", step, effects, err)
+			}
+			again, memory := effects[0].(Reply), bytes.Repeat([]byte{0xff}, 1<<16)
+			got := again.Payload(memory)
+			if !bytes.Equal(got, d.reply[step]) || &got[0] != &memory[0] {
+				t.Errorf("%v: a payload of %d bytes, want the %d as before, in the memory", step, len(got), len(d.reply[step]))
+			}
+			for _, little := range [][]byte{nil, make([]byte, 9)} {
+				if got := again.Payload(little); !bytes.Equal(got, d.reply[step]) {
+					t.Errorf("%v: with memory of %d bytes another payload", step, len(little))
+				}
+			}
+		}
 	}
 }

@@ -406,7 +406,7 @@ func (r *Round) Admit(from secagg.ID, step Step) error {
 // Reply builds what a closed step answers a member, nil where there is no answer.
 func (r *Round) Reply(to secagg.ID, step Step) []byte {
 	if m := r.members[to]; m != nil && m.cohort != nil && step < m.cohort.step && m.sent[step] != nil {
-		return m.cohort.reply(to, step)
+		return m.cohort.reply(nil, to, step)
 	}
 	return nil
 }

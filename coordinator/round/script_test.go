@@ -335,7 +335,7 @@ func (p *player) anonymous(err error) string {
 
 // take hands a device its reply and holds that it is the same whenever it is built.
 func (p *player) take(r Reply) {
-	d, reply := p.devices[p.index(r.To)], r.Payload()
+	d, reply := p.devices[p.index(r.To)], r.Payload(nil)
 	if r.cohort.lost { // at once: there was nobody to wait for
 		return
 	}
