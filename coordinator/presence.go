@@ -72,7 +72,11 @@ func (c connections) HandleRPC(_ context.Context, s stats.RPCStats) {
 		c.metrics.bytes.WithLabelValues("in").Add(float64(s.WireLength))
 	case *stats.OutPayload:
 		c.metrics.bytes.WithLabelValues("out").Add(float64(s.WireLength))
-		c.replies.reclaim(s.Payload) // encoded by now
+		if p, ok := s.Payload.(*parcel); ok { // encoded by now, as all are
+			c.replies.reclaim(p.message)
+		} else {
+			c.replies.reclaim(s.Payload)
+		}
 	}
 }
 

@@ -67,25 +67,30 @@ func (c *connection) end() ca.Peer {
 	return c.peer
 }
 
-// parcel is a reply that is counted. It is the pool to which gRPC gives the reply's memory
-// back when it is written, or when its call or connection has ended.
+// parcel is a reply that is counted, until it is encoded.
 type parcel struct {
 	message proto.Message
-	bytes   int64
-	conn    *connection
-	late    *time.Timer
+	count   *count
+}
+
+// count is that of one encoded reply. It is the pool to which gRPC gives the reply's memory
+// back when it is written, or when its call or connection has ended.
+type count struct {
+	bytes int64
+	conn  *connection
+	late  *time.Timer
 }
 
 // Get returns memory of that length; nobody asks for it.
-func (p *parcel) Get(length int) *[]byte {
+func (c *count) Get(length int) *[]byte {
 	b := make([]byte, length)
 	return &b
 }
 
 // Put takes the reply's memory back.
-func (p *parcel) Put(*[]byte) {
-	p.late.Stop()
-	p.conn.give(p.bytes)
+func (c *count) Put(*[]byte) {
+	c.late.Stop()
+	c.conn.give(c.bytes)
 }
 
 // send counts a reply against the connection of its call, or refuses it where too much of
@@ -99,13 +104,13 @@ func (c *Coordinator) send(ctx context.Context, reply any) (any, error) {
 	if mem.IsBelowBufferPoolingThreshold(n) {
 		return reply, nil
 	}
-	p := &parcel{message: m, bytes: int64(n), conn: connectionOf(ctx)}
-	if !p.conn.take(p.bytes) {
+	p := &parcel{m, &count{bytes: int64(n), conn: connectionOf(ctx)}}
+	if !p.count.conn.take(p.count.bytes) {
 		return nil, status.Errorf(codes.ResourceExhausted, "replies of up to %d bytes wait on this connection to be read; read them, or connect anew, and call again", mostUnread)
 	}
 	remote, _ := peer.FromContext(ctx)
 	from := remote.AuthInfo.(guestInfo).guest
-	p.late = time.AfterFunc(replyTime+time.Duration(n)*time.Second/replyPace, from.neglect)
+	p.count.late = time.AfterFunc(replyTime+time.Duration(n)*time.Second/replyPace, from.neglect)
 	return p, nil
 }
 
@@ -121,10 +126,10 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 	if !ok {
 		return c.CodecV2.Marshal(v)
 	}
-	raw, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, p.bytes), p.message)
+	raw, err := proto.MarshalOptions{UseCachedSize: true}.MarshalAppend(make([]byte, 0, p.count.bytes), p.message)
 	if err != nil {
-		p.Put(nil)
+		p.count.Put(nil)
 		return nil, err
 	}
-	return mem.BufferSlice{mem.NewBuffer(&raw, p)}, nil
+	return mem.BufferSlice{mem.NewBuffer(&raw, p.count)}, nil
 }

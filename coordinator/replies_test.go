@@ -5,15 +5,19 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
+	"weak"
 
+	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
@@ -194,7 +198,7 @@ func TestCallsTakenBack(t *testing.T) {
 // TestRepliesTakeTheirSize: what is counted is what is held.
 func TestRepliesTakeTheirSize(t *testing.T) {
 	reply := &pb.GetCheckpointResponse{Data: make([]byte, store.ChunkSize)}
-	p := &parcel{message: reply, bytes: int64(proto.Size(reply)), conn: new(connection)}
+	p := &parcel{reply, &count{bytes: int64(proto.Size(reply)), conn: new(connection)}}
 	raw, err := newCodec().Marshal(p)
 	if err != nil {
 		t.Fatal(err)
@@ -202,7 +206,26 @@ func TestRepliesTakeTheirSize(t *testing.T) {
 	if got := new(pb.GetCheckpointResponse); proto.Unmarshal(raw.Materialize(), got) != nil || !proto.Equal(got, reply) {
 		t.Error("the reply is not what was sent")
 	}
-	if n := cap(raw[0].ReadOnlyData()); int64(n) != p.bytes {
-		t.Errorf("a reply of %d bytes takes %d", p.bytes, n)
+	if n := cap(raw[0].ReadOnlyData()); int64(n) != p.count.bytes {
+		t.Errorf("a reply of %d bytes takes %d", p.count.bytes, n)
 	}
+	left := weak.Make(reply)
+	reply, p = nil, nil
+	if runtime.GC(); left.Value() != nil {
+		t.Error("the message is held beside what it was encoded to")
+	}
+	runtime.KeepAlive(raw)
+}
+
+// TestCountedRepliesAreReclaimed: the memory of a roster serves the next one, though it was counted.
+func TestCountedRepliesAreReclaimed(t *testing.T) {
+	c := connections{new(Coordinator)}
+	c.metrics = newMetrics(c.Coordinator)
+	for range 100 { // the pool may lose what it is given, under the race detector on purpose
+		c.HandleRPC(t.Context(), &stats.OutPayload{Payload: &parcel{message: &pb.AdvertiseResponse{Roster: []byte("roster")}}})
+		if c.replies.take(round.Advertise) != nil {
+			return
+		}
+	}
+	t.Error("no memory comes back")
 }
