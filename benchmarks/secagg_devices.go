@@ -51,8 +51,8 @@ type sumDevices struct {
 
 // enrolment is what the devices tell when they have checked in.
 type enrolment struct {
-	CA      ed25519.PublicKey `json:"ca"`
-	Devices []checkIn         `json:"devices"`
+	CA      ed25519.PrivateKey `json:"ca"` // the authority's: a coordinator mostly has it
+	Devices []checkIn          `json:"devices"`
 }
 
 type checkIn struct {
@@ -165,7 +165,7 @@ func (d *sumDevices) enrol(settings []byte) ([]byte, error) {
 	if d.params, err = d.settings.params(authority); err != nil {
 		return nil, err
 	}
-	told := enrolment{CA: authority}
+	told := enrolment{CA: ca}
 	for range d.settings.Devices {
 		public, key, err := ed25519.GenerateKey(rand.Reader)
 		if err != nil {

@@ -133,9 +133,10 @@ func (s *sumServer) checkIn() (adverts *secagg.Adverts, err error) {
 	if err := json.Unmarshal(answer, &told); err != nil {
 		return nil, err
 	}
-	if s.params, err = s.settings.params(told.CA); err != nil {
+	if s.params, err = s.settings.params(told.CA.Public().(ed25519.PublicKey)); err != nil {
 		return nil, err
 	}
+	s.params.Rolls = secagg.SignRolls(told.CA)
 	commitments := map[secagg.ID][32]byte{}
 	s.device = map[secagg.ID]int{}
 	for i, d := range told.Devices {
@@ -339,9 +340,10 @@ func (s *sumServer) summarise() error {
 	return nil
 }
 
-// limit fills in the limits. A device verifies the credentials of its roster, its neighbours'
-// adverts and shares (nobody vanishes before those), the pledges among what it is shown
-// of the survivors, and the quorum; it adds a mask with each neighbour and one of its own.
+// limit fills in the limits. A device verifies the one roll that its cohort's members are in,
+// its neighbours' adverts and shares (nobody vanishes before those), the pledges among what it
+// is shown of the survivors, and the quorum; it adds a mask with each neighbour and one of its
+// own.
 func (s *sumServer) limit() {
 	f := &s.figures
 	f.AESBytesPerSecond, f.MemoryBytesPerSecond, f.VerifiesPerSecond = aesRate(), memoryRate(), verifyRate()
@@ -351,7 +353,7 @@ func (s *sumServer) limit() {
 		return math.Floor((f.BytesDownBy[message] - members/8) / ed25519.SignatureSize)
 	}
 	f.DeviceMasks = float64(f.Degree) + 1
-	f.DeviceVerifies = members + 2*float64(f.Degree) + signatures("survivors") + signatures("quorum")
+	f.DeviceVerifies = 1 + 2*float64(f.Degree) + signatures("survivors") + signatures("quorum")
 	f.ServerLimit = float64(f.Expansions)*float64(f.MaskBytes)/f.AESBytesPerSecond +
 		float64(f.Survivors)*float64(len(s.packed))/f.MemoryBytesPerSecond
 	f.DeviceLimit = f.DeviceMasks*float64(f.MaskBytes)/f.AESBytesPerSecond + f.DeviceVerifies/f.VerifiesPerSecond

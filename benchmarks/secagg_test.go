@@ -27,12 +27,12 @@ func TestMeasureSum(t *testing.T) {
 		cohorts, survivors, expansions int
 		verifies                       func(degree int) int
 	}{
-		"one cohort":    {func(*sumSettings) {}, 1, 10, 10 + 2*10, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
-		"classical":     {func(s *sumSettings) { s.Keys = "classical" }, 1, 10, 10 + 2*10, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
-		"three cohorts": {func(s *sumSettings) { s.Cohort, s.Drop = 4, 0.25 }, 3, 9, 3 * (3 + 3), func(k int) int { return 4 + 2*k + secagg.Quorum(4, 1000) }},
-		"nobody drops":  {func(s *sumSettings) { s.Drop = 0 }, 1, 12, 12, func(k int) int { return 12 + 2*k + secagg.Quorum(12, 1000) }},
+		"one cohort":    {func(*sumSettings) {}, 1, 10, 10 + 2*10, func(k int) int { return 1 + 2*k + secagg.Quorum(12, 1000) }},
+		"classical":     {func(s *sumSettings) { s.Keys = "classical" }, 1, 10, 10 + 2*10, func(k int) int { return 1 + 2*k + secagg.Quorum(12, 1000) }},
+		"three cohorts": {func(s *sumSettings) { s.Cohort, s.Drop = 4, 0.25 }, 3, 9, 3 * (3 + 3), func(k int) int { return 1 + 2*k + secagg.Quorum(4, 1000) }},
+		"nobody drops":  {func(s *sumSettings) { s.Drop = 0 }, 1, 12, 12, func(k int) int { return 1 + 2*k + secagg.Quorum(12, 1000) }},
 		"sparse graph": {func(s *sumSettings) { s.Devices, s.Cohort, s.Keys, s.Drop = 101, 101, "classical", 0 }, 1, 101, 101,
-			func(k int) int { return 101 + 3*k + secagg.Quorum(101, 1000) }},
+			func(k int) int { return 1 + 3*k + secagg.Quorum(101, 1000) }},
 	} {
 		s := sumTest
 		tc.change(&s)
@@ -47,6 +47,12 @@ func TestMeasureSum(t *testing.T) {
 		}
 		if want := float64(tc.verifies(f.Degree)); f.DeviceVerifies != want || f.DeviceMasks != float64(f.Degree+1) {
 			t.Errorf("%s: a device verifies %v signatures and adds %v masks, want %v and %d", name, f.DeviceVerifies, f.DeviceMasks, want, f.Degree+1)
+		}
+		if keys := map[string]int{"hybrid": 1216, "classical": 32}[s.Keys]; f.Cohorts == 1 { // no credential is in it
+			n := s.Devices
+			if want := float64(2 + 2 + (n+7)/8 + 96*n + 1 + 4 + 2*((n+7)/8) + 64 + f.Degree*(2*keys+64)); f.BytesDownBy["roster"] != want {
+				t.Errorf("%s: a roster of %v bytes, want %v", name, f.BytesDownBy["roster"], want)
+			}
 		}
 		sent := 0.0
 		for _, n := range f.BytesUpBy {

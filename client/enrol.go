@@ -41,7 +41,7 @@ const (
 	tokenPrefix = "discreet1."
 	secretSize  = 16
 	enrolTime   = 30 * time.Second // for one call
-	oldestMinor = 3                // of the protocol's major version, that this device works with
+	oldestMinor = 4                // of the protocol's major version, that this device works with
 
 	// mostUnanswered is how long a waiting device leaves a coordinator that does not answer,
 	// and firstUnanswered how long a device tries to reach it that has not been answered yet:

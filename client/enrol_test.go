@@ -114,9 +114,9 @@ func TestEnrolErrors(t *testing.T) {
 			},
 		},
 		{
-			name: "an older coordinator", address: address, token: right, want: "the peer speaks discreet protocol 1.2; this side speaks 1.3",
+			name: "an older coordinator", address: address, token: right, want: "the peer speaks discreet protocol 1.3; this side speaks 1.4",
 			prepare: func(t *testing.T, d *daemon) {
-				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Version = &pb.Version{Major: 1, Minor: 2} }
+				d.reply = func(_ string, reply any) { reply.(*pb.EnrolResponse).Version = &pb.Version{Major: 1, Minor: 3} }
 			},
 		},
 		{

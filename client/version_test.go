@@ -13,18 +13,18 @@ import (
 // namesVersions fails the test unless a text names both versions and what to do.
 func namesVersions(t *testing.T, where, text string) {
 	t.Helper()
-	for _, want := range []string{"the peer speaks discreet protocol 1.2", "this side speaks 1.3 and works with 1.3", "upgrade the peer"} {
+	for _, want := range []string{"the peer speaks discreet protocol 1.3", "this side speaks 1.4 and works with 1.4", "upgrade the peer"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("%s: got %q, want it to say %q", where, text, want)
 		}
 	}
 }
 
-// older has the daemon answer one method as a coordinator of version 1.2 does.
+// older has the daemon answer one method as a coordinator of version 1.3 does.
 func (d *daemon) older(method string) {
 	d.set(func() {
 		d.calls, d.reply = nil, func(called string, reply any) {
-			version := &pb.Version{Major: 1, Minor: 2}
+			version := &pb.Version{Major: 1, Minor: 3}
 			switch r := reply.(type) {
 			case *pb.TasksResponse:
 				if called == method {

@@ -102,7 +102,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 		checkIns[c.id] = c.commitment
 	}
 	config := RoundConfig(plan, raw, t.authority.PublicKey(), checkIns, t.grace)
-	config.Params.Revoked = revoked.Has
+	config.Params.Revoked, config.Params.Rolls = revoked.Has, t.rollsOf
 	machine, err := round.New(now, config)
 	if err != nil {
 		return nil, err

@@ -218,9 +218,9 @@ func TestVersions(t *testing.T) {
 				t.Errorf("%s of a newer minor: %v", name, err)
 			}
 			wants(t, name+" without a version", call(t.Context(), nil), codes.FailedPrecondition, "named no version")
-			wants(t, name+" of another major", call(t.Context(), &pb.Version{Major: 2, Minor: 3}), codes.FailedPrecondition, "2.3", "1.3", "upgrade this side")
-			wants(t, name+" of an older minor", call(t.Context(), &pb.Version{Major: 1, Minor: 2}), codes.FailedPrecondition,
-				"the peer speaks discreet protocol 1.2", "works with 1.3 and later", "upgrade the peer")
+			wants(t, name+" of another major", call(t.Context(), &pb.Version{Major: 2, Minor: 3}), codes.FailedPrecondition, "2.3", "1.4", "upgrade this side")
+			wants(t, name+" of an older minor", call(t.Context(), &pb.Version{Major: 1, Minor: 3}), codes.FailedPrecondition,
+				"the peer speaks discreet protocol 1.3", "works with 1.4 and later", "upgrade the peer")
 		}
 	})
 }

@@ -112,6 +112,7 @@ type Coordinator struct {
 	metrics   *metrics
 	uploads   uploads
 	replies   replyMemory
+	rolls     rolls
 
 	run    context.Context // ends when the tasks are to stop
 	stop   context.CancelFunc
@@ -147,6 +148,9 @@ func Open(dir string, o Options) (_ *Coordinator, err error) {
 		}
 	}()
 	if c.authority, err = ca.Open(dir, o.Hosts, c.log, time.Now()); err != nil {
+		return nil, err
+	}
+	if err := c.loadRolls(c.run); err != nil {
 		return nil, err
 	}
 	c.metrics = newMetrics(c)

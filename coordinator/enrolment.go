@@ -110,7 +110,7 @@ func (s operatorService) ListWaiting(ctx context.Context, _ *pb.ListWaitingReque
 }
 
 // Admit enrols devices with what that CA has issued for them, all that are named or
-// none. Nothing is stored that the CA did not sign.
+// none, and keeps its roll. Nothing is stored that the CA did not sign.
 func (s operatorService) Admit(ctx context.Context, request *pb.AdmitRequest) (*pb.AdmitResponse, error) {
 	if n := len(request.GetIssued()); n > mostAdmitted {
 		return nil, status.Errorf(codes.InvalidArgument, "%d devices at once, want at most %d", n, mostAdmitted)
@@ -127,9 +127,23 @@ func (s operatorService) Admit(ctx context.Context, request *pb.AdmitRequest) (*
 		}
 		list[i] = store.Issued(issued)
 	}
+	roll := &secagg.Roll{Signature: request.GetRoll().GetSignature()}
+	for _, key := range request.GetRoll().GetPublicKeys() {
+		roll.Keys = append(roll.Keys, key)
+	}
+	if request.GetRoll() != nil {
+		if err := roll.Verify(s.authority.PublicKey()); err != nil {
+			return nil, status.Errorf(codes.InvalidArgument, "the roll of %d devices: %v; bring the whole file that `discreet ca issue devices` wrote", len(roll.Keys), err)
+		}
+	}
 	admitted, err := s.store.Admit(ctx, list, now)
 	if err != nil {
 		return nil, err
+	}
+	if request.GetRoll() != nil {
+		if err := s.takeRoll(ctx, roll); err != nil {
+			return nil, err
+		}
 	}
 	s.log.Info("devices admitted", "devices", admitted, "not_waiting", len(list)-admitted)
 	return &pb.AdmitResponse{Admitted: uint32(admitted)}, nil

@@ -44,7 +44,7 @@ func issue(t testing.TB, machine *ca.Machine, keys ...ed25519.PublicKey) []*pb.I
 	if _, err := machine.IssueDevices(&requests, &out, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	issued, err := ca.ReadIssued(&out)
+	issued, _, err := ca.ReadIssued(&out)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -291,7 +291,7 @@ func aggregationOf(spec *pb.TaskSpec, layout model.Layout) *pb.SecureAggregation
 }
 
 // RoundConfig returns the attempt that a plan describes, for devices with these
-// check-ins. Its Params.Revoked is the caller's to set.
+// check-ins. Its Params.Revoked and Params.Rolls are the caller's to set.
 func RoundConfig(plan *pb.Plan, raw []byte, ca ed25519.PublicKey, checkIns map[secagg.ID][32]byte, grace time.Duration) round.Config {
 	aggregate := plan.GetSecureAggregation()
 	keys := secagg.Hybrid

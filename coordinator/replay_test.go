@@ -31,24 +31,24 @@ func (verbatim) Unmarshal(data []byte, v any) error {
 	return nil
 }
 
-// recorded are requests as a client of version 1.3 sends them, some with fields that
+// recorded are requests as a client of version 1.4 sends them, some with fields that
 // this version does not know: 100 in the version or the step, 2047 in the message. What
-// clients of versions 1.0 and 1.2 send is refused for its version.
+// clients of versions 1.0 and 1.3 send is refused for its version.
 var recorded = []struct {
 	method string
 	bytes  string     // in hexadecimal
 	want   codes.Code // OK, or a refusal that shows that every known field was read
 	text   string     // in the refusal or the reply
 }{
-	{rpc.RoundService_Tasks_FullMethodName, "0a020801", codes.FailedPrecondition, "works with 1.3 and later"},
-	{rpc.RoundService_Tasks_FullMethodName, "0a0408011003", codes.OK, "desk"},
-	{rpc.RoundService_Tasks_FullMethodName, "0a0708011003a00601" + "fa7f036e6577", codes.OK, "desk"},
+	{rpc.RoundService_Tasks_FullMethodName, "0a020801", codes.FailedPrecondition, "works with 1.4 and later"},
+	{rpc.RoundService_Tasks_FullMethodName, "0a0408011004", codes.OK, "desk"},
+	{rpc.RoundService_Tasks_FullMethodName, "0a0708011004a00601" + "fa7f036e6577", codes.OK, "desk"},
 	{rpc.RoundService_CheckIn_FullMethodName, "0a020801" + "12046465736b", codes.FailedPrecondition, "1.0"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011002" + "12046465736b" + "1a20" + strings.Repeat("07", 32), codes.FailedPrecondition, "1.2"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a0708011003a00601" + "12046465736b" + "1a20" + strings.Repeat("07", 32) + "fa7f036e6577", codes.OK, "all 1 rounds are done"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011003" + "12046465736b", codes.InvalidArgument, "nonce of 0 bytes, want 32"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011003" + "12046465736b" + "1a1f" + strings.Repeat("07", 31), codes.InvalidArgument, "31 bytes"},
-	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011003" + "12046e6f6e65" + "1a20" + strings.Repeat("07", 32), codes.NotFound, `"none"`},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011003" + "12046465736b" + "1a20" + strings.Repeat("07", 32), codes.FailedPrecondition, "1.3"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0708011004a00601" + "12046465736b" + "1a20" + strings.Repeat("07", 32) + "fa7f036e6577", codes.OK, "all 1 rounds are done"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011004" + "12046465736b", codes.InvalidArgument, "nonce of 0 bytes, want 32"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011004" + "12046465736b" + "1a1f" + strings.Repeat("07", 31), codes.InvalidArgument, "31 bytes"},
+	{rpc.RoundService_CheckIn_FullMethodName, "0a0408011004" + "12046e6f6e65" + "1a20" + strings.Repeat("07", 32), codes.NotFound, `"none"`},
 	{rpc.RoundService_CheckIn_FullMethodName, "0a04080210" + "05", codes.FailedPrecondition, "2.5"},
 	{rpc.RoundService_Advertise_FullMethodName, "0a0d0a046465736b10031801a00601" + "12036b6579" + "fa7f036e6577", codes.FailedPrecondition, "round 3 attempt 1"},
 	{rpc.RoundService_Share_FullMethodName, "0a0a0a046465736b10011801" + "120373656c" + "fa7f036e6577", codes.FailedPrecondition, "round 1 attempt 1"},
@@ -59,7 +59,7 @@ var recorded = []struct {
 	{rpc.RoundService_Reveal_FullMethodName, "0a0d0a046465736b10011801a00601" + "1201ff" + "fa7f036e6577", codes.OK, ""},
 	{rpc.RoundService_Reveal_FullMethodName, "0a0a0a046465736b10011802", codes.FailedPrecondition, "round 1 attempt 2"},
 	{rpc.CheckpointService_GetCheckpoint_FullMethodName, "0a20" + strings.Repeat("07", 32) + "1005" + "fa7f036e6577", codes.NotFound, "070707"},
-	{rpc.EnrolmentService_Enrol_FullMethodName, "0a0408011003" + "1210" + strings.Repeat("01", 16) + "1a20" + strings.Repeat("02", 32) + "2240" +
+	{rpc.EnrolmentService_Enrol_FullMethodName, "0a0408011004" + "1210" + strings.Repeat("01", 16) + "1a20" + strings.Repeat("02", 32) + "2240" +
 		strings.Repeat("03", 64) + "fa7f036e6577", codes.InvalidArgument, "the proof is not"},
 }
 

@@ -17,7 +17,7 @@ import (
 )
 
 // oldestMinor is the oldest minor version of the contract that is still served.
-const oldestMinor = 3
+const oldestMinor = 4
 
 // checkVersion refuses a peer of a version that cannot be served.
 func checkVersion(v *pb.Version) error {

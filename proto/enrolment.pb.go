@@ -115,7 +115,8 @@ type EnrolResponse struct {
 	// The CA's X.509 certificate, DER, at most 4 KiB. The device pins it.
 	CaCertificate []byte `protobuf:"bytes,4,opt,name=ca_certificate,json=caCertificate,proto3" json:"ca_certificate,omitempty"`
 	// The CA's Ed25519 signature, 64 bytes, over the device's public key (see
-	// docs/protocol.md, "Credential"). Other devices check it in the roster.
+	// docs/protocol.md, "Credential"). Other devices check it in the roster, where no roll
+	// has the device.
 	Credential []byte `protobuf:"bytes,5,opt,name=credential,proto3" json:"credential,omitempty"`
 	// Ed25519 public key, 32 bytes, of the coordinator's checkpoint log.
 	LogKey []byte `protobuf:"bytes,6,opt,name=log_key,json=logKey,proto3" json:"log_key,omitempty"`

@@ -2055,18 +2055,76 @@ func (x *Issued) GetCredential() []byte {
 	return nil
 }
 
+// Roll is a CA's one signature for many devices.
+type Roll struct {
+	state protoimpl.MessageState `protogen:"open.v1"`
+	// Their Ed25519 public keys of 32 bytes, ascending by device id, at most 32,768.
+	PublicKeys [][]byte `protobuf:"bytes,1,rep,name=public_keys,json=publicKeys,proto3" json:"public_keys,omitempty"`
+	// The CA's Ed25519 signature, 64 bytes (docs/protocol.md, "Roll").
+	Signature     []byte `protobuf:"bytes,2,opt,name=signature,proto3" json:"signature,omitempty"`
+	unknownFields protoimpl.UnknownFields
+	sizeCache     protoimpl.SizeCache
+}
+
+func (x *Roll) Reset() {
+	*x = Roll{}
+	mi := &file_discreet_v1_operator_proto_msgTypes[28]
+	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+	ms.StoreMessageInfo(mi)
+}
+
+func (x *Roll) String() string {
+	return protoimpl.X.MessageStringOf(x)
+}
+
+func (*Roll) ProtoMessage() {}
+
+func (x *Roll) ProtoReflect() protoreflect.Message {
+	mi := &file_discreet_v1_operator_proto_msgTypes[28]
+	if x != nil {
+		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
+		if ms.LoadMessageInfo() == nil {
+			ms.StoreMessageInfo(mi)
+		}
+		return ms
+	}
+	return mi.MessageOf(x)
+}
+
+// Deprecated: Use Roll.ProtoReflect.Descriptor instead.
+func (*Roll) Descriptor() ([]byte, []int) {
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{28}
+}
+
+func (x *Roll) GetPublicKeys() [][]byte {
+	if x != nil {
+		return x.PublicKeys
+	}
+	return nil
+}
+
+func (x *Roll) GetSignature() []byte {
+	if x != nil {
+		return x.Signature
+	}
+	return nil
+}
+
 // AdmitRequest brings what a CA that is kept elsewhere issued.
 type AdmitRequest struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// At most 1,000.
-	Issued        []*Issued `protobuf:"bytes,1,rep,name=issued,proto3" json:"issued,omitempty"`
+	Issued []*Issued `protobuf:"bytes,1,rep,name=issued,proto3" json:"issued,omitempty"`
+	// A roll of that CA, by which rounds show that its devices were admitted; none where it
+	// is missing. They may have been admitted before, and some not at all.
+	Roll          *Roll `protobuf:"bytes,2,opt,name=roll,proto3" json:"roll,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
 
 func (x *AdmitRequest) Reset() {
 	*x = AdmitRequest{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[28]
+	mi := &file_discreet_v1_operator_proto_msgTypes[29]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2078,7 +2136,7 @@ func (x *AdmitRequest) String() string {
 func (*AdmitRequest) ProtoMessage() {}
 
 func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[28]
+	mi := &file_discreet_v1_operator_proto_msgTypes[29]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2091,12 +2149,19 @@ func (x *AdmitRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitRequest.ProtoReflect.Descriptor instead.
 func (*AdmitRequest) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{28}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{29}
 }
 
 func (x *AdmitRequest) GetIssued() []*Issued {
 	if x != nil {
 		return x.Issued
+	}
+	return nil
+}
+
+func (x *AdmitRequest) GetRoll() *Roll {
+	if x != nil {
+		return x.Roll
 	}
 	return nil
 }
@@ -2112,7 +2177,7 @@ type AdmitResponse struct {
 
 func (x *AdmitResponse) Reset() {
 	*x = AdmitResponse{}
-	mi := &file_discreet_v1_operator_proto_msgTypes[29]
+	mi := &file_discreet_v1_operator_proto_msgTypes[30]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -2124,7 +2189,7 @@ func (x *AdmitResponse) String() string {
 func (*AdmitResponse) ProtoMessage() {}
 
 func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_discreet_v1_operator_proto_msgTypes[29]
+	mi := &file_discreet_v1_operator_proto_msgTypes[30]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -2137,7 +2202,7 @@ func (x *AdmitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use AdmitResponse.ProtoReflect.Descriptor instead.
 func (*AdmitResponse) Descriptor() ([]byte, []int) {
-	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{29}
+	return file_discreet_v1_operator_proto_rawDescGZIP(), []int{30}
 }
 
 func (x *AdmitResponse) GetAdmitted() uint32 {
@@ -2307,9 +2372,14 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\vcertificate\x18\x02 \x01(\fR\vcertificate\x12\x1e\n" +
 	"\n" +
 	"credential\x18\x03 \x01(\fR\n" +
-	"credential\";\n" +
+	"credential\"E\n" +
+	"\x04Roll\x12\x1f\n" +
+	"\vpublic_keys\x18\x01 \x03(\fR\n" +
+	"publicKeys\x12\x1c\n" +
+	"\tsignature\x18\x02 \x01(\fR\tsignature\"b\n" +
 	"\fAdmitRequest\x12+\n" +
-	"\x06issued\x18\x01 \x03(\v2\x13.discreet.v1.IssuedR\x06issued\"+\n" +
+	"\x06issued\x18\x01 \x03(\v2\x13.discreet.v1.IssuedR\x06issued\x12%\n" +
+	"\x04roll\x18\x02 \x01(\v2\x11.discreet.v1.RollR\x04roll\"+\n" +
 	"\rAdmitResponse\x12\x1a\n" +
 	"\badmitted\x18\x01 \x01(\rR\badmittedB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
@@ -2325,7 +2395,7 @@ func file_discreet_v1_operator_proto_rawDescGZIP() []byte {
 	return file_discreet_v1_operator_proto_rawDescData
 }
 
-var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 30)
+var file_discreet_v1_operator_proto_msgTypes = make([]protoimpl.MessageInfo, 31)
 var file_discreet_v1_operator_proto_goTypes = []any{
 	(*TaskSpec)(nil),                // 0: discreet.v1.TaskSpec
 	(*Buffer)(nil),                  // 1: discreet.v1.Buffer
@@ -2355,29 +2425,30 @@ var file_discreet_v1_operator_proto_goTypes = []any{
 	(*ListWaitingRequest)(nil),      // 25: discreet.v1.ListWaitingRequest
 	(*ListWaitingResponse)(nil),     // 26: discreet.v1.ListWaitingResponse
 	(*Issued)(nil),                  // 27: discreet.v1.Issued
-	(*AdmitRequest)(nil),            // 28: discreet.v1.AdmitRequest
-	(*AdmitResponse)(nil),           // 29: discreet.v1.AdmitResponse
-	(KeyExchange)(0),                // 30: discreet.v1.KeyExchange
-	(*Compression)(nil),             // 31: discreet.v1.Compression
-	(*Privacy)(nil),                 // 32: discreet.v1.Privacy
-	(*Noise)(nil),                   // 33: discreet.v1.Noise
-	(*Evaluation)(nil),              // 34: discreet.v1.Evaluation
+	(*Roll)(nil),                    // 28: discreet.v1.Roll
+	(*AdmitRequest)(nil),            // 29: discreet.v1.AdmitRequest
+	(*AdmitResponse)(nil),           // 30: discreet.v1.AdmitResponse
+	(KeyExchange)(0),                // 31: discreet.v1.KeyExchange
+	(*Compression)(nil),             // 32: discreet.v1.Compression
+	(*Privacy)(nil),                 // 33: discreet.v1.Privacy
+	(*Noise)(nil),                   // 34: discreet.v1.Noise
+	(*Evaluation)(nil),              // 35: discreet.v1.Evaluation
 }
 var file_discreet_v1_operator_proto_depIdxs = []int32{
-	30, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
+	31, // 0: discreet.v1.TaskSpec.keys:type_name -> discreet.v1.KeyExchange
 	4,  // 1: discreet.v1.TaskSpec.evaluation:type_name -> discreet.v1.TaskEvaluation
 	2,  // 2: discreet.v1.TaskSpec.strategy:type_name -> discreet.v1.Strategy
-	31, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
-	32, // 4: discreet.v1.TaskSpec.privacy:type_name -> discreet.v1.Privacy
+	32, // 3: discreet.v1.TaskSpec.compression:type_name -> discreet.v1.Compression
+	33, // 4: discreet.v1.TaskSpec.privacy:type_name -> discreet.v1.Privacy
 	1,  // 5: discreet.v1.TaskSpec.buffer:type_name -> discreet.v1.Buffer
 	3,  // 6: discreet.v1.Strategy.numbers:type_name -> discreet.v1.StrategyNumber
 	0,  // 7: discreet.v1.Task.spec:type_name -> discreet.v1.TaskSpec
 	8,  // 8: discreet.v1.Task.best:type_name -> discreet.v1.BestCheckpoint
 	6,  // 9: discreet.v1.Task.privacy:type_name -> discreet.v1.TaskPrivacy
-	33, // 10: discreet.v1.TaskPrivacy.noise:type_name -> discreet.v1.Noise
+	34, // 10: discreet.v1.TaskPrivacy.noise:type_name -> discreet.v1.Noise
 	10, // 11: discreet.v1.RoundRecord.evaluation:type_name -> discreet.v1.RoundEvaluation
 	7,  // 12: discreet.v1.RoundRecord.privacy:type_name -> discreet.v1.RoundPrivacy
-	34, // 13: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
+	35, // 13: discreet.v1.RoundEvaluation.bins:type_name -> discreet.v1.Evaluation
 	0,  // 14: discreet.v1.CreateTaskRequest.spec:type_name -> discreet.v1.TaskSpec
 	5,  // 15: discreet.v1.CreateTaskResponse.task:type_name -> discreet.v1.Task
 	5,  // 16: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
@@ -2386,11 +2457,12 @@ var file_discreet_v1_operator_proto_depIdxs = []int32{
 	17, // 19: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
 	23, // 20: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
 	27, // 21: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	22, // [22:22] is the sub-list for method output_type
-	22, // [22:22] is the sub-list for method input_type
-	22, // [22:22] is the sub-list for extension type_name
-	22, // [22:22] is the sub-list for extension extendee
-	0,  // [0:22] is the sub-list for field type_name
+	28, // 22: discreet.v1.AdmitRequest.roll:type_name -> discreet.v1.Roll
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }
@@ -2405,7 +2477,7 @@ func file_discreet_v1_operator_proto_init() {
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
 			RawDescriptor: unsafe.Slice(unsafe.StringData(file_discreet_v1_operator_proto_rawDesc), len(file_discreet_v1_operator_proto_rawDesc)),
 			NumEnums:      0,
-			NumMessages:   30,
+			NumMessages:   31,
 			NumExtensions: 0,
 			NumServices:   0,
 		},

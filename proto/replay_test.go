@@ -143,9 +143,9 @@ func TestCheck(t *testing.T) {
 		{"same", pb.Current(), 0, nil},
 		{"older minor", &pb.Version{Major: pb.Major, Minor: pb.Minor - 1}, pb.Minor - 1, nil},
 		{"newer minor", &pb.Version{Major: pb.Major, Minor: pb.Minor + 1}, 0, nil},
-		{"minor too old", &pb.Version{Major: pb.Major, Minor: 2}, 3, []string{"the peer speaks discreet protocol 1.2", "this side speaks 1.3", "works with 1.3 and later", "upgrade the peer"}},
-		{"newer major", &pb.Version{Major: pb.Major + 1, Minor: 5}, 0, []string{"the peer speaks discreet protocol 2.5", "this side speaks 1.3", "upgrade this side"}},
-		{"no version", nil, 0, []string{"named no version", "this side speaks discreet protocol 1.3", "upgrade the peer"}},
+		{"minor too old", &pb.Version{Major: pb.Major, Minor: 3}, 4, []string{"the peer speaks discreet protocol 1.3", "this side speaks 1.4", "works with 1.4 and later", "upgrade the peer"}},
+		{"newer major", &pb.Version{Major: pb.Major + 1, Minor: 5}, 0, []string{"the peer speaks discreet protocol 2.5", "this side speaks 1.4", "upgrade this side"}},
+		{"no version", nil, 0, []string{"named no version", "this side speaks discreet protocol 1.4", "upgrade the peer"}},
 		{"major zero", &pb.Version{Minor: 7}, 0, []string{"named no version"}},
 	}
 	for _, test := range tests {

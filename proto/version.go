@@ -4,11 +4,11 @@ import "fmt"
 
 // Major and Minor are the version of this contract: Major is raised when its
 // messages can no longer be read, Minor when a field or a call is added, or a field
-// holds a newer version of the secure aggregation protocol. Version 1.3 carries version
-// 3 of that, 1.1 and 1.2 carry version 2.
+// holds a newer version of the secure aggregation protocol. Version 1.4 carries version
+// 4 of that, 1.3 carries version 3, 1.1 and 1.2 carry version 2.
 const (
 	Major = 1
-	Minor = 3
+	Minor = 4
 )
 
 // Current returns the version that this build speaks, for a message's version

@@ -9,7 +9,7 @@ import (
 // Every message begins with its kind and the format's version, and has exactly one
 // length that follows from the step it belongs to.
 
-const formatVersion = 3
+const formatVersion = 4
 
 type kind byte
 

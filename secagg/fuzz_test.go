@@ -92,7 +92,9 @@ func FuzzRoster(f *testing.F) {
 	one := newRigWith(f, 503, fuzzSize, classical)
 	one.must(one.advertise(without(one.all(), 2, 5)))
 	seed(f, one.devices[0].roster)
-	three := newRigWith(f, 504, 20, func(p *Params) { p.Keys, p.Cohort = Classical, 7 })
+	three := withRolls(f, 504, 20, func(r *rig) []*Roll {
+		return []*Roll{r.rollOf(r.ca, upTo(15)), r.rollOf(r.ca, []int{15, 16, 17, 18}, strangers(504, 3)...)}
+	}, func(p *Params) { p.Cohort = 7 })
 	for i, d := range three.devices {
 		three.must(three.advertiseOne(i))
 		three.must(three.adverts.Add(d.id, d.advert))

@@ -27,7 +27,7 @@ func TestHostileCommitted(t *testing.T) {
 		{"a place past the devices", ErrRefused, with(d.committed, headerSize+4, []byte{0, 0, 0, 6})},
 		{"a path too short", ErrMalformed, d.committed[:len(d.committed)-32]},
 		{"of another kind", ErrMalformed, with(d.committed, 0, []byte{byte(kindRoster)})},
-		{"of version 2", ErrMalformed, with(d.committed, 1, []byte{2})},
+		{"of version 3", ErrMalformed, with(d.committed, 1, []byte{3})},
 		{"empty", ErrMalformed, nil},
 	}
 	for _, test := range tests {

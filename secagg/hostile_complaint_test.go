@@ -384,7 +384,7 @@ func TestHostileComplaint(t *testing.T) {
 func TestComplaintsOnASparseGraph(t *testing.T) {
 	t.Parallel()
 	const n = 101
-	r := newRigWith(t, 168, n, sparse)
+	r := newRigWith(t, 166, n, sparse)
 	r.must(r.advertise(r.all()))
 	for i, d := range r.devices {
 		kept := d.advertised.again()

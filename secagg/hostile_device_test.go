@@ -68,7 +68,7 @@ func TestHostileAdvert(t *testing.T) {
 			{"long", ErrMalformed, d.id, append(bytes.Clone(good), 0)},
 			{"empty", ErrMalformed, d.id, nil},
 			{"another kind", ErrMalformed, d.id, with(good, 0, []byte{byte(kindReveal)})},
-			{"version 2", ErrMalformed, d.id, with(good, 1, []byte{2})},
+			{"version 3", ErrMalformed, d.id, with(good, 1, []byte{3})},
 			{"wrong credential", ErrForged, d.id, changed(func(a *advert) {
 				copy(a.credential[:], Certify(newKey(1, "other authority", 0), d.signer.public()))
 			})},

@@ -160,7 +160,7 @@ func TestMalformedInbox(t *testing.T) {
 		"short":               good[:len(good)-1],
 		"long":                append(bytes.Clone(good), 0),
 		"another kind":        with(good, 0, []byte{byte(kindRoster)}),
-		"version 2":           with(good, 1, []byte{2}),
+		"version 3":           with(good, 1, []byte{3}),
 		"a bit past the last": with(good, headerSize, []byte{0x3f}),
 		"an entry missing":    with(good, headerSize, []byte{0x0f}),
 	} {

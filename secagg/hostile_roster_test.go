@@ -16,6 +16,7 @@ type forgery struct {
 	to    int
 	list  []*advert // of the members, in roster order
 	place []int     // of each in the tree of check-ins
+	admit func(a *admission)
 	tail  func(b []byte) []byte
 }
 
@@ -25,7 +26,7 @@ type forgery struct {
 func (r *rig) forgeRoster(to int, change func(f *forgery)) []byte {
 	r.t.Helper()
 	a := r.shares.session
-	f := &forgery{r: r, to: to, place: slices.Clone(r.shares.places), tail: func(b []byte) []byte { return b }}
+	f := &forgery{r: r, to: to, place: slices.Clone(r.shares.places), admit: func(*admission) {}, tail: func(b []byte) []byte { return b }}
 	for _, ad := range a.adverts {
 		changed := *ad
 		changed.channel, changed.mask = bytes.Clone(ad.channel), bytes.Clone(ad.mask)
@@ -33,12 +34,14 @@ func (r *rig) forgeRoster(to int, change func(f *forgery)) []byte {
 	}
 	change(f)
 	present := newBitmap(len(r.devices))
-	members := make([]member, len(f.list))
+	members, credentials := make([]member, len(f.list)), make([][signatureSize]byte, len(f.list))
 	for i, ad := range f.list {
 		present.set(f.place[i])
-		members[i] = ad.member()
+		members[i], credentials[i] = ad.member(), ad.credential
 	}
 	out := &roster{present: present, members: members, proof: r.adverts.tree.proof(len(r.devices), present)}
+	out.admission = a.params.admission(members, credentials)
+	f.admit(&out.admission)
 	b := out.prefix()
 	binary.BigEndian.PutUint16(b[headerSize:], uint16(len(members)))
 	s := newSession(a.params, a.ctx0, r.adverts.root, drawn{cohorts: 1}, members)

@@ -17,14 +17,19 @@ func depth(n int) int { return bits.Len(uint(n - 1)) }
 // the root.
 type tree [][]digest
 
-func newTree(leaves []digest) tree {
+// nodes is how a tree's nodes are made of the two below them.
+type nodes func(left, right *digest) digest
+
+func newTree(leaves []digest) tree { return nodes(node).tree(leaves) }
+
+func (join nodes) tree(leaves []digest) tree {
 	level := make([]digest, 1<<depth(len(leaves)))
 	copy(level, leaves)
 	t := tree{level}
 	for len(level) > 1 {
 		next := make([]digest, len(level)/2)
 		for i := range next {
-			next[i] = node(&level[2*i], &level[2*i+1])
+			next[i] = join(&level[2*i], &level[2*i+1])
 		}
 		t = append(t, next)
 		level = next
@@ -109,6 +114,10 @@ func (u *unchosen) walk(level, i int) {
 // it has to be or a place past the n is chosen. With nothing chosen the proof is
 // the root.
 func rootFrom(n int, chosen bitmap, leaves, proof []digest) (digest, error) {
+	return nodes(node).rootFrom(n, chosen, leaves, proof)
+}
+
+func (join nodes) rootFrom(n int, chosen bitmap, leaves, proof []digest) (digest, error) {
 	places := chosen.places()
 	if n < 1 || len(places) > 0 && places[len(places)-1] >= n {
 		return digest{}, fmt.Errorf("%w: proof of leaves past the %d there are", ErrMalformed, n)
@@ -119,15 +128,16 @@ func rootFrom(n int, chosen bitmap, leaves, proof []digest) (digest, error) {
 	if want := proofSize(n, chosen); len(proof) != want {
 		return digest{}, fmt.Errorf("%w: proof of %d hashes for %d of %d leaves, want %d", ErrMalformed, len(proof), len(places), n, want)
 	}
-	p := prover{n: n, places: places, leaves: leaves, proof: proof, padding: make([]digest, depth(n))}
+	p := prover{join: join, n: n, places: places, leaves: leaves, proof: proof, padding: make([]digest, depth(n))}
 	for level := 1; level < depth(n); level++ {
-		p.padding[level] = node(&p.padding[level-1], &p.padding[level-1])
+		p.padding[level] = join(&p.padding[level-1], &p.padding[level-1])
 	}
 	return p.root(depth(n), 0), nil
 }
 
 // prover consumes leaves and a proof of the sizes that fit the places.
 type prover struct {
+	join          nodes
 	n             int
 	places        []int
 	leaves, proof []digest
@@ -152,5 +162,5 @@ func (p *prover) root(level, i int) digest {
 	}
 	left := p.root(level-1, 2*i)
 	right := p.root(level-1, 2*i+1)
-	return node(&left, &right)
+	return p.join(&left, &right)
 }

@@ -55,7 +55,7 @@ func (x KeyExchange) String() string {
 }
 
 // Params describe one attempt at a round. Device and server derive everything but
-// CA, MinSurvivors, LevelSecret and Revoked from the plan, and both hash it into the attempt's
+// CA, MinSurvivors, LevelSecret, Revoked and Rolls from the plan, and both hash it into the attempt's
 // context: a device that was given another plan makes signatures that the others
 // refuse.
 type Params struct {
@@ -92,6 +92,11 @@ type Params struct {
 	LevelSecret func() ([32]byte, error)
 	// Revoked, where set, tells which devices are members no more.
 	Revoked func(ID) bool
+	// Rolls, where set, gives a server the authority's rolls by which it may show that the
+	// members of a cohort were admitted. It is asked once for each cohort, with the keys of
+	// its members, ascending by id, whose credentials were verified. Who is in no roll is
+	// shown by its credential.
+	Rolls func(members []ed25519.PublicKey) []*Roll
 }
 
 // Threshold is the number of shares, of n, that give a secret back on the complete

@@ -59,10 +59,15 @@ func (a *advert) takeKeys(x KeyExchange, f fields) {
 
 // member is what all others are told of the device.
 func (a *advert) member() member {
-	return member{id: a.id, key: a.key, credential: a.credential, nonce: a.nonce, advert: a.hash()}
+	return member{id: a.id, key: a.key, nonce: a.nonce, advert: a.hash()}
 }
 
-func (a *advert) hash() digest { return hash(labelAdvertHash, a.append(nil)) }
+// hash is over all but the credential. Who checks that a device was admitted, by that or
+// by a roll, does so for itself: it follows from the key.
+func (a *advert) hash() digest {
+	b := make([]byte, 0, len(a.key)+len(a.nonce)+2*len(a.mask)+len(a.signature))
+	return hash(labelAdvertHash, a.appendKeys(append(append(b, a.key[:]...), a.nonce[:]...)))
+}
 
 // signed is what the advert's signature is over.
 func (a *advert) signed(ctx0, committed *digest) []byte {
@@ -83,11 +88,8 @@ func (a *advert) check(p *Params, ctx0, committed *digest) error {
 	return nil
 }
 
-// checkMember verifies that the authority admitted a member and has not revoked it.
-func (p *Params) checkMember(id ID, key, credential []byte) error {
-	if err := VerifyCredential(p.CA, key, credential); err != nil {
-		return &PeerError{id, err}
-	}
+// checkRevoked refuses a device that the authority has put out.
+func (p *Params) checkRevoked(id ID) error {
 	if p.revoked(id) {
 		return &PeerError{id, fmt.Errorf("%w", ErrRevoked)}
 	}
@@ -96,17 +98,18 @@ func (p *Params) checkMember(id ID, key, credential []byte) error {
 
 // roster is the message by which a device learns of its cohort.
 type roster struct {
-	present bitmap // by place in the tree of commitments
-	members []member
-	proof   []digest // of the tree of commitments
-	opened  digest   // root of the tree of nonces; zero where there is one cohort
-	path    []byte   // of the device's own nonce in it
-	keys    fields   // of the neighbours, ascending
+	present   bitmap // by place in the tree of commitments
+	members   []member
+	proof     []digest // of the tree of commitments
+	admission admission
+	opened    digest // root of the tree of nonces; zero where there is one cohort
+	path      []byte // of the device's own nonce in it
+	keys      fields // of the neighbours, ascending
 }
 
 // prefix is what is the same for all members of a cohort.
 func (r *roster) prefix() []byte {
-	b := message(kindRoster, 2+len(r.present)+len(r.members)*memberSize+(len(r.proof)+1)*len(digest{}))
+	b := message(kindRoster, 2+len(r.present)+len(r.members)*memberSize+len(r.proof)*len(digest{})+r.admission.size())
 	b = binary.BigEndian.AppendUint16(b, uint16(len(r.members)))
 	b = append(b, r.present...)
 	for i := range r.members {
@@ -115,7 +118,7 @@ func (r *roster) prefix() []byte {
 	for i := range r.proof {
 		b = append(b, r.proof[i][:]...)
 	}
-	return b
+	return r.admission.append(b)
 }
 
 // decodeRoster checks the form of a roster, including that ids ascend (so that
@@ -145,11 +148,7 @@ func decodeRoster(msg []byte, p *Params, c *committed) (*roster, error) {
 		return nil, fmt.Errorf("%w: roster of %d members at %d places", ErrMalformed, n, r.present.count())
 	}
 	hashes := proofSize(c.devices, r.present)
-	rest := n*memberSize + hashes*len(digest{})
-	if Cohorts(c.devices, p.Cohort) > 1 {
-		rest += (1 + depth(c.devices)) * len(digest{})
-	}
-	if err := f.atLeast(kindRoster, rest); err != nil {
+	if err := f.atLeast(kindRoster, n*memberSize+hashes*len(digest{})); err != nil {
 		return nil, err
 	}
 	r.members = make([]member, n)
@@ -162,7 +161,13 @@ func decodeRoster(msg []byte, p *Params, c *committed) (*roster, error) {
 	for range hashes {
 		r.proof = append(r.proof, f.digest())
 	}
+	if r.admission, err = decodeAdmission(&f, n); err != nil {
+		return nil, err
+	}
 	if Cohorts(c.devices, p.Cohort) > 1 {
+		if err := f.atLeast(kindRoster, (1+depth(c.devices))*len(digest{})); err != nil {
+			return nil, err
+		}
 		r.opened, r.path = f.digest(), f.next(depth(c.devices)*len(digest{}))
 	}
 	r.keys = f
@@ -177,10 +182,13 @@ func (a *Advertised) check(msg []byte) (*session, int, error) {
 	if err != nil {
 		return nil, 0, err
 	}
+	if err := r.admission.check(p.CA, r.members); err != nil {
+		return nil, 0, err
+	}
 	places, leaves := r.present.places(), make([]digest, len(r.members))
 	for i := range r.members {
 		m := &r.members[i]
-		if err := p.checkMember(m.id, m.key[:], m.credential[:]); err != nil {
+		if err := p.checkRevoked(m.id); err != nil {
 			return nil, 0, err
 		}
 		commitment := hash(labelNonce, m.nonce[:])
@@ -243,7 +251,7 @@ func (a *Advertised) takeNeighbours(s *session, self int, f fields, committed *d
 	seen := map[string]bool{string(a.own.channel): true, string(a.own.mask): true}
 	for _, j := range neighbours {
 		m := &s.members[j]
-		ad := &advert{id: m.id, key: m.key, credential: m.credential, nonce: m.nonce}
+		ad := &advert{id: m.id, key: m.key, nonce: m.nonce}
 		ad.takeKeys(p.Keys, f.next(p.Keys.keysSize()))
 		if ad.hash() != m.advert {
 			return &PeerError{m.id, fmt.Errorf("%w: the neighbour's advert is not the one that the roster names", ErrForged)}

@@ -84,7 +84,10 @@ func (a *Adverts) Add(from ID, msg []byte) error {
 	if hash(labelNonce, ad.nonce[:]) != a.commit[place] {
 		return &PeerError{from, fmt.Errorf("%w: the nonce is not the one it committed to when it checked in", ErrForged)}
 	}
-	if err := a.params.checkMember(ad.id, ad.key[:], ad.credential[:]); err != nil {
+	if err := VerifyCredential(a.params.CA, ad.key[:], ad.credential[:]); err != nil {
+		return &PeerError{from, err}
+	}
+	if err := a.params.checkRevoked(from); err != nil {
 		return err
 	}
 	if err := ad.check(&a.params, &a.ctx0, &a.root); err != nil {
@@ -181,9 +184,12 @@ func (p *drawing) shares(cohort int) *Shares {
 	a := p.adverts
 	places := p.present[cohort].places()
 	r := &roster{present: p.present[cohort], proof: a.tree.proof(len(a.ids), p.present[cohort])}
-	for _, place := range places {
+	credentials := make([][signatureSize]byte, len(places))
+	for i, place := range places {
 		r.members = append(r.members, a.got[place].member())
+		credentials[i] = a.got[place].credential
 	}
+	r.admission = a.params.admission(r.members, credentials)
 	lot := drawn{cohort: cohort, cohorts: p.cohorts}
 	if p.opened != nil {
 		lot.opened = p.opened.root()

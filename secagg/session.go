@@ -9,21 +9,19 @@ import (
 
 // member is what everybody knows of a member of a cohort.
 type member struct {
-	id         ID
-	key        [ed25519.PublicKeySize]byte
-	credential [ed25519.SignatureSize]byte
-	nonce      digest
-	advert     digest // hash of the whole advert
+	id     ID
+	key    [ed25519.PublicKeySize]byte
+	nonce  digest
+	advert digest // hash of the advert
 }
 
 // signatureSize is that of Ed25519.
 const signatureSize = ed25519.SignatureSize
 
-const memberSize = ed25519.PublicKeySize + ed25519.SignatureSize + 2*len(digest{})
+const memberSize = ed25519.PublicKeySize + 2*len(digest{})
 
 func (m *member) append(b []byte) []byte {
 	b = append(b, m.key[:]...)
-	b = append(b, m.credential[:]...)
 	b = append(b, m.nonce[:]...)
 	return append(b, m.advert[:]...)
 }
@@ -32,7 +30,6 @@ func (m *member) append(b []byte) []byte {
 func decodeMember(b []byte) (m member) {
 	f := fields(b)
 	copy(m.key[:], f.next(len(m.key)))
-	copy(m.credential[:], f.next(len(m.credential)))
 	m.nonce, m.advert = f.digest(), f.digest()
 	m.id = DeviceID(m.key[:])
 	return m
@@ -64,7 +61,7 @@ func newSession(p Params, ctx0, committed digest, lot drawn, members []member) *
 	nonces := [][]byte{ctx0[:], committed[:]}
 	for i := range members {
 		m := &members[i]
-		h := hash(labelMember, m.id[:], m.key[:], m.credential[:], m.nonce[:], m.advert[:])
+		h := hash(labelMember, m.id[:], m.key[:], m.nonce[:], m.advert[:])
 		roster = append(roster, h[:])
 		nonces = append(nonces, m.id[:], m.nonce[:])
 	}

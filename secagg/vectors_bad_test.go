@@ -167,7 +167,7 @@ func (k *badBook) shapes(good []byte) {
 	kind, version := bytes.Clone(good), bytes.Clone(good)
 	kind[0], version[1] = kind[0]%byte(kindReveal)+1, formatVersion-1
 	k.add("another kind", "malformed", "the first byte is another message's", kind)
-	k.add("version 2", "malformed", "the second byte is the version before", version)
+	k.add("version 3", "malformed", "the second byte is the version before", version)
 }
 
 // badAttempts says which messages are made for which attempt.
@@ -202,7 +202,7 @@ func TestBadVectors(t *testing.T) {
 		file.Cases = append(file.Cases, book.list...)
 	}
 	holdVectors(t, name, file)
-	raw, err := os.ReadFile(filepath.Join("testdata", "v3", name))
+	raw, err := os.ReadFile(filepath.Join("testdata", "v4", name))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -71,6 +71,9 @@ func (k *badBook) rosterTo(place int, change func(r *roster, adverts []*advert))
 	}
 	change(r, adverts)
 	r.proof = c.adverts.tree.proof(len(c.vectorRun.devices), r.present)
+	if r.admission.credentials == nil && r.admission.rolls == nil {
+		r.admission = k.admission(r.members, adverts)
+	}
 	b := r.prefix()
 	if c.shares.opened != nil {
 		b = append(append(b, r.opened[:]...), r.path...)
@@ -79,6 +82,22 @@ func (k *badBook) rosterTo(place int, change func(r *roster, adverts []*advert))
 		b = adverts[j].appendKeys(b)
 	}
 	return b
+}
+
+// admission is what a server that has these adverts shows of members' being admitted.
+func (k *badBook) admission(members []member, adverts []*advert) admission {
+	of := make(map[ID][signatureSize]byte)
+	for _, d := range k.m.run.devices {
+		of[d.id] = [signatureSize]byte(d.signer.Credential)
+	}
+	for _, a := range adverts {
+		of[a.id] = a.credential
+	}
+	credentials := make([][signatureSize]byte, len(members))
+	for i := range members {
+		credentials[i] = of[members[i].id]
+	}
+	return k.m.run.params.admission(members, credentials)
 }
 
 // resign has a member sign its advert anew, under some other context.
@@ -95,9 +114,9 @@ func (k *badBook) rosters() {
 	root := v.adverts.root
 	k.shapes(good)
 	k.add("bits past the places", "malformed", "bits of a bitmap past its places are zero", setBit(good, headerSize+2, 7))
-	k.add("a member of another authority", "forged", "the credential is not the pinned authority's", k.rosterTo(0, func(r *roster, _ []*advert) {
+	k.add("a member of another authority", "forged", "the credential is not the pinned authority's", k.rosterTo(0, func(_ *roster, a []*advert) {
 		other := newKey(77, "authority", 0)
-		copy(r.members[1].credential[:], Certify(other, r.members[1].key[:]))
+		copy(a[1].credential[:], Certify(other, a[1].key[:]))
 	}))
 	k.add("another nonce", "forged", "the nonce is not the one committed to at check-in: the graph could be chosen", k.rosterTo(0, func(r *roster, _ []*advert) {
 		r.members[1].nonce[0] ^= 1

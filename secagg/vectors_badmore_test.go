@@ -129,6 +129,7 @@ func (k *badBook) losses() {
 		})
 		msg = msg[:len(msg)-(len(c.devices)-half)*c.keys.keysSize()]
 		k.add("half of the check-ins", "too-few", "fourteen checked in, so that a roster has more than seven members", msg)
+		k.rolls()
 	case m.step == stepSurvivors && m.place == 1:
 		s := c.shares.session
 		alive := slices.Clone(c.confirms.cohort.survivors)

@@ -54,7 +54,7 @@ func contextParts(s *session, committed *digest, lot drawn) (rosterRoot, graphSe
 	nonces := [][]byte{s.ctx0[:], committed[:]}
 	for i := range s.members {
 		m := &s.members[i]
-		h := hash(labelMember, m.id[:], m.key[:], m.credential[:], m.nonce[:], m.advert[:])
+		h := hash(labelMember, m.id[:], m.key[:], m.nonce[:], m.advert[:])
 		roster, nonces = append(roster, h[:]), append(nonces, m.id[:], m.nonce[:])
 	}
 	return hash(labelRoster, roster...), hash(labelGraph, nonces...)

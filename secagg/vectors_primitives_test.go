@@ -2,6 +2,7 @@ package secagg
 
 import (
 	"bytes"
+	"crypto/ed25519"
 	"crypto/sha256"
 	"fmt"
 	"testing"
@@ -12,6 +13,7 @@ type primitiveVectors struct {
 	vectorHead
 	Transcripts []transcriptVector `json:"transcripts"`
 	Trees       []treeVector       `json:"trees"`
+	Rolls       []rollVector       `json:"rolls"`
 	Lots        []lotVector        `json:"lots"`
 	Counts      []countVector      `json:"counts"`
 	Scalars     []validVector      `json:"scalars"`
@@ -43,6 +45,14 @@ type treeVector struct {
 type proofVector struct {
 	Chosen hexed   `json:"chosen"` // bitmap
 	Hashes []hexed `json:"hashes"`
+}
+
+// rollVector is a roll of the authority.
+type rollVector struct {
+	CASeed    hexed   `json:"ca_seed"`
+	Keys      []hexed `json:"keys"` // ascending by id
+	Root      hexed   `json:"root"`
+	Signature hexed   `json:"signature"`
 }
 
 type lotVector struct {
@@ -138,7 +148,7 @@ type packingVector struct {
 func TestPrimitiveVectors(t *testing.T) {
 	holdVectors(t, "primitives.json", &primitiveVectors{
 		vectorHead:  newVectorHead("the parts that attempts are made of; search, permutation and graph are in ../graph.json, a revocation list in docs/protocol.md"),
-		Transcripts: transcriptVectors(), Trees: treeVectors(), Lots: lotVectors(), Counts: countVectors(),
+		Transcripts: transcriptVectors(), Trees: treeVectors(), Rolls: rollVectors(t), Lots: lotVectors(), Counts: countVectors(),
 		Scalars: scalarVectors(t), Points: pointVectors(t), Shamir: shamirVectors(t), Lagrange: lagrangeVectors(t),
 		MaskKeys: maskKeyVectors(t), Seals: sealVectors(t), Commitments: newCommitmentVectors(),
 		Masks: maskVectors(), Packing: packingVectors(t),
@@ -201,6 +211,34 @@ func treeVectors() (list []treeVector) {
 			v.Proofs = append(v.Proofs, p)
 		}
 		list = append(list, v)
+	}
+	return list
+}
+
+func newRollVector(ca ed25519.PrivateKey, r *Roll) rollVector {
+	root := r.tree.root()
+	v := rollVector{CASeed: ca.Seed(), Root: root[:], Signature: r.Signature}
+	for _, key := range r.Keys {
+		v.Keys = append(v.Keys, hexed(key))
+	}
+	return v
+}
+
+func rollVectors(t *testing.T) (list []rollVector) {
+	ca := newKey(1, "authority", 0)
+	for _, n := range []int{1, 2, 5} {
+		var keys []ed25519.PublicKey
+		for i := range n {
+			keys = append(keys, newKey(1, "device", i).Public().(ed25519.PublicKey))
+		}
+		r, err := SignRoll(ca, keys)
+		if err == nil {
+			err = r.Verify(ca.Public().(ed25519.PublicKey))
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, newRollVector(ca, r))
 	}
 	return list
 }

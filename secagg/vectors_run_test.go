@@ -35,6 +35,7 @@ type scenario struct {
 	keys                     KeyExchange
 	cohort, corrupt, dropout int
 	levels                   []int
+	rolls                    [][]int      // of the authority: devices, and from devices on others that do not check in
 	gone                     map[int]step // before which step a device is lost
 	dealer, cheated          int          // where they differ, the dealer's parcel for the other does not open
 	full                     []int        // places in a cohort that are given in full; nil for all
@@ -71,6 +72,7 @@ type vectorRun struct {
 	t       *testing.T
 	params  Params
 	ca      ed25519.PrivateKey
+	rolls   []*Roll
 	devices []*testDevice // ascending by id
 	random  []*recorder
 	adverts *Adverts
@@ -117,6 +119,7 @@ func newVectorRun(t *testing.T, s scenario, attempt uint32) *vectorRun {
 		v.devices = append(v.devices, &testDevice{signer: Signer{key, Certify(ca, pub)}, id: DeviceID(pub)})
 	}
 	slices.SortFunc(v.devices, func(a, b *testDevice) int { return compareIDs(a.id, b.id) })
+	v.makeRolls(seed)
 	for i, d := range v.devices {
 		r := &recorder{from: stream(seed, "vectors", int(attempt)<<16+i)}
 		d.rand, v.random = r, append(v.random, r)
@@ -125,6 +128,25 @@ func newVectorRun(t *testing.T, s scenario, attempt uint32) *vectorRun {
 		}
 	}
 	return v
+}
+
+// makeRolls has the authority sign the scenario's rolls.
+func (v *vectorRun) makeRolls(seed uint64) {
+	var rolls []*Roll
+	for _, list := range v.scenario.rolls {
+		var keys []ed25519.PublicKey
+		for _, i := range list {
+			if i < v.scenario.devices {
+				keys = append(keys, v.devices[i].signer.public())
+			} else {
+				keys = append(keys, newKey(seed, "device", i).Public().(ed25519.PublicKey))
+			}
+		}
+		r, err := SignRoll(v.ca, keys)
+		v.must(err)
+		rolls = append(rolls, r)
+	}
+	v.rolls, v.params.Rolls = rolls, func([]ed25519.PublicKey) []*Roll { return rolls }
 }
 
 func (v *vectorRun) must(err error) {
@@ -140,6 +162,9 @@ func (v *vectorRun) run() {
 	v.out = &attemptVectors{
 		vectorHead: newVectorHead(v.comment), CASeed: v.ca.Seed(), Context: ctx0[:],
 		Params: paramsVectors{p.Task, p.Round, p.Attempt, p.Plan, hexed(p.CA), p.Length, p.RingBits, p.Cohort, p.Corrupt, p.Dropout, p.Keys.String(), p.MinSurvivors, p.Levels},
+	}
+	for _, r := range v.rolls {
+		v.out.Rolls = append(v.out.Rolls, newRollVector(v.ca, r))
 	}
 	v.checkIn()
 	total := make([]uint32, p.Length)

@@ -14,7 +14,7 @@ import (
 	"testing"
 )
 
-var update = flag.Bool("update", false, "rewrite the vectors in testdata/v3")
+var update = flag.Bool("update", false, "rewrite the vectors in testdata/v4")
 
 // vectorHead begins every file of vectors.
 type vectorHead struct {
@@ -47,7 +47,7 @@ func holdVectors(t *testing.T, name string, v any) {
 	if err := enc.Encode(v); err != nil {
 		t.Fatal(err)
 	}
-	file := filepath.Join("testdata", "v3", name)
+	file := filepath.Join("testdata", "v4", name)
 	if *update {
 		if err := os.WriteFile(file, got.Bytes(), 0o644); err != nil {
 			t.Fatal(err)
@@ -83,6 +83,7 @@ type attemptVectors struct {
 	vectorHead
 	Params    paramsVectors     `json:"params"`
 	CASeed    hexed             `json:"ca_seed"`
+	Rolls     []rollVector      `json:"rolls,omitempty"`
 	Context   hexed             `json:"ctx0"`
 	CheckIns  []*checkInVectors `json:"check_ins"`
 	Root      hexed             `json:"committed_root"`
@@ -171,36 +172,46 @@ type memberVectors struct {
 var scenarios = []scenario{
 	{
 		name: "attempt-hybrid-3", comment: "three members, hybrid keys, nobody lost",
-		devices: 3, keys: Hybrid, cohort: 3, corrupt: 1000, dropout: 1000,
+		devices: 3, keys: Hybrid, cohort: 3, corrupt: 1000, dropout: 1000, rolls: [][]int{{0, 1, 2}},
 	},
 	{
-		name: "attempt-classical-5", comment: "five members, classical keys, nobody lost",
+		name: "attempt-classical-5", comment: "five members, classical keys, no roll, nobody lost",
 		devices: 5, keys: Classical, cohort: 8, corrupt: 2000, dropout: 1000,
 	},
 	{
-		name: "attempt-classical-13-losses", comment: "fourteen devices on the complete graph; one is lost before each step, and check-in 0 deals shares to check-in 7 that do not open; the members at places 0, 3 and 6 are given in full",
-		devices: 14, keys: Classical, cohort: 20, corrupt: 1000, dropout: 1000,
+		name: "attempt-classical-13-losses", comment: "fourteen devices on the complete graph; one is lost before each step, and check-in 0 deals shares to check-in 7 that do not open; the members at places 0, 3 and 6 are given in full. The authority has two rolls: of seven of the devices with three others, and of five with one",
+		devices: 14, rolls: rollsOf14, keys: Classical, cohort: 20, corrupt: 1000, dropout: 1000,
 		gone: lossesOf14, dealer: 0, cheated: 7, full: []int{0, 3, 6},
 	},
 	{
-		name: "attempt-hybrid-13-losses", comment: "as attempt-classical-13-losses, with hybrid keys; only the members at places 0 and 6 are given in full",
-		devices: 14, keys: Hybrid, cohort: 20, corrupt: 1000, dropout: 1000,
+		name: "attempt-hybrid-13-losses", comment: "as attempt-classical-13-losses, with hybrid keys and one roll of all devices; only the members at places 0 and 6 are given in full",
+		devices: 14, rolls: [][]int{upTo(14)}, keys: Hybrid, cohort: 20, corrupt: 1000, dropout: 1000,
 		gone: lossesOf14, dealer: 0, cheated: 7, full: []int{0, 6},
 	},
 	{
 		name: "attempt-classical-101-sparse", comment: "a hundred and one members on a sparse graph, with losses; only the members at places 0, 1 and 2 are given in full",
-		devices: 102, keys: Classical, cohort: 102, corrupt: 100, dropout: 100,
+		devices: 102, rolls: [][]int{upTo(102)}, keys: Classical, cohort: 102, corrupt: 100, dropout: 100,
 		gone: map[int]step{50: stepAdvert, 20: stepShares, 80: stepVector, 33: stepConfirm, 90: stepReveal}, full: []int{0, 1, 2},
 	},
 	{
 		name: "attempt-classical-two-cohorts", comment: "nine devices in two cohorts by lot, one of which does not advertise",
-		devices: 9, keys: Classical, cohort: 5, corrupt: 1000, dropout: 1000, gone: map[int]step{4: stepAdvert},
+		devices: 9, rolls: [][]int{upTo(9)}, keys: Classical, cohort: 5, corrupt: 1000, dropout: 1000, gone: map[int]step{4: stepAdvert},
 	},
 	{
 		name: "attempt-classical-8-levels", comment: "eight members with seeds of three levels, of which seven survivors give two back; one is lost before its vector and one before it reveals; the members at places 0, 1 and 7 are given in full",
-		devices: 8, keys: Classical, cohort: 8, corrupt: 1000, dropout: 1000, levels: []int{5, 7, 8},
+		devices: 8, rolls: [][]int{upTo(8)}, keys: Classical, cohort: 8, corrupt: 1000, dropout: 1000, levels: []int{5, 7, 8},
 		gone: map[int]step{3: stepVector, 5: stepReveal}, full: []int{0, 1, 7},
 	},
+}
+
+// rollsOf14 leave two devices to their credentials.
+var rollsOf14 = [][]int{{0, 1, 2, 3, 4, 5, 6, 14, 15, 16}, {8, 9, 10, 11, 12, 17}}
+
+func upTo(n int) (list []int) {
+	for i := range n {
+		list = append(list, i)
+	}
+	return list
 }
 
 // lossesOf14 lets the accused keep as many holders of its shares as there have to be.

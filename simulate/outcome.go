@@ -171,6 +171,7 @@ func (r *run) advertise(plan *pb.Plan, raw []byte, members []member) ([]*secagg.
 		return nil, nil, err
 	}
 	params := coordinator.RoundConfig(plan, raw, r.ca.Public().(ed25519.PublicKey), in.commitments, 0).Params
+	params.Rolls = secagg.SignRolls(r.ca)
 	adverts, err := secagg.NewServer(params, in.commitments)
 	if err != nil {
 		return nil, nil, err

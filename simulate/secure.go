@@ -41,6 +41,7 @@ func (r *run) secure(ctx context.Context, plan *pb.Plan, raw []byte, members []m
 		devices: len(members), busy: len(members), sum: &total{sums: r.Strategy.Sums(int(plan.SecureAggregation.Length))},
 	}
 	config := coordinator.RoundConfig(plan, raw, r.ca.Public().(ed25519.PublicKey), in.commitments, time.Minute)
+	config.Params.Rolls = secagg.SignRolls(r.ca)
 	if a.round, err = round.New(a.now, config); err != nil {
 		return nil, err
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/discreet-fl/discreet/coordinator/ca"
 	pb "github.com/discreet-fl/discreet/proto"
 	"github.com/discreet-fl/discreet/proto/rpc"
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 // admitPage is how many devices are admitted in one call: with certificates of the
@@ -54,7 +55,8 @@ func newDeviceAdmit() *cobra.Command {
 	c := &cobra.Command{
 		Use: "admit FILE", Short: "Let in the devices that the CA has certified",
 		Long: `Admit brings the coordinator what "discreet ca issue devices" wrote. The devices, which
-go on asking, are enrolled within seconds. It may be repeated.`,
+go on asking, are enrolled within seconds. It may be repeated. With them comes the CA's
+roll of them all, by which the members of a round check each other sooner.`,
 		Example: `  discreet device admit issued.txt`,
 		Args:    arguments("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -63,12 +65,12 @@ go on asking, are enrolled within seconds. It may be repeated.`,
 				return err
 			}
 			defer file.Close()
-			issued, err := ca.ReadIssued(file)
+			issued, roll, err := ca.ReadIssued(file)
 			if err != nil {
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
-				admitted, err := admit(ctx, rpc.NewOperatorServiceClient(connection), issued)
+				admitted, err := admit(ctx, rpc.NewOperatorServiceClient(connection), issued, roll)
 				if err != nil {
 					return err
 				}
@@ -84,8 +86,9 @@ go on asking, are enrolled within seconds. It may be repeated.`,
 	return c
 }
 
-// admit sends what was issued and returns how many devices had waited.
-func admit(ctx context.Context, service rpc.OperatorServiceClient, issued []ca.Issued) (admitted int, err error) {
+// admit sends what was issued, and then the roll of it all if there is one, and returns how
+// many devices had waited.
+func admit(ctx context.Context, service rpc.OperatorServiceClient, issued []ca.Issued, roll *secagg.Roll) (admitted int, err error) {
 	for page := range slices.Chunk(issued, admitPage) {
 		request := new(pb.AdmitRequest)
 		for _, one := range page {
@@ -96,6 +99,15 @@ func admit(ctx context.Context, service rpc.OperatorServiceClient, issued []ca.I
 			return admitted, err
 		}
 		admitted += int(reply.Admitted)
+	}
+	if roll != nil {
+		request := &pb.AdmitRequest{Roll: &pb.Roll{Signature: roll.Signature}}
+		for _, key := range roll.Keys {
+			request.Roll.PublicKeys = append(request.Roll.PublicKeys, key)
+		}
+		if _, err := service.Admit(ctx, request); err != nil {
+			return admitted, err
+		}
 	}
 	return admitted, nil
 }

@@ -98,7 +98,10 @@ func newCAIssueDevices() *cobra.Command {
 		Long: `Devices certifies every device of the file that "discreet device waiting" printed, and
 writes the file for "discreet device admit". It prints the ids that it certified:
 compare their number, and the ids that the devices showed when they joined, before the
-file leaves this machine. A coordinator that adds devices of its own is seen here.`,
+file leaves this machine. A coordinator that adds devices of its own is seen here.
+
+The file ends with a roll, one signature for all its devices, by which those of a round
+check each other sooner: better certify many at once than each by itself.`,
 		Example: `  discreet ca issue devices ca --requests waiting.txt --out issued.txt`,
 		Args:    arguments("DIR"),
 		RunE: func(c *cobra.Command, args []string) error {

@@ -112,6 +112,9 @@ func TestKeyElsewhereManual(t *testing.T) {
 	if n := strings.Count(w.logged(), "enrolled with "+w.address); n != 2 {
 		t.Fatalf("%d devices are enrolled, want 2: %s", n, w.logged())
 	}
+	if !strings.Contains(w.logged(), "roll taken up") {
+		t.Errorf("the coordinator has not kept the roll of both: %s", w.logged())
+	}
 	join := func(i int) (string, int) {
 		_, errs, code := w.run("agent", "join", "--dir", kiosk(i), w.address, w.token)
 		return errs, code

@@ -18,7 +18,8 @@
 //
 // ca-key.pem may be kept on another machine. There [Init] makes it and [OpenMachine]
 // gives what is done with it: a coordinator's folder without the key, certificates for
-// the devices that wait at that coordinator, and the list of those that are out. An
+// the devices that wait at that coordinator with a roll of them, and the list of those that
+// are out. An
 // Authority without the key certifies nobody and does everything else.
 package ca
 
@@ -33,6 +34,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/discreet-fl/discreet/secagg"
 )
 
 const (
@@ -150,6 +153,19 @@ func (a *Authority) LogPublicKey() ed25519.PublicKey { return a.logKey.Public().
 
 // LogCredential returns the CA's signature over the log's public key, 64 bytes.
 func (a *Authority) LogCredential() []byte { return a.logCredential }
+
+// Roll signs a roll of devices that the CA has certified, at most [secagg.MaxRoll]. Without
+// the CA's key it fails with [ErrOffline].
+func (a *Authority) Roll(devices []ed25519.PublicKey) (*secagg.Roll, error) {
+	if a.Offline() {
+		return nil, fmt.Errorf("ca: signing a roll: %w", ErrOffline)
+	}
+	r, err := secagg.SignRoll(a.key, devices)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	return r, nil
+}
 
 // Issue certifies a device's Ed25519 key. Without the CA's key it fails with
 // [ErrOffline].

@@ -2,12 +2,14 @@ package ca
 
 import (
 	"bufio"
+	"bytes"
 	"crypto/ed25519"
 	"encoding/base64"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 
 	"github.com/discreet-fl/discreet/secagg"
@@ -19,14 +21,18 @@ import (
 //	discreet requests v1
 //	<id, 32 hexadecimal digits> <Ed25519 public key, 64>
 //
-//	discreet issued v1
+//	discreet issued v2
 //	<id> <public key> <credential, 128 hexadecimal digits> <certificate, DER in base64>
+//	roll <signature, 128 hexadecimal digits>
 //
 // The id follows from the key; it stands there for people, and is checked. Each device
-// stands in a file once.
+// stands in a file once. The last line of what was issued is the signature of the roll of
+// all devices before it; a file without devices has none, nor had one of v1.
 const (
-	requestsHeader = "discreet requests v1"
-	issuedHeader   = "discreet issued v1"
+	requestsHeader  = "discreet requests v1"
+	issuedHeader    = "discreet issued v2"
+	issuedHeaderOld = "discreet issued v1"
+	rollWord        = "roll"
 
 	// MaxRequests is how many devices one file names at most.
 	MaxRequests = 10_000
@@ -48,7 +54,8 @@ func WriteRequests(w io.Writer, keys []ed25519.PublicKey) error {
 // readRequests reads what WriteRequests wrote.
 func readRequests(r io.Reader) ([]ed25519.PublicKey, error) {
 	var keys []ed25519.PublicKey
-	err := readLines(r, requestsHeader, "`discreet device waiting`", 2, func(key ed25519.PublicKey, _ []string) error {
+	lines := deviceLines{headers: []string{requestsHeader}, writer: "`discreet device waiting`", fields: 2}
+	err := lines.read(r, func(key ed25519.PublicKey, _ []string) error {
 		keys = append(keys, key)
 		return nil
 	})
@@ -56,20 +63,25 @@ func readRequests(r io.Reader) ([]ed25519.PublicKey, error) {
 }
 
 // writeIssued writes the file that brings certificates to the coordinator.
-func writeIssued(w io.Writer, issued []Issued) error {
+func writeIssued(w io.Writer, issued []Issued, roll *secagg.Roll) error {
 	b := bufio.NewWriter(w)
 	fmt.Fprintln(b, issuedHeader)
 	for _, i := range issued {
 		fmt.Fprintf(b, "%v %x %x %s\n", secagg.DeviceID(i.PublicKey), []byte(i.PublicKey), i.Credential, base64.StdEncoding.EncodeToString(i.Certificate))
 	}
+	if roll != nil {
+		fmt.Fprintf(b, "%s %x\n", rollWord, roll.Signature)
+	}
 	return b.Flush()
 }
 
-// ReadIssued reads what [Machine.IssueDevices] wrote. Whether this CA issued it is for
-// [Authority.CheckIssued] to say.
-func ReadIssued(r io.Reader) ([]Issued, error) {
+// ReadIssued reads what [Machine.IssueDevices] wrote: what was issued for each device, and
+// the roll of them all, nil where the file has none. Whether this CA issued it is for
+// [Authority.CheckIssued] and [secagg.Roll.Verify] to say.
+func ReadIssued(r io.Reader) ([]Issued, *secagg.Roll, error) {
 	var issued []Issued
-	err := readLines(r, issuedHeader, "`discreet ca issue devices`", 4, func(key ed25519.PublicKey, rest []string) error {
+	lines := deviceLines{headers: []string{issuedHeader, issuedHeaderOld}, writer: "`discreet ca issue devices`", fields: 4}
+	err := lines.read(r, func(key ed25519.PublicKey, rest []string) error {
 		credential, err := hex.DecodeString(rest[0])
 		if err != nil || len(credential) != ed25519.SignatureSize {
 			return fmt.Errorf("a credential of %d digits, want %d hexadecimal ones", len(rest[0]), 2*ed25519.SignatureSize)
@@ -81,26 +93,57 @@ func ReadIssued(r io.Reader) ([]Issued, error) {
 		issued = append(issued, Issued{PublicKey: key, Certificate: certificate, Credential: credential})
 		return nil
 	})
-	return issued, err
+	if err != nil || lines.roll == nil {
+		return issued, nil, err
+	}
+	roll := &secagg.Roll{Signature: lines.roll}
+	for i := range issued {
+		roll.Keys = append(roll.Keys, issued[i].PublicKey)
+	}
+	slices.SortFunc(roll.Keys, func(a, b ed25519.PublicKey) int {
+		x, y := secagg.DeviceID(a), secagg.DeviceID(b)
+		return bytes.Compare(x[:], y[:])
+	})
+	return issued, roll, nil
 }
 
-// readLines reads a file of devices: the header, then lines of so many fields.
-func readLines(r io.Reader, header, writer string, fields int, each func(key ed25519.PublicKey, rest []string) error) error {
+// deviceLines is the form of a file of devices.
+type deviceLines struct {
+	headers []string // the first line is one of them
+	writer  string   // what writes it
+	fields  int      // of a device's line
+	roll    []byte   // the signature in the last line, where there is one
+}
+
+// read reads a file: the header, then lines of so many fields, then the roll's if any.
+func (f *deviceLines) read(r io.Reader, each func(key ed25519.PublicKey, rest []string) error) error {
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, maxLine), maxLine)
-	if !lines.Scan() || lines.Text() != header {
-		return fmt.Errorf("ca: the file begins with %.40q, want %q: name the file that %s wrote", lines.Text(), header, writer)
+	if !lines.Scan() || !slices.Contains(f.headers, lines.Text()) {
+		return fmt.Errorf("ca: the file begins with %.40q, want %q: name the file that %s wrote", lines.Text(), f.headers[0], f.writer)
 	}
+	rolls := lines.Text() == issuedHeader
 	known := make(map[secagg.ID]bool)
 	n := 1
 	for lines.Scan() {
 		n++
+		if f.roll != nil {
+			return fmt.Errorf("ca: line %d stands behind the roll, which is the last: copy the whole file that %s wrote", n, f.writer)
+		}
+		if rest, ok := strings.CutPrefix(lines.Text(), rollWord+" "); ok && rolls {
+			signature, err := hex.DecodeString(rest)
+			if err != nil || len(signature) != ed25519.SignatureSize || n == 2 {
+				return fmt.Errorf("ca: line %d: a roll of %d devices with a signature of %d digits, want devices and %d hexadecimal ones", n, n-2, len(rest), 2*ed25519.SignatureSize)
+			}
+			f.roll = signature
+			continue
+		}
 		if n-1 > MaxRequests {
 			return fmt.Errorf("ca: the file names more than %d devices; split it", MaxRequests)
 		}
 		parts := strings.Split(lines.Text(), " ")
-		if len(parts) != fields {
-			return fmt.Errorf("ca: line %d has %d fields, want %d: copy the whole file that %s wrote", n, len(parts), fields, writer)
+		if len(parts) != f.fields {
+			return fmt.Errorf("ca: line %d has %d fields, want %d: copy the whole file that %s wrote", n, len(parts), f.fields, f.writer)
 		}
 		id, key, err := parseDevice(parts[0], parts[1])
 		if err == nil && known[id] {
@@ -115,7 +158,7 @@ func readLines(r io.Reader, header, writer string, fields int, each func(key ed2
 		known[id] = true
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
-		return fmt.Errorf("ca: line %d is longer than %d characters: name the file that %s wrote", n+1, maxLine, writer)
+		return fmt.Errorf("ca: line %d is longer than %d characters: name the file that %s wrote", n+1, maxLine, f.writer)
 	}
 	return lines.Err()
 }

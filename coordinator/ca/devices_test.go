@@ -25,9 +25,12 @@ func TestDevicesAreCertifiedElsewhere(t *testing.T) {
 	if err != nil || len(ids) != len(keys) {
 		t.Fatalf("%v, %v", ids, err)
 	}
-	list, err := ReadIssued(&issued)
+	list, roll, err := ReadIssued(&issued)
 	if err != nil || len(list) != len(keys) {
 		t.Fatalf("%v, %v", list, err)
+	}
+	if err := roll.Verify(a.PublicKey()); err != nil || len(roll.Keys) != len(keys) {
+		t.Errorf("the roll of %d devices: %v", len(roll.Keys), err)
 	}
 	for i, one := range list {
 		if ids[i] != secagg.DeviceID(keys[i]) || !one.PublicKey.Equal(keys[i]) {
@@ -55,14 +58,15 @@ func TestNobodyWaits(t *testing.T) {
 	if ids, err := m.IssueDevices(&requests, &issued, time.Now()); err != nil || len(ids) != 0 {
 		t.Errorf("%v, %v", ids, err)
 	}
-	if list, err := ReadIssued(&issued); err != nil || len(list) != 0 {
-		t.Errorf("%v, %v", list, err)
+	if list, roll, err := ReadIssued(&issued); err != nil || len(list) != 0 || roll != nil {
+		t.Errorf("%v, %v, %v", list, roll, err)
 	}
 }
 
 func TestDeviceFilesAreRefused(t *testing.T) {
 	key := freshKey(t)
 	line := fmt.Sprintf("%v %x", secagg.DeviceID(key), []byte(key))
+	whole := line + " " + strings.Repeat("00", 64) + " AAAA"
 	other := fmt.Sprintf("%v %x", secagg.DeviceID(freshKey(t)), []byte(key))
 	many := strings.Builder{}
 	for range MaxRequests + 1 {
@@ -88,36 +92,63 @@ func TestDeviceFilesAreRefused(t *testing.T) {
 		}
 	}
 	for name, tc := range map[string]struct{ text, want string }{
-		"requests":          {requestsHeader + "\n", "`discreet ca issue devices`"},
-		"no certificate":    {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " \n", "a certificate of 0"},
-		"short credential":  {issuedHeader + "\n" + line + " 00 AAAA\n", "a credential of 2"},
-		"no base64":         {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " %%%%\n", "in base64"},
-		"large certificate": {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " " + strings.Repeat("AAAA", 1366) + "\n", "at most 4096"},
+		"requests":               {requestsHeader + "\n", "`discreet ca issue devices`"},
+		"no certificate":         {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " \n", "a certificate of 0"},
+		"short credential":       {issuedHeader + "\n" + line + " 00 AAAA\n", "a credential of 2"},
+		"no base64":              {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " %%%%\n", "in base64"},
+		"a roll of nobody":       {issuedHeader + "\nroll " + strings.Repeat("00", 64) + "\n", "line 2: a roll of 0 devices"},
+		"a short roll":           {issuedHeader + "\n" + whole + "\nroll 00\n", "a signature of 2 digits"},
+		"a line behind the roll": {issuedHeader + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n" + whole + "\n", "line 4 stands behind the roll"},
+		"a roll in a file of v1": {issuedHeaderOld + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n", "line 3 has 2 fields"},
+		"large certificate":      {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " " + strings.Repeat("AAAA", 1366) + "\n", "at most 4096"},
 	} {
-		if list, err := ReadIssued(strings.NewReader(tc.text)); err == nil || !strings.Contains(err.Error(), tc.want) {
+		if list, _, err := ReadIssued(strings.NewReader(tc.text)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %d devices, %v; want %q", name, len(list), err, tc.want)
 		}
+	}
+}
+
+// TestIssuedBefore reads a file of the version before, which has no roll.
+func TestIssuedBefore(t *testing.T) {
+	m, _, dir := apart(t)
+	var requests, issued bytes.Buffer
+	if err := WriteRequests(&requests, []ed25519.PublicKey{freshKey(t), freshKey(t)}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := m.IssueDevices(&requests, &issued, time.Now()); err != nil {
+		t.Fatal(err)
+	}
+	text, _, found := strings.Cut(strings.Replace(issued.String(), issuedHeader, issuedHeaderOld, 1), rollWord+" ")
+	list, roll, err := ReadIssued(strings.NewReader(text))
+	if err != nil || len(list) != 2 || roll != nil || !found {
+		t.Fatalf("%d devices, roll %v, %v", len(list), roll, err)
+	}
+	if err := open(t, dir).CheckIssued(list[1], time.Now()); err != nil {
+		t.Error(err)
 	}
 }
 
 func FuzzReadIssued(f *testing.F) {
 	key := ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)
 	var text bytes.Buffer
-	if err := writeIssued(&text, []Issued{{key, []byte("certificate"), make([]byte, 64)}}); err != nil {
-		f.Fatal(err)
+	for _, roll := range []*secagg.Roll{nil, {Signature: make([]byte, 64)}} {
+		text.Reset()
+		if err := writeIssued(&text, []Issued{{key, []byte("certificate"), make([]byte, 64)}}, roll); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(bytes.Clone(text.Bytes()))
 	}
-	f.Add(text.Bytes())
 	f.Add([]byte(issuedHeader))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		list, err := ReadIssued(bytes.NewReader(b))
+		list, roll, err := ReadIssued(bytes.NewReader(b))
 		if err != nil {
 			return
 		}
 		var again bytes.Buffer
-		if err := writeIssued(&again, list); err != nil {
+		if err := writeIssued(&again, list, roll); err != nil {
 			t.Fatal(err)
 		}
-		if same, err := ReadIssued(&again); err != nil || len(same) != len(list) {
+		if same, rolled, err := ReadIssued(&again); err != nil || len(same) != len(list) || (rolled == nil) != (roll == nil) {
 			t.Errorf("%q is read as %d devices, and then %d, %v", b, len(list), len(same), err)
 		}
 	})

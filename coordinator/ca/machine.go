@@ -91,7 +91,7 @@ func (m *Machine) IssueCoordinator(hosts []string, out string, now time.Time) er
 }
 
 // IssueDevices certifies the devices of a requests file and writes the file that
-// brings the certificates to the coordinator. It returns whom it certified. A device
+// brings the certificates, and a roll of them all, to the coordinator. It returns whom it certified. A device
 // that was revoked is refused, and nobody is certified then.
 func (m *Machine) IssueDevices(requests io.Reader, out io.Writer, now time.Time) ([]secagg.ID, error) {
 	keys, err := readRequests(requests)
@@ -111,7 +111,14 @@ func (m *Machine) IssueDevices(requests io.Reader, out io.Writer, now time.Time)
 			return nil, err
 		}
 	}
-	return ids, writeIssued(out, issued)
+	if len(keys) == 0 {
+		return ids, writeIssued(out, nil, nil)
+	}
+	roll, err := secagg.SignRoll(m.key, keys)
+	if err != nil {
+		return nil, fmt.Errorf("ca: %w", err)
+	}
+	return ids, writeIssued(out, issued, roll)
 }
 
 // Revoke puts devices out of the federation: it writes a new list with them and all

@@ -14,7 +14,7 @@ import (
 // testParams are those of every test's round, but for the cohort.
 func testParams() secagg.Params {
 	return secagg.Params{Task: "desk", Round: 1, Attempt: 1, Plan: []byte("plan"), CA: testCA().Public().(ed25519.PublicKey),
-		Length: 7, RingBits: 20, MinSurvivors: 3, Corrupt: 1000, Dropout: 1000, Keys: secagg.Classical}
+		Length: 7, RingBits: 20, MinSurvivors: 3, Corrupt: 1000, Dropout: 1000, Keys: secagg.Classical, Rolls: secagg.SignRolls(testCA())}
 }
 
 func testCA() ed25519.PrivateKey { return ed25519.NewKeyFromSeed(bytes.Repeat([]byte{0xca}, 32)) }

@@ -33,7 +33,7 @@ func newForger(s *stage, a *agent) *forger {
 	f := &forger{stage: s, agent: a}
 	p, committed := s.params, a.committed
 	devices := int(binary.BigEndian.Uint32(committed[2:]))
-	f.ctx0 = sum("context", be16(3), []byte(p.Task), binary.BigEndian.AppendUint64(nil, p.Round), be32(int(p.Attempt)),
+	f.ctx0 = sum("context", be16(4), []byte(p.Task), binary.BigEndian.AppendUint64(nil, p.Round), be32(int(p.Attempt)),
 		be32(p.Length), be32(p.RingBits), be32(p.Cohort), be32(p.Corrupt), be32(p.Dropout), be32(int(p.Keys)), p.Plan)
 	f.root = sum("committed", be32(devices), committed[10:42])
 	i := s.model.members[a.number]
@@ -46,7 +46,7 @@ func newForger(s *stage, a *agent) *forger {
 		advert := []byte(*m.sent[Advertise])[2:]
 		id := s.agents[m.number].id
 		nonce := advert[96:128]
-		hashes = append(hashes, sum("member", id[:], advert[:32], advert[32:96], nonce, sum("advert-hash", advert)))
+		hashes = append(hashes, sum("member", id[:], advert[:32], nonce, sum("advert-hash", slices.Concat(advert[:32], advert[96:]))))
 		graph = append(graph, id[:], nonce)
 		f.adverts = append(f.adverts, advert)
 		if m == i {
@@ -232,7 +232,7 @@ func (f *forger) signed(d *deal) []byte {
 func (f *forger) deal(change func(*deal)) []byte {
 	d := f.open()
 	change(d)
-	message := slices.Concat([]byte{4, 3}, d.b, d.own, ed25519.Sign(f.agent.signer.Key, f.signed(d)))
+	message := slices.Concat([]byte{4, 4}, d.b, d.own, ed25519.Sign(f.agent.signer.Key, f.signed(d)))
 	for place := range f.position {
 		if q := d.parcels[place]; q != nil {
 			message = slices.Concat(message, q.sealed, q.sigma, q.b, q.ciphertext, q.pair)
@@ -261,7 +261,7 @@ func (f *forger) seal(d *deal, to int, sigma, b []byte) {
 	if err != nil {
 		panic(err)
 	}
-	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte("discreet/secagg/v3/seal"))
+	enc, sender, err := hpke.NewSender(public, hpke.HKDFSHA256(), hpke.AES256GCM(), []byte("discreet/secagg/v4/seal"))
 	if err != nil {
 		panic(err)
 	}
@@ -275,7 +275,7 @@ func (f *forger) seal(d *deal, to int, sigma, b []byte) {
 // complaint accuses others; places ascend. On a sparse graph the device's true pledge
 // stands before that.
 func (f *forger) complaint(places []int) []byte {
-	message := []byte{6, 3}
+	message := []byte{6, 4}
 	if f.sparse() && f.agent.complaint != nil {
 		message = bytes.Clone(f.agent.complaint[:2+64])
 	}
@@ -290,11 +290,11 @@ func (f *forger) complaint(places []int) []byte {
 // confirm signs any set of survivors, given as a bitmap.
 func (f *forger) confirm(sharers, survivors []byte) []byte {
 	signed := script("confirm", f.ctx1, sum("survivors", f.ctx1, sharers, survivors))
-	return slices.Concat([]byte{8, 3}, ed25519.Sign(f.agent.signer.Key, signed))
+	return slices.Concat([]byte{8, 4}, ed25519.Sign(f.agent.signer.Key, signed))
 }
 
 func script(label string, fields ...[]byte) []byte {
-	label = "discreet/secagg/v3/" + label
+	label = "discreet/secagg/v4/" + label
 	b := append(be32(len(label)), label...)
 	for _, f := range fields {
 		b = append(append(b, be32(len(f))...), f...)

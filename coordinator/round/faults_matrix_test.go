@@ -25,7 +25,7 @@ func TestFaultMatrix(t *testing.T) {
 	}{
 		{"three", cast{devices: 3, cohort: 3, keys: secagg.Hybrid}, 64},
 		{"five", cast{devices: 5, cohort: 5, keys: secagg.Classical}, 24},
-		{"two-cohorts", cast{devices: 8, cohort: 4, keys: secagg.Classical}, 1},
+		{"two-cohorts", cast{devices: 8, cohort: 4, keys: secagg.Classical, corrupt: 600}, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()

@@ -197,6 +197,12 @@ ALTER TABLE tasks ADD COLUMN noise_kept_ms BIGINT NOT NULL DEFAULT 0;
 `}, {sql: `
 -- The length of a checkpoint's pieces, but for the last; those of before are as they were.
 ALTER TABLE checkpoints ADD COLUMN piece BIGINT NOT NULL DEFAULT 1048576;
+`}, {sql: `
+-- Rolls of a CA that is kept elsewhere.
+CREATE TABLE rolls (
+	signature BLOB PRIMARY KEY,
+	public_keys BLOB NOT NULL -- of its devices, 32 bytes each, ascending by id
+) WITHOUT ROWID;
 `}}
 
 // migrate applies the steps that a database has not seen, each in a transaction.

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	labels   = "discreet/secagg/v3/"
-	version  = 3
+	labels   = "discreet/secagg/v4/"
+	version  = 4
 	header   = 2
 	digest   = sha256.Size
 	sigSize  = ed25519.SignatureSize
@@ -87,8 +87,8 @@ func (l *Liar) read(advert []byte) member {
 	nonce, keys := advert[32+sigSize:][:digest], advert[32+sigSize+digest:]
 	half := (len(keys) - sigSize) / 2
 	m := member{id: id[:], nonce: nonce, channel: keys[:half], mask: keys[half : 2*half]}
-	advertHash := hash("advert-hash", advert)
-	m.hash = hash("member", m.id, advert[:32], advert[32:32+sigSize], nonce, advertHash)
+	advertHash := hash("advert-hash", slices.Concat(advert[:ed25519.PublicKeySize], advert[ed25519.PublicKeySize+sigSize:]))
+	m.hash = hash("member", m.id, advert[:ed25519.PublicKeySize], nonce, advertHash)
 	return m
 }
 
