@@ -112,9 +112,11 @@ func (t *task) evaluate(plan *pb.Plan, total []int64, current checkpoint) (recor
 	if record, err = proto.Marshal(e); err != nil {
 		return nil, current.standing, fmt.Errorf("coordinator: encoding an evaluation: %w", err)
 	}
-	t.metrics.evaluated(t.name, e)
+	after = current.standing.After(e)
+	recent, _ := after.Pooled(current.Manifest.Calibration)
+	t.metrics.evaluated(t.name, recent)
 	t.log.Info("round evaluated", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "chats", e.Chats, "accuracy", e.Accuracy)
-	return record, current.standing.After(e), nil
+	return record, after, nil
 }
 
 // outcome is how attempts that have their total ended.
