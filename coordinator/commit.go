@@ -112,11 +112,9 @@ func (t *task) evaluate(plan *pb.Plan, total []int64, current checkpoint) (recor
 	if record, err = proto.Marshal(e); err != nil {
 		return nil, current.standing, fmt.Errorf("coordinator: encoding an evaluation: %w", err)
 	}
-	after = current.standing.After(e)
-	recent, _ := after.Pooled(current.Manifest.Calibration)
-	t.metrics.evaluated(t.name, recent)
+	t.metrics.evaluated(t.name, e)
 	t.log.Info("round evaluated", "round", plan.GetRound(), "attempt", plan.GetAttempt(), "chats", e.Chats, "accuracy", e.Accuracy)
-	return record, after, nil
+	return record, current.standing.After(e), nil
 }
 
 // outcome is how attempts that have their total ended.

@@ -57,32 +57,17 @@ func checkEvaluation(e *pb.TaskEvaluation) error {
 	return nil
 }
 
-// evaluationOf is what the plan of a round, the first being 1, says of a task's evaluation,
-// nil where it has none. The ranges hold what thresholds and calibration depend on of the
-// scores and margins of both model sizes as training leaves them; docs/decisions.md has the
-// figures.
-func evaluationOf(spec *pb.TaskSpec, round uint64) *pb.Evaluation {
+// evaluationOf is what a task's plans say of evaluation, nil where it has none. The
+// ranges hold what thresholds and calibration depend on of the scores and margins of both
+// model sizes as training leaves them; docs/decisions.md has the figures.
+func evaluationOf(spec *pb.TaskSpec) *pb.Evaluation {
 	if spec.GetEvaluation() == nil {
 		return nil
 	}
 	return &pb.Evaluation{
-		HeldBack: heldBack(spec, round), Chats: countedChats, Bins: bins,
+		HeldBack: spec.GetEvaluation().GetHeldBack(), Chats: countedChats, Bins: bins,
 		ScoreLow: 0, ScoreHigh: 12, MarginLow: -5, MarginHigh: 5,
 	}
-}
-
-// heldBack is the share of its chats, in 10,000, that a device evaluates with in a round and
-// has never trained on: the task's, which falls with the server's rate (see left), so that the
-// last of many rounds learn from nearly all chats. By then checkpoints change so little that
-// few chats of many rounds tell of the latest. A smaller share is a part of a larger one
-// ([model.HeldBack]), and a chat that is given up to training is never counted again. Where
-// devices have personal models, which these chats judge, the share stays.
-func heldBack(spec *pb.TaskSpec, round uint64) uint32 {
-	share := spec.GetEvaluation().GetHeldBack()
-	if spec.GetPersonal() {
-		return share
-	}
-	return max(uint32(math.Round(float64(share)*left(round, spec.GetRounds()))), 1)
 }
 
 // personalOf is the share of a device's chats that judges its personal part: those that
@@ -99,7 +84,7 @@ func personalOf(spec *pb.TaskSpec) uint32 {
 func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
 	training := new(pb.Training)
 	Tell(training, spec, m)
-	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec, 1), training, m)
+	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), training, m)
 }
 
 // LayoutOf is where each block of a plan's vectors lies, for its model.
@@ -128,7 +113,7 @@ func Evaluate(c *model.Checkpoint, plan *pb.Plan, total []int64) (*pb.RoundEvalu
 		return nil, nil
 	}
 	t := aggregation.Counts(LayoutOf(plan, c.Manifest.Layout), total)
-	f, err := aggregation.FiguresOf(t, aggregation.Histogram{Low: float64(e.MarginLow), High: float64(e.MarginHigh)}, confidenceOf(c.Manifest.Calibration))
+	f, err := aggregation.FiguresOf(t, aggregation.Histogram{Low: float64(e.MarginLow), High: float64(e.MarginHigh)}, confidenceOf(c))
 	if err != nil {
 		return nil, fmt.Errorf("coordinator: evaluating: %w", err)
 	}
@@ -142,9 +127,9 @@ func Evaluate(c *model.Checkpoint, plan *pb.Plan, total []int64) (*pb.RoundEvalu
 	}, nil
 }
 
-// confidenceOf is a checkpoint's confidence in an answer by its margin, nil being none fitted.
-func confidenceOf(c *model.Calibration) func(margin float64) float64 {
-	return func(m float64) float64 { return float64(c.Confidence(float32(m))) }
+// confidenceOf is a checkpoint's confidence in an answer by its margin.
+func confidenceOf(c *model.Checkpoint) func(margin float64) float64 {
+	return func(m float64) float64 { return float64(c.Manifest.Calibration.Confidence(float32(m))) }
 }
 
 // unsigned copies counts, which are never negative.
@@ -217,7 +202,7 @@ func (s Standing) Calibrate(next *model.Checkpoint, spec *pb.TaskSpec) {
 			n := bins.GetBins()
 			scores, margins, right = make([]int64, n), make([]int64, n), make([]int64, n)
 		}
-		if !sameBins(bins, e.GetBins()) || !addCounts(scores, e.GetInScope()) || !addCounts(margins, e.GetMargins()) || !addCounts(right, e.GetRight()) {
+		if !proto.Equal(bins, e.GetBins()) || !addCounts(scores, e.GetInScope()) || !addCounts(margins, e.GetMargins()) || !addCounts(right, e.GetRight()) {
 			break // from before the plans asked for these bins
 		}
 		chats += e.GetChats()

@@ -56,7 +56,7 @@ func newMetrics(c *Coordinator) *metrics {
 			Name: "discreet_connections_refused_total", Help: "Connections that were refused or closed for there being too many, by reason: all, address, stranger (without a certificate) or device; for leaving replies unread: unread; or for coming too fast: all_rate or address_rate.",
 		}, []string{"reason"}),
 		accuracy: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, over the task's latest evaluated rounds, of the checkpoints that they began with.",
+			Name: "discreet_heldback_accuracy", Help: "Accuracy on chats that devices hold back, of the checkpoint that the task's latest evaluated round began with.",
 		}, []string{"task"}),
 		error: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "discreet_heldback_calibration_error", Help: "Its expected calibration error.",

@@ -188,7 +188,6 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 	if err != nil {
 		return nil, err
 	}
-	var evaluations []*pb.RoundEvaluation
 	for _, a := range attempts {
 		record := &pb.RoundRecord{
 			Round: a.Round, Attempt: a.Attempt, Cohort: uint32(a.Cohort), Roster: uint32(a.Roster), Survivors: uint32(a.Survivors),
@@ -205,10 +204,7 @@ func (s operatorService) GetTask(ctx context.Context, request *pb.GetTaskRequest
 			record.CheckpointSha256 = a.Checkpoint[:]
 		}
 		reply.Rounds = append(reply.Rounds, record)
-		evaluations = append(evaluations, record.Evaluation)
 	}
-	recent, n := Pool(evaluations, t.view.Load().calibration)
-	reply.Recent, reply.RecentRounds = recent, uint32(n)
 	return reply, nil
 }
 

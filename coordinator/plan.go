@@ -46,11 +46,11 @@ func Codec(perRound, cohort int) aggregation.Codec {
 // lastRate is the share of the learning rate that is left in a task's last round.
 const lastRate = 0.1
 
-// steadyRounds are the first of a task, in which the server's rate is all of it, and the share of chats held back.
+// steadyRounds are the first of a task, in which the server's rate is all of it.
 const steadyRounds = 50
 
-// left is the share of the server's rate, and of what is held back, in a round, the first being 1, of so many: all of it in
-// the first steadyRounds, then less, linearly, down to lastRate in the last. It stays where rounds are 0 and without end.
+// left is the share of the server's rate in a round, the first being 1, of so many: all of it in the first steadyRounds,
+// then less, linearly, down to lastRate in the last. It stays where rounds are 0 and without end.
 func left(round, rounds uint64) float64 {
 	if rounds <= steadyRounds || round <= steadyRounds {
 		return 1
@@ -265,7 +265,7 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 		SecureAggregation: aggregationOf(spec, from.Layout),
 		AdvertiseMs:       uint32(trainingShare * spec.GetDeadlineMs()), StepMs: uint32(spec.GetDeadlineMs()),
 		LogHead: from.LogHead, RevocationsSha256: from.Revocations,
-		Evaluation: evaluationOf(spec, round), Noise: noise,
+		Evaluation: evaluationOf(spec), Noise: noise,
 	}
 	Tell(plan.Training, spec, from.Layout)
 	if c := spec.GetCompression(); c.GetMethod() != pb.Compression_METHOD_UNSPECIFIED {

@@ -91,7 +91,6 @@ type view struct {
 	version     uint64                // of its list of intents
 	intents     int                   // how many there are
 	layout      model.Layout          // of its model
-	calibration *model.Calibration    // of its current checkpoint
 	clip        float32               // of its next round, where its clip moves
 	devices     int                   // that may have given something away, where sums have noise in them
 	worst       store.Account         // what one of them may have, at the most
@@ -344,7 +343,7 @@ func (t *task) publish() {
 		waiting: len(t.gathering.waiting), began: t.began, ready: t.notBefore, rests: t.rests, roomy: t.roomy(), over: t.over(), best: t.current.standing.message(), buffered: len(t.buffer),
 		aggregation: aggregationOf(t.spec, t.current.Manifest.Layout),
 		version:     t.current.Manifest.IntentsVersion, intents: len(t.current.Manifest.Labels),
-		layout: t.current.Manifest.Layout, calibration: t.current.Manifest.Calibration, clip: t.current.clip, devices: len(t.accounts.of), worst: t.accounts.worst,
+		layout: t.current.Manifest.Layout, clip: t.current.clip, devices: len(t.accounts.of), worst: t.accounts.worst,
 	})
 }
 

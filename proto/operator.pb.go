@@ -1400,12 +1400,7 @@ type GetTaskResponse struct {
 	// The task as it stands.
 	Task *Task `protobuf:"bytes,1,opt,name=task,proto3" json:"task,omitempty"`
 	// The last 50 attempts, newest first.
-	Rounds []*RoundRecord `protobuf:"bytes,2,rep,name=rounds,proto3" json:"rounds,omitempty"`
-	// The latest evaluations among them, summed up as if they were one: as many as have 200
-	// chats together, three at the least and 40 at the most. Absent where none was.
-	Recent *RoundEvaluation `protobuf:"bytes,3,opt,name=recent,proto3" json:"recent,omitempty"`
-	// How many they are.
-	RecentRounds  uint32 `protobuf:"varint,4,opt,name=recent_rounds,json=recentRounds,proto3" json:"recent_rounds,omitempty"`
+	Rounds        []*RoundRecord `protobuf:"bytes,2,rep,name=rounds,proto3" json:"rounds,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -1452,20 +1447,6 @@ func (x *GetTaskResponse) GetRounds() []*RoundRecord {
 		return x.Rounds
 	}
 	return nil
-}
-
-func (x *GetTaskResponse) GetRecent() *RoundEvaluation {
-	if x != nil {
-		return x.Recent
-	}
-	return nil
-}
-
-func (x *GetTaskResponse) GetRecentRounds() uint32 {
-	if x != nil {
-		return x.RecentRounds
-	}
-	return 0
 }
 
 // Device is an enrolled device. It carries nothing about the people who use it.
@@ -2349,12 +2330,10 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\x11ListTasksResponse\x12'\n" +
 	"\x05tasks\x18\x01 \x03(\v2\x11.discreet.v1.TaskR\x05tasks\"$\n" +
 	"\x0eGetTaskRequest\x12\x12\n" +
-	"\x04name\x18\x01 \x01(\tR\x04name\"\xc5\x01\n" +
+	"\x04name\x18\x01 \x01(\tR\x04name\"j\n" +
 	"\x0fGetTaskResponse\x12%\n" +
 	"\x04task\x18\x01 \x01(\v2\x11.discreet.v1.TaskR\x04task\x120\n" +
-	"\x06rounds\x18\x02 \x03(\v2\x18.discreet.v1.RoundRecordR\x06rounds\x124\n" +
-	"\x06recent\x18\x03 \x01(\v2\x1c.discreet.v1.RoundEvaluationR\x06recent\x12#\n" +
-	"\rrecent_rounds\x18\x04 \x01(\rR\frecentRounds\"~\n" +
+	"\x06rounds\x18\x02 \x03(\v2\x18.discreet.v1.RoundRecordR\x06rounds\"~\n" +
 	"\x06Device\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\fR\x02id\x12\x1f\n" +
 	"\venrolled_ms\x18\x02 \x01(\x03R\n" +
@@ -2475,16 +2454,15 @@ var file_discreet_v1_operator_proto_depIdxs = []int32{
 	5,  // 16: discreet.v1.ListTasksResponse.tasks:type_name -> discreet.v1.Task
 	5,  // 17: discreet.v1.GetTaskResponse.task:type_name -> discreet.v1.Task
 	9,  // 18: discreet.v1.GetTaskResponse.rounds:type_name -> discreet.v1.RoundRecord
-	10, // 19: discreet.v1.GetTaskResponse.recent:type_name -> discreet.v1.RoundEvaluation
-	17, // 20: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
-	23, // 21: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
-	27, // 22: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
-	28, // 23: discreet.v1.AdmitRequest.roll:type_name -> discreet.v1.Roll
-	24, // [24:24] is the sub-list for method output_type
-	24, // [24:24] is the sub-list for method input_type
-	24, // [24:24] is the sub-list for extension type_name
-	24, // [24:24] is the sub-list for extension extendee
-	0,  // [0:24] is the sub-list for field type_name
+	17, // 19: discreet.v1.ListDevicesResponse.devices:type_name -> discreet.v1.Device
+	23, // 20: discreet.v1.ListCheckpointsResponse.checkpoints:type_name -> discreet.v1.CheckpointRecord
+	27, // 21: discreet.v1.AdmitRequest.issued:type_name -> discreet.v1.Issued
+	28, // 22: discreet.v1.AdmitRequest.roll:type_name -> discreet.v1.Roll
+	23, // [23:23] is the sub-list for method output_type
+	23, // [23:23] is the sub-list for method input_type
+	23, // [23:23] is the sub-list for extension type_name
+	23, // [23:23] is the sub-list for extension extendee
+	0,  // [0:23] is the sub-list for field type_name
 }
 
 func init() { file_discreet_v1_operator_proto_init() }

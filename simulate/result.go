@@ -44,9 +44,6 @@ type Result struct {
 	StoppedEarly bool `json:"stopped_early,omitempty"`
 	// Privacy is what the devices were promised and gave away; nil where sums are exact.
 	Privacy *Privacy `json:"privacy,omitempty"`
-	// HeldBack is what the latest evaluations found together, so many rounds; nil where none was.
-	HeldBack       *Evaluation `json:"held_back,omitempty"`
-	HeldBackRounds int         `json:"held_back_rounds,omitempty"`
 	// Checkpoint is the last checkpoint file.
 	Checkpoint []byte `json:"-"`
 	// BytesByStep is what all devices in the sums sent in each step, where sums are taken
@@ -97,11 +94,8 @@ type Evaluation struct {
 	Counted []uint64  `json:"-"`
 }
 
-// evaluationOf is what the coordinator made of the counts, nil where there are none.
+// evaluationOf is what the coordinator made of the counts.
 func evaluationOf(e *pb.RoundEvaluation) *Evaluation {
-	if e == nil {
-		return nil
-	}
 	out := &Evaluation{
 		Devices: e.Devices, Chats: e.Chats, Accuracy: e.Accuracy, MacroF1: e.MacroF1, CalibrationError: e.CalibrationError,
 		Recall: make([]float64, len(e.IntentChats)), Counted: e.IntentChats,

@@ -101,8 +101,6 @@ func Run(ctx context.Context, c Config) (*Result, error) {
 	result.LocalOnlyDevices = len(r.alone)
 	_, result.LocalOnlyError = aloneMean(r.alone, len(c.Train))
 	result.Digest, result.Checkpoint = r.digest(), r.encoded
-	recent, n := r.standing.Pooled(r.checkpoint.Manifest.Calibration)
-	result.HeldBack, result.HeldBackRounds = evaluationOf(recent), n
 	result.Detail, result.BytesByStep = r.detail(r.alone, result.Rounds), r.bytesBy
 	result.CalibrationError, result.OutOfScope = result.Detail.CalibrationError, r.outOfScope()
 	if result.Privacy, err = r.given(); err != nil {

@@ -62,24 +62,23 @@ func bestText(b *pb.BestCheckpoint) string {
 	return fmt.Sprintf("%x, accuracy %s over the rounds up to it; %d evaluated since", b.Sha256, percent(b.Accuracy), b.Since)
 }
 
-// printEvaluation shows what the latest evaluations found together, and the intents that they
-// found worst.
-func printEvaluation(w io.Writer, t *pb.Task, e *pb.RoundEvaluation, rounds uint32) {
-	if e.GetChats() == 0 {
+// printEvaluation shows the newest evaluation, and the intents that it found worst.
+func printEvaluation(w io.Writer, t *pb.Task, rounds []*pb.RoundRecord) {
+	for _, r := range rounds {
+		e := r.Evaluation
+		if e == nil || e.Chats == 0 {
+			continue
+		}
+		fmt.Fprintf(w, "\nheld-back chats, counted in round %d of the checkpoint it began with (%.12x):\n", r.Round, e.CheckpointSha256)
+		table(w, [][2]string{
+			{"chats", fmt.Sprintf("%d of %d devices", e.Chats, e.Devices)},
+			{"accuracy", fmt.Sprintf("%s (95%%: %s to %s)", percent(e.Accuracy), percent(e.AccuracyLow), percent(e.AccuracyHigh))},
+			{"macro F1", percent(e.MacroF1)},
+			{"calibration error", percent(e.CalibrationError)},
+			{"lowest recall", lowestRecall(t.Spec.Intents, e)},
+		})
 		return
 	}
-	of := "the latest evaluated round"
-	if rounds > 1 {
-		of = fmt.Sprintf("the latest %d evaluated rounds", rounds)
-	}
-	fmt.Fprintf(w, "\nheld-back chats, counted in %s of the checkpoint that each began with (the newest %.12x):\n", of, e.CheckpointSha256)
-	table(w, [][2]string{
-		{"chats", fmt.Sprintf("%d, by %d devices' counts", e.Chats, e.Devices)},
-		{"accuracy", fmt.Sprintf("%s (95%%: %s to %s)", percent(e.Accuracy), percent(e.AccuracyLow), percent(e.AccuracyHigh))},
-		{"macro F1", percent(e.MacroF1)},
-		{"calibration error", percent(e.CalibrationError)},
-		{"lowest recall", lowestRecall(t.Spec.Intents, e)},
-	})
 }
 
 // lowestRecall names the intents of which the fewest chats were named rightly. Without

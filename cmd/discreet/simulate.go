@@ -266,11 +266,13 @@ func commandLine(args []string) string {
 	return strings.Join(words, " ")
 }
 
-// heldBackAccuracy is what the devices of the latest evaluated rounds found, of so many that
+// heldBackAccuracy is what the devices of the last evaluated round found, of so many that
 // were committed.
 func heldBackAccuracy(r *simulate.Result, committed int) string {
-	if e := r.HeldBack; e != nil {
-		return fmt.Sprintf("%s over the latest rounds, %d of them (%d chats)", percent(e.Accuracy), r.HeldBackRounds, e.Chats)
+	for i := len(r.Rounds) - 1; i >= 0; i-- {
+		if e := r.Rounds[i].Evaluation; e != nil && e.Chats > 0 {
+			return fmt.Sprintf("%s of the checkpoint that round %d began with (%d chats of %d devices)", percent(e.Accuracy), r.Rounds[i].Round, e.Chats, e.Devices)
+		}
 	}
 	if committed == 0 {
 		return "not known: no round was committed"

@@ -55,7 +55,7 @@ func newTaskShow() *cobra.Command {
 					return err
 				}
 				printTask(c.OutOrStdout(), reply.Task)
-				printEvaluation(c.OutOrStdout(), reply.Task, reply.Recent, reply.RecentRounds)
+				printEvaluation(c.OutOrStdout(), reply.Task, reply.Rounds)
 				return printRounds(c.OutOrStdout(), reply.Rounds)
 			})
 		},

@@ -219,7 +219,7 @@ func (d *driver) watch(ctx context.Context, task *pb.Task, result *Result) error
 		return err
 	}
 	done, latest := uint64(0), uint64(0) // rounds, and the latest one's number
-	for done < d.Spec.Rounds {
+	for {
 		select {
 		case <-ctx.Done():
 			return ctx.Err()
@@ -239,8 +239,10 @@ func (d *driver) watch(ctx context.Context, task *pb.Task, result *Result) error
 				}
 			}
 		}
+		if reply.Task.RoundsDone >= d.Spec.Rounds {
+			return nil
+		}
 	}
-	return nil
 }
 
 // report fetches a round's checkpoint and tells Progress.
