@@ -87,7 +87,7 @@ func (t *task) prepare(now time.Time, devices []*checkIn) (*attempt, error) {
 	if err != nil {
 		return nil, err
 	}
-	from := Basis{Checkpoint: t.current.sum, Bytes: t.current.size, Layout: t.current.Manifest.Layout, LogHead: head, Clip: t.current.clip}
+	from := Basis{Checkpoint: t.current.sum, Bytes: t.current.size, Layout: t.current.Manifest.Layout, LogHead: head, Clip: t.current.clip, Devices: len(devices)}
 	list, revoked := t.authority.Revocations()
 	if list != nil {
 		sum := sha256.Sum256(list)

@@ -100,6 +100,57 @@ func TestSlowCohortHoldsNobodyUp(t *testing.T) {
 	})
 }
 
+// TestBufferOfOtherBits adds sums of attempts to which other numbers of devices came, and
+// whose coordinates so have other bits: each is read by its own plan.
+func TestBufferOfOtherBits(t *testing.T) {
+	s := spec(1000, 3)
+	s.Strategy, s.Buffer = StrategyFor(aggregation.Choice{Name: "fedavg"}), &pb.Buffer{Cohorts: 3, Staleness: 2}
+	if err := CheckSpec(s); err != nil {
+		t.Fatal(err)
+	}
+	c, err := firstCheckpoint(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var parts []Part
+	var want, weights float64
+	for i, tc := range []struct {
+		devices int
+		bits    uint32
+		value   float32
+		weight  int
+		late    int
+	}{{1000, 14, 0.25, 4, 0}, {30, 16, -0.5, 32, 2}, {100, 15, 1, 8, 1}} {
+		plan, _, err := NewPlan(s, 1, uint32(i+1), Basis{Layout: c.Manifest.Layout, Devices: tc.devices})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := plan.GetCodec().GetBits(); got != tc.bits {
+			t.Errorf("%d devices: %d bits, want %d", tc.devices, got, tc.bits)
+		}
+		sum := (&walk{device: &device{value: tc.value, weight: tc.weight}, plan: plan}).encode(nil)
+		for j := range sum { // of devices that are all alike
+			sum[j] *= uint32(tc.devices)
+		}
+		total := ChoiceOf(s).Sums(len(sum))
+		total.Add(sum, LayoutOf(plan, c.Manifest.Layout).Signed(), int(plan.GetCodec().GetRingBits()))
+		parts = append(parts, Part{Plan: plan, Total: total, Survivors: tc.devices, Late: tc.late})
+		weight := float64(tc.devices * tc.weight)
+		want, weights = want+weight*float64(tc.value)/math.Sqrt(1+float64(tc.late)), weights+weight
+	}
+	want /= weights
+	next, _, err := ApplyBuffer(s, c, nil, parts)
+	if err != nil {
+		t.Fatal(err)
+	}
+	// Devices that are all alike round alike: a sum is off by no more than one of them.
+	for j, p := range next.Params {
+		if moved := float64(p - c.Params[j]); math.Abs(moved-want) > 4./(1<<13-1)*32/4 {
+			t.Fatalf("parameter %d moved by %v, want %v", j, moved, want)
+		}
+	}
+}
+
 // TestTooLateSumIsThrownAway lets a cohort come two checkpoints late where one is allowed.
 func TestTooLateSumIsThrownAway(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -95,11 +95,11 @@ func checkCompression(c *pb.Compression) error {
 	return nil
 }
 
-// codecOf is the codec of a task's plans. Of fewer bits each is worth more where the
+// codecOf is the codec of a task's plans for a round of so many devices. Of fewer bits each is worth more where the
 // clip is nearer to what coordinates move in a round. A strategy's scalar has 16 bits, so
 // that coordinates of fewer would make no ring narrower.
-func codecOf(spec *pb.TaskSpec) aggregation.Codec {
-	c := Codec(int(spec.GetPerRound()), int(cohortOf(spec)))
+func codecOf(spec *pb.TaskSpec, devices int) aggregation.Codec {
+	c := Codec(devices, int(cohortOf(spec)))
 	if n := spec.GetCompression().GetBits(); n != 0 {
 		c.Bits, c.Clip = int(n), fewBitsClip
 	}

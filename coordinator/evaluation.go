@@ -80,11 +80,12 @@ func personalOf(spec *pb.TaskSpec) uint32 {
 }
 
 // specLayout is where each block of the vectors of a task's rounds lies, but for how
-// their words are noised.
+// their words are noised. Its codec is that of the smallest cohort that there may be, which
+// has the most bits, so that what holds for its ring holds for those of all rounds.
 func specLayout(spec *pb.TaskSpec, m model.Layout) aggregation.Layout {
 	training := new(pb.Training)
 	Tell(training, spec, m)
-	return layoutWith(codecOf(spec), spec.GetCompression(), evaluationOf(spec), training, m)
+	return layoutWith(codecOf(spec, int(spec.GetMinSurvivors())), spec.GetCompression(), evaluationOf(spec), training, m)
 }
 
 // LayoutOf is where each block of a plan's vectors lies, for its model.

@@ -1,6 +1,7 @@
 package coordinator
 
 import (
+	"cmp"
 	"crypto/ed25519"
 	"errors"
 	"fmt"
@@ -33,13 +34,13 @@ const (
 )
 
 // Codec returns how updates are encoded in the plans of a task that asks for nothing else,
-// of so many devices a round in cohorts of so many at most: a coordinate has the bits that
-// [aggregation.CoordinateBits] gives the smallest cohort of a full round. A device with more
+// for a round that so many devices come to, in cohorts of so many at most: a coordinate has the
+// bits that [aggregation.CoordinateBits] gives the smallest of its cohorts. A device with more
 // examples than the largest weight counts like one that has just as many: so busy devices do
 // not drown the others, and the weights stay within the ring. The clip is far above
 // what a coordinate moves in a round.
-func Codec(perRound, cohort int) aggregation.Codec {
-	smallest := perRound / max(secagg.Cohorts(perRound, max(cohort, 1)), 1)
+func Codec(devices, cohort int) aggregation.Codec {
+	smallest := devices / max(secagg.Cohorts(devices, max(cohort, 1)), 1)
 	return aggregation.Codec{Clip: 4, Bits: aggregation.CoordinateBits(smallest), MaxWeight: 32}
 }
 
@@ -235,6 +236,9 @@ type Basis struct {
 	// Clip is the bound on the norm of an update, where the task's moves; 0 is that of the
 	// first round.
 	Clip float32
+	// Devices is how many have come for the attempt, which may be fewer than a round holds; 0
+	// is a full round. The bits of a coordinate follow it.
+	Devices int
 }
 
 // NewPlan returns what the devices of one attempt are told, and its bytes, which
@@ -246,7 +250,8 @@ func NewPlan(spec *pb.TaskSpec, round uint64, attempt uint32, from Basis) (*pb.P
 	}
 	training.Proximal = ChoiceOf(spec).Proximal()
 	layout := specLayout(spec, from.Layout)
-	codec := layout.Codec
+	codec := codecOf(spec, cmp.Or(from.Devices, int(spec.GetPerRound())))
+	layout.Codec = codec
 	noise, err := NoiseOf(spec, from.Layout)
 	if err != nil {
 		return nil, nil, err
