@@ -58,7 +58,9 @@ func newCheckpointExport() *cobra.Command {
 	c := &cobra.Command{
 		Use: "export TASK FILE", Short: "Fetch a task's checkpoint into a file", Args: arguments("TASK", "FILE"),
 		Long: `Export fetches the task's newest checkpoint, that of --round or, with --best, the one
-that did best on the chats that devices hold back, checks it and writes it to FILE. "discreet classify --checkpoint FILE" uses it without an agent.`,
+that did best on the chats that devices hold back, checks it and writes it to FILE; - is
+standard output, and what it says of the checkpoint then goes to standard error.
+"discreet classify --checkpoint FILE" uses it without an agent.`,
 		RunE: func(c *cobra.Command, args []string) error {
 			if best && round >= 0 {
 				return usagef("--round %d and --best: choose one", round)
@@ -77,10 +79,15 @@ that did best on the chats that devices hold back, checks it and writes it to FI
 				if err != nil {
 					return err
 				}
-				if err := writeFile(args[1], raw); err != nil {
+				said := c.OutOrStdout()
+				printed, err := writeFile(args[1], raw)
+				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.OutOrStdout(), "%s: round %d, %d bytes, sha256 %x\n", args[1], record.Round, len(raw), record.Sha256)
+				if printed {
+					said = c.ErrOrStderr()
+				}
+				fmt.Fprintf(said, "%s: round %d, %d bytes, sha256 %x\n", args[1], record.Round, len(raw), record.Sha256)
 				return nil
 			})
 		},

@@ -244,7 +244,7 @@ func exportShop(dir string, w io.Writer) error {
 			return err
 		}
 	}
-	if err := writeFile(filepath.Join(dir, "intents.txt"), []byte(strings.Join(set.Intents, "\n")+"\n")); err != nil {
+	if _, err := writeFile(filepath.Join(dir, "intents.txt"), []byte(strings.Join(set.Intents, "\n")+"\n")); err != nil {
 		return err
 	}
 	fmt.Fprintf(w, "wrote %d files to %s\n", len(files)+1, dir)
@@ -262,5 +262,6 @@ func writePhrases(path string, phrases []dataset.Phrase) error {
 	if err := c.WriteAll(rows); err != nil {
 		return err
 	}
-	return writeFile(path, []byte(text.String()))
+	_, err := writeFile(path, []byte(text.String()))
+	return err
 }

@@ -33,14 +33,20 @@ func openOutput(path string) (*output, error) {
 }
 
 // openFile sees to it that a file can be written, so that a path that cannot be is found out
-// before the work, not after. The caller abandons it.
+// before the work, not after. - is standard output. The caller abandons it.
 func openFile(path string) (*output, error) {
+	if path == "-" {
+		return &output{path: os.Stdout.Name(), file: os.Stdout, done: true}, nil
+	}
 	behind, opened := behindLinks(path)
 	if opened {
 		return openOpened(path)
 	}
+	before, err := os.Stat(behind)
+	if err != nil && !errors.Is(err, os.ErrNotExist) { // as of links that lead back to themselves
+		return nil, unwritable(path, err)
+	}
 	path = behind
-	before, err := os.Stat(path)
 	if err != nil {
 		file, err := os.OpenFile(beside(path), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o644)
 		if err != nil {
@@ -129,6 +135,16 @@ func (o *output) same(other *output) bool {
 	return o.path == other.path || errA == nil && errB == nil && os.SameFile(a, b)
 }
 
+// printed tells whether what is written goes to standard output, by whatever name.
+func (o *output) printed() bool {
+	if o.file == os.Stdout {
+		return true
+	}
+	there, errThere := os.Stat(o.path)
+	own, errOwn := os.Stdout.Stat()
+	return errThere == nil && errOwn == nil && os.SameFile(there, own)
+}
+
 // replace writes what a file is to hold from now on.
 func (o *output) replace(write func(io.Writer) error) error {
 	if o == nil {
@@ -211,14 +227,15 @@ func (o *output) close() error {
 	return o.file.Close()
 }
 
-// writeFile replaces a file as output does.
-func writeFile(path string, data []byte) error {
+// writeFile replaces a file as output does, and tells whether that is standard output.
+func writeFile(path string, data []byte) (printed bool, err error) {
 	o, err := openFile(path)
 	if err != nil {
-		return err
+		return false, err
 	}
 	defer o.abandon()
-	return o.replace(func(w io.Writer) error {
+	printed = o.printed() // a file that is replaced is another one after that
+	return printed, o.replace(func(w io.Writer) error {
 		_, err := w.Write(data)
 		return err
 	})

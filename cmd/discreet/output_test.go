@@ -207,6 +207,18 @@ func TestFilesBehindLinks(t *testing.T) {
 	if to, err := os.Readlink(link); to != "file" {
 		t.Errorf("the link leads to %q, %v", to, err)
 	}
+	for from, to := range map[string]string{"la": "lb", "lb": "la"} {
+		if err := os.Symlink(to, filepath.Join(dir, from)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	loop := filepath.Join(dir, "la")
+	if _, err := openOutput(loop); err == nil || !strings.HasPrefix(err.Error(), loop+" cannot be written: ") {
+		t.Errorf("links that lead back to themselves: %v, want an error that names %s", err, loop)
+	}
+	if names := namesIn(t, dir); len(names) != 4 {
+		t.Errorf("beside the links there are %q", names)
+	}
 	if err := errors.Join(os.Link(path, hard), os.Chmod(path, 0o666)); err != nil {
 		t.Fatal(err)
 	}

@@ -104,3 +104,36 @@ func TestResultGoesToStandardOutput(t *testing.T) {
 		t.Errorf("beside it there are %q", names)
 	}
 }
+
+// TestExportedCheckpointIsWhole exports to standard output, by each of its names: that has the
+// checkpoint's bytes alone, and what is said of them goes elsewhere.
+func TestExportedCheckpointIsWhole(t *testing.T) {
+	f := &federation{bench: newBench(t)}
+	f.write("intents.txt", "greet\nleave\n")
+	f.serve()
+	f.operate("task", "create", "support", "--intents", "intents.txt", "--per-round", "3")
+	said := f.operate("checkpoint", "export", "support", "model.ckpt")
+	want, err := os.ReadFile(filepath.Join(f.dir, "model.ckpt"))
+	if err != nil || !strings.HasPrefix(said, "model.ckpt: round 0, ") {
+		t.Fatalf("export prints %q, %v", said, err)
+	}
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, to := range []string{"-", "/dev/stdout", "out"} { // out is what the shell leads it into
+		out, err := os.Create(filepath.Join(f.dir, "out"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var said strings.Builder
+		c := f.command(path, "checkpoint", "export", "support", to, "--server", f.address)
+		c.Stdout, c.Stderr = out, &said
+		if err := errors.Join(c.Run(), out.Close()); err != nil || !strings.HasPrefix(said.String(), to+": round 0, ") {
+			t.Errorf("to %s: %v, and it says %q, want what it has written", to, err, said.String())
+		}
+		if got, err := os.ReadFile(out.Name()); err != nil || string(got) != string(want) {
+			t.Errorf("to %s: %d bytes that are not the checkpoint's %d, %v", to, len(got), len(want), err)
+		}
+	}
+}
