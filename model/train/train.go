@@ -9,6 +9,7 @@
 package train
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 
@@ -72,6 +73,9 @@ func newTrainer(l model.Layout, size int, makeEngine func(model.Layout, *batch) 
 // Close frees what the trainer holds. The trainer must not be used after it.
 func (t *Trainer) Close() error { return t.engine.close() }
 
+// errDiverged is why training fails whose result is not finite.
+var errDiverged = errors.New("training diverged")
+
 // Train changes params, of the trainer's layout, by training on the examples. The seed fixes the order of the
 // examples and the features dropped: the same call gives the same bits. No examples change nothing.
 //
@@ -128,8 +132,8 @@ func (t *Trainer) Train(params []float32, ex []model.Example, s model.Training, 
 	r.Loss /= float32(len(ex))
 	for i, x := range params {
 		if x-x != 0 {
-			return r, fmt.Errorf("parameter %d is %v after %d training steps: lower the learning rate, now %v, "+
-				"or start from finite parameters", i, x, r.Steps, s.LearningRate)
+			return r, fmt.Errorf("%w: parameter %d is %v after %d training steps: lower the learning rate, now %v, "+
+				"or start from finite parameters", errDiverged, i, x, r.Steps, s.LearningRate)
 		}
 	}
 	return r, nil

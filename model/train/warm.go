@@ -25,8 +25,10 @@ type Warmth struct {
 // Warm changes params, of the layout, by training on examples that one has in one place: the phrases an operator
 // begins a task with. It chooses the passes itself: a fifth of each intent's examples is held back, and the passes
 // are doubled while the cross-entropy on them falls. Then it trains on all. Where nothing can be held back, as with
-// one example of each intent, it makes 40 passes. The epochs of the settings are not used. ended is the trainer's
-// [Trainer.Ended], or nil: where it says to end, params may be half trained. The same call gives the same bits.
+// one example of each intent, it makes 40 passes. The epochs of the settings are not used. Where the result is not
+// finite, as with many long texts whose labels contradict each other, it returns an error that says so. ended is the
+// trainer's [Trainer.Ended], or nil: where it says to end, params may be half trained. The same call gives the same
+// bits.
 func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training, seed uint64, ended func() error) (w Warmth, err error) {
 	s.Epochs = warmEpochs[0]
 	if err := s.Validate(); err != nil {
@@ -50,8 +52,10 @@ func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training
 		}
 		trial := append([]float32(nil), params...)
 		s.Epochs = epochs
-		if _, err := t.Train(trial, rest, s, seed); err != nil {
-			return w, fmt.Errorf("trying %d passes: %w", epochs, err)
+		if _, err := t.Train(trial, rest, s, seed); errors.Is(err, errDiverged) && w.Epochs > 0 {
+			break // fewer passes did better
+		} else if err != nil {
+			return w, fmt.Errorf("trying %d passes: %w", epochs, warmError(err, len(rest)))
 		}
 		loss, right := crossEntropy(classifierOf(trial, l), held)
 		if loss >= best {
@@ -64,7 +68,15 @@ func Warm(params []float32, l model.Layout, ex []model.Example, s model.Training
 	}
 	s.Epochs = w.Epochs
 	_, err = t.Train(params, ex, s, seed)
-	return w, err
+	return w, warmError(err, len(ex))
+}
+
+// warmError is an error of training in the words of who gave the examples and no settings.
+func warmError(err error, examples int) error {
+	if !errors.Is(err, errDiverged) {
+		return err
+	}
+	return fmt.Errorf("%w on %d examples, to parameters that are not finite: many long texts end so whose labels contradict each other; see that the labels are right, or give fewer texts, or shorter ones", errDiverged, examples)
 }
 
 // holdBack draws a fifth of each label's examples, never all of one.

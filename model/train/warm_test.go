@@ -2,7 +2,10 @@ package train
 
 import (
 	"errors"
+	"fmt"
+	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 
 	"github.com/discreet-fl/discreet/dataset"
@@ -95,5 +98,50 @@ func TestWarmRefuses(t *testing.T) {
 	settings.LearningRate = -1
 	if _, err := Warm(l.Init(1), l, own[1:], settings, 1, nil); err == nil {
 		t.Error("a negative rate")
+	}
+}
+
+// lottery is n examples of so many words each, whose labels are drawn by lot.
+func lottery(t *testing.T, n, words, labels int) ([]model.Example, model.Layout) {
+	t.Helper()
+	l, err := model.NewLayout("small", labels)
+	if err != nil {
+		t.Fatal(err)
+	}
+	const seed = 7
+	t.Logf("%d examples, seed %d", n, seed)
+	random := rand.New(rand.NewPCG(seed, 1))
+	ex := make([]model.Example, n)
+	for i := range ex {
+		var text strings.Builder
+		for range words {
+			fmt.Fprintf(&text, "w%dx ", random.IntN(2000))
+		}
+		ex[i] = model.Example{Features: model.Featurise(text.String()), Label: random.IntN(labels)}
+	}
+	return ex, l
+}
+
+// TestWarmOnNoise trains on texts of which nothing can be learned, until the parameters are not
+// finite: it says what is wrong with the texts, and nothing of a rate that nobody gave. Where
+// fewer passes do, it makes those.
+func TestWarmOnNoise(t *testing.T) {
+	settings, err := model.DefaultTraining("small")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ex, l := lottery(t, 1000, 40, 2)
+	if _, err := Warm(l.Init(1), l, ex, settings, 3, nil); err == nil || strings.Contains(err.Error(), "rate") || !strings.Contains(err.Error(), "see that the labels are right, or give fewer texts, or shorter ones") {
+		t.Errorf("many long texts: %v, want what to do about them", err)
+	}
+	for _, less := range [][2]int{{30, 40}, {1000, 8}} {
+		ex, l := lottery(t, less[0], less[1], 2)
+		if _, err := Warm(l.Init(1), l, ex, settings, 3, nil); err != nil {
+			t.Errorf("%d texts of %d words: %v", less[0], less[1], err)
+		}
+	}
+	ex, l = lottery(t, 150, 30, 2)
+	if w, err := Warm(l.Init(1), l, ex, settings, 3, nil); err != nil || w.Epochs != warmEpochs[0] {
+		t.Errorf("where ten passes do: %+v, %v", w, err)
 	}
 }
