@@ -69,16 +69,16 @@ func decodeAdmission(f *fields, n int) (a admission, err error) {
 		return a, err
 	}
 	admitted := newBitmap(n)
-	for range f.next(1)[0] {
+	for i := range f.next(1)[0] {
 		r, err := decodeRollProof(f, n)
 		if err != nil {
 			return a, err
 		}
-		for i := range admitted {
-			if admitted[i]&r.members[i] != 0 {
-				return a, fmt.Errorf("%w: a member of the roster stands in two rolls", ErrMalformed)
+		for _, place := range r.members.places() {
+			if admitted.has(place) {
+				return a, fmt.Errorf("%w: the member at place %d of the roster is shown by roll %d and by one before it, want one roll", ErrMalformed, place, i)
 			}
-			admitted[i] |= r.members[i]
+			admitted.set(place)
 		}
 		a.rolls = append(a.rolls, r)
 	}
@@ -140,8 +140,9 @@ func (a *admission) check(ca ed25519.PublicKey, members []member) error {
 		if err != nil {
 			return err
 		}
-		if err := verifyRoll(ca, r.size, root, r.signature[:]); err != nil {
-			return err
+		if !verifyRoll(ca, r.size, root, r.signature[:]) {
+			return fmt.Errorf("%w: roll %d of the roster, of %d devices, is not signed by the authority pinned here, or does not hold the %d members that it is to show; if the server is another authority's, enrol with that",
+				ErrForged, i, r.size, len(leaves))
 		}
 	}
 	credentials := a.credentials

@@ -2,7 +2,9 @@ package secagg
 
 import (
 	"crypto/ed25519"
+	"errors"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -117,6 +119,11 @@ func TestHostileRolls(t *testing.T) {
 		{"a roll for nobody", ErrMalformed, -1, func(a *admission) { a.rolls = append(a.rolls, prove(good, nil)) }},
 		{"a roll for a place past the roster", ErrMalformed, -1, func(a *admission) { a.rolls[0].members[0] |= 1 << 6 }},
 	}
+	says := map[string]string{
+		"a member in two rolls":       "the member at place 2 of the roster is shown by roll 1",
+		"a roll of another authority": "is not signed by the authority pinned here",
+		"a hash changed":              "does not hold the 5 members",
+	}
 	d := r.devices[victim]
 	for _, test := range tests {
 		forged := r.forgeRoster(victim, func(f *forgery) { f.admit = test.change })
@@ -124,11 +131,22 @@ func TestHostileRolls(t *testing.T) {
 			a := d.advertised.again()
 			_, msg, err := a.Share(forged, stream(1, "unused", 0))
 			wantRefusal(t, err, test.kind, r.id(test.blamed))
+			if !strings.Contains(err.Error(), says[test.name]) {
+				t.Errorf("%v, want it to say %q", err, says[test.name])
+			}
 			if msg != nil {
 				t.Error("a message came with the error")
 			}
 		})
 	}
+	t.Run("cut off", func(t *testing.T) {
+		for n := range d.roster {
+			a := d.advertised.again()
+			if _, msg, err := a.Share(d.roster[:n:n], stream(1, "unused", 0)); !errors.Is(err, ErrMalformed) || msg != nil {
+				t.Errorf("the first %d of %d bytes: %v, want ErrMalformed", n, len(d.roster), err)
+			}
+		}
+	})
 	t.Run("a revoked device", func(t *testing.T) {
 		for i := range r.devices {
 			a := d.advertised.again()
@@ -198,5 +216,43 @@ func TestRollsChosen(t *testing.T) {
 			r.must(r.share(r.all()))
 			r.endWith(r.all())
 		})
+	}
+}
+
+// TestMostRolls has an authority with one roll more than a roster's count of them holds: the
+// members of the last have credentials.
+func TestMostRolls(t *testing.T) {
+	const each, n = 3, 3 * (maxRolls + 1)
+	ca := newKey(123, "authority", 0)
+	public := ca.Public().(ed25519.PublicKey)
+	var rolls []*Roll
+	var members []member
+	for keys := range slices.Chunk(strangers(123, n), each) {
+		roll, err := SignRoll(ca, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		rolls = append(rolls, roll)
+		for _, key := range keys {
+			members = append(members, member{id: DeviceID(key), key: [ed25519.PublicKeySize]byte(key)})
+		}
+	}
+	slices.SortFunc(members, func(a, b member) int { return compareIDs(a.id, b.id) })
+	credentials := make([][signatureSize]byte, n)
+	for i := range members {
+		credentials[i] = [signatureSize]byte(Certify(ca, members[i].key[:]))
+	}
+	p := &Params{CA: public, Rolls: func([]ed25519.PublicKey) []*Roll { return rolls }}
+	shown := p.admission(members, credentials)
+	f := fields(shown.append(nil))
+	read, err := decodeAdmission(&f, n)
+	if err != nil || len(f) != 0 {
+		t.Fatalf("%v, %d bytes are left", err, len(f))
+	}
+	if len(read.rolls) != maxRolls || len(read.credentials) != each {
+		t.Errorf("%d rolls and %d credentials, want %d and %d", len(read.rolls), len(read.credentials), maxRolls, each)
+	}
+	if err := read.check(public, members); err != nil {
+		t.Error(err)
 	}
 }
