@@ -27,7 +27,8 @@ import (
 //
 // The id follows from the key; it stands there for people, and is checked. Each device
 // stands in a file once. The last line of what was issued is the signature of the roll of
-// all devices before it; a file without devices has none, nor had one of v1.
+// all devices before it, also of one; without it the file was cut off. A file without
+// devices has none, nor had one of v1.
 const (
 	requestsHeader  = "discreet requests v1"
 	issuedHeader    = "discreet issued v2"
@@ -76,7 +77,7 @@ func writeIssued(w io.Writer, issued []Issued, roll *secagg.Roll) error {
 }
 
 // ReadIssued reads what [Machine.IssueDevices] wrote: what was issued for each device, and
-// the roll of them all, nil where the file has none. Whether this CA issued it is for
+// the roll of them all, nil where the file has no devices or is of v1. Whether this CA issued it is for
 // [Authority.CheckIssued] and [secagg.Roll.Verify] to say.
 func ReadIssued(r io.Reader) ([]Issued, *secagg.Roll, error) {
 	var issued []Issued
@@ -156,6 +157,9 @@ func (f *deviceLines) read(r io.Reader, each func(key ed25519.PublicKey, rest []
 			return fmt.Errorf("ca: line %d: %w", n, err)
 		}
 		known[id] = true
+	}
+	if lines.Err() == nil && rolls && f.roll == nil && n > 1 {
+		return fmt.Errorf("ca: the file ends with line %d, without its roll: copy the whole file that %s wrote", n, f.writer)
 	}
 	if errors.Is(lines.Err(), bufio.ErrTooLong) {
 		return fmt.Errorf("ca: line %d is longer than %d characters: name the file that %s wrote", n+1, maxLine, f.writer)

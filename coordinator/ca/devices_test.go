@@ -92,15 +92,16 @@ func TestDeviceFilesAreRefused(t *testing.T) {
 		}
 	}
 	for name, tc := range map[string]struct{ text, want string }{
-		"requests":               {requestsHeader + "\n", "`discreet ca issue devices`"},
-		"no certificate":         {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " \n", "a certificate of 0"},
-		"short credential":       {issuedHeader + "\n" + line + " 00 AAAA\n", "a credential of 2"},
-		"no base64":              {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " %%%%\n", "in base64"},
-		"a roll of nobody":       {issuedHeader + "\nroll " + strings.Repeat("00", 64) + "\n", "line 2: a roll of 0 devices"},
-		"a short roll":           {issuedHeader + "\n" + whole + "\nroll 00\n", "a signature of 2 digits"},
-		"a line behind the roll": {issuedHeader + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n" + whole + "\n", "line 4 stands behind the roll"},
-		"a roll in a file of v1": {issuedHeaderOld + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n", "line 3 has 2 fields"},
-		"large certificate":      {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " " + strings.Repeat("AAAA", 1366) + "\n", "at most 4096"},
+		"requests":                {requestsHeader + "\n", "`discreet ca issue devices`"},
+		"no certificate":          {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " \n", "a certificate of 0"},
+		"short credential":        {issuedHeader + "\n" + line + " 00 AAAA\n", "a credential of 2"},
+		"no base64":               {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " %%%%\n", "in base64"},
+		"a roll of nobody":        {issuedHeader + "\nroll " + strings.Repeat("00", 64) + "\n", "line 2: a roll of 0 devices"},
+		"a short roll":            {issuedHeader + "\n" + whole + "\nroll 00\n", "a signature of 2 digits"},
+		"a line behind the roll":  {issuedHeader + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n" + whole + "\n", "line 4 stands behind the roll"},
+		"a file that was cut off": {issuedHeader + "\n" + whole + "\n", "ends with line 2, without its roll: copy the whole file"},
+		"a roll in a file of v1":  {issuedHeaderOld + "\n" + whole + "\nroll " + strings.Repeat("00", 64) + "\n", "line 3 has 2 fields"},
+		"large certificate":       {issuedHeader + "\n" + line + " " + strings.Repeat("00", 64) + " " + strings.Repeat("AAAA", 1366) + "\n", "at most 4096"},
 	} {
 		if list, _, err := ReadIssued(strings.NewReader(tc.text)); err == nil || !strings.Contains(err.Error(), tc.want) {
 			t.Errorf("%s: %d devices, %v; want %q", name, len(list), err, tc.want)
@@ -131,18 +132,28 @@ func TestIssuedBefore(t *testing.T) {
 func FuzzReadIssued(f *testing.F) {
 	key := ed25519.NewKeyFromSeed(make([]byte, 32)).Public().(ed25519.PublicKey)
 	var text bytes.Buffer
-	for _, roll := range []*secagg.Roll{nil, {Signature: make([]byte, 64)}} {
-		text.Reset()
-		if err := writeIssued(&text, []Issued{{key, []byte("certificate"), make([]byte, 64)}}, roll); err != nil {
-			f.Fatal(err)
-		}
-		f.Add(bytes.Clone(text.Bytes()))
+	if err := writeIssued(&text, []Issued{{key, []byte("certificate"), make([]byte, 64)}}, &secagg.Roll{Signature: make([]byte, 64)}); err != nil {
+		f.Fatal(err)
 	}
+	whole := text.String()
+	f.Add([]byte(whole))
+	cut, _, _ := strings.Cut(whole, rollWord+" ")
+	f.Add([]byte(cut))
+	f.Add([]byte(strings.Replace(cut, issuedHeader, issuedHeaderOld, 1)))
 	f.Add([]byte(issuedHeader))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		list, roll, err := ReadIssued(bytes.NewReader(b))
 		if err != nil {
 			return
+		}
+		if old := strings.HasPrefix(string(b), issuedHeaderOld); (roll == nil) != (old || len(list) == 0) {
+			t.Fatalf("%q is read as %d devices with the roll %v", b, len(list), roll)
+		}
+		if roll == nil {
+			roll = &secagg.Roll{Signature: make([]byte, 64)} // what is written has one
+		}
+		if len(list) == 0 {
+			roll = nil
 		}
 		var again bytes.Buffer
 		if err := writeIssued(&again, list, roll); err != nil {
