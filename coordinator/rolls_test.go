@@ -5,6 +5,7 @@ import (
 	"crypto/ed25519"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -151,13 +152,95 @@ func TestRollRefused(t *testing.T) {
 			t.Errorf("%d devices and %d rolls were taken, %v", n, len(w.rolls.list), err)
 		}
 		damaged := &secagg.Roll{Keys: keys, Signature: foreign.Signature}
-		if _, err := w.store.AddRoll(t.Context(), damaged); err != nil {
+		if err := w.store.PutRoll(t.Context(), damaged); err != nil {
 			t.Fatal(err)
 		}
 		w.shut()
 		w = newWorld(t, dir, Options{})
 		if n := len(w.rolls.list); n != 0 || !strings.Contains(w.log.String(), "a stored roll is left out") {
 			t.Errorf("%d rolls of another CA are used", n)
+		}
+	})
+}
+
+// TestDamagedRollIsPutRight: a stored roll that is damaged is left out, and the file that it
+// came with puts it right, for the time after the next start, too.
+func TestDamagedRollIsPutRight(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, _, dir := apart(t)
+		w := newWorld(t, dir, Options{})
+		keys := []ed25519.PublicKey{newKey(t).Public().(ed25519.PublicKey), newKey(t).Public().(ed25519.PublicKey)}
+		good := issueRoll(t, machine, keys...)
+		restart := func() {
+			w.shut()
+			w = newWorld(t, dir, Options{})
+		}
+		admit := func() {
+			t.Helper()
+			if _, err := rpc.NewOperatorServiceClient(w.operator(t)).Admit(t.Context(), &pb.AdmitRequest{Roll: good}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		rolls := func(what string, want int) {
+			t.Helper()
+			if n := len(w.rollsOf(keys)); n != want {
+				t.Errorf("%s: %d rolls, want %d", what, n, want)
+			}
+		}
+		admit()
+		admit()
+		rolls("admitted twice", 1)
+		if err := w.store.PutRoll(t.Context(), &secagg.Roll{Keys: keys[:1], Signature: good.Signature}); err != nil {
+			t.Fatal(err)
+		}
+		restart()
+		rolls("with a damaged one", 0)
+		admit()
+		rolls("admitted again", 1)
+		restart()
+		rolls("after a start", 1)
+	})
+}
+
+// TestRollOfOneIsNotKept: it would take more bytes than a credential in every roster.
+func TestRollOfOneIsNotKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, _, dir := apart(t)
+		w := newWorld(t, dir, Options{})
+		roll := issueRoll(t, machine, newKey(t).Public().(ed25519.PublicKey))
+		if _, err := rpc.NewOperatorServiceClient(w.operator(t)).Admit(t.Context(), &pb.AdmitRequest{Roll: roll}); err != nil {
+			t.Fatal(err)
+		}
+		if stored, err := w.store.Rolls(t.Context()); err != nil || len(stored)+len(w.rolls.list) != 0 {
+			t.Errorf("%d rolls are stored and %d used, %v", len(stored), len(w.rolls.list), err)
+		}
+	})
+}
+
+// TestNobodyRevokedIsPutIntoARoll: with the CA's key, a device that was revoked after it
+// advertised is shown by its credential.
+func TestNobodyRevokedIsPutIntoARoll(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir(), Options{})
+		machine, err := ca.OpenMachine(w.dir, w.Coordinator.log, time.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		var keys []ed25519.PublicKey
+		for range 3 {
+			keys = append(keys, newKey(t).Public().(ed25519.PublicKey))
+		}
+		revoke(t, machine, w.dir, w.dir, secagg.DeviceID(keys[0]))
+		rolls := w.rollsOf(keys)
+		if len(rolls) != 1 || len(rolls[0].Keys) != 2 || slices.ContainsFunc(rolls[0].Keys, func(k ed25519.PublicKey) bool { return k.Equal(keys[0]) }) {
+			t.Fatalf("%v, want a roll of the two that were not revoked", rolls)
+		}
+		if err := rolls[0].Verify(w.authority.PublicKey()); err != nil {
+			t.Error(err)
+		}
+		revoke(t, machine, w.dir, w.dir, secagg.DeviceID(keys[1]))
+		if rolls := w.rollsOf(keys); len(rolls) != 0 {
+			t.Errorf("%d rolls for one device that was not revoked", len(rolls))
 		}
 	})
 }

@@ -28,9 +28,9 @@ func TestRollsAreKept(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		for _, isNew := range []bool{true, false} {
-			if added, err := s.AddRoll(t.Context(), roll); err != nil || added != isNew {
-				t.Errorf("added %v, %v; want %v", added, err, isNew)
+		for range 2 {
+			if err := s.PutRoll(t.Context(), roll); err != nil {
+				t.Error(err)
 			}
 		}
 		made = append(made, roll)
@@ -46,6 +46,42 @@ func TestRollsAreKept(t *testing.T) {
 		i := slices.IndexFunc(rolls, func(r *secagg.Roll) bool { return bytes.Equal(r.Signature, want.Signature) })
 		if i < 0 || rolls[i].Verify(authority.Public().(ed25519.PublicKey)) != nil {
 			t.Errorf("the roll of %d devices is not what it was", len(want.Keys))
+		}
+	}
+}
+
+// TestDamagedRollIsPutRight damages the keys of a roll that is kept, which keeps nobody from
+// reading the others, and keeps it anew.
+func TestDamagedRollIsPutRight(t *testing.T) {
+	authority := ed25519.NewKeyFromSeed(make([]byte, ed25519.SeedSize))
+	public := authority.Public().(ed25519.PublicKey)
+	for name, damage := range map[string]string{
+		"other keys": `UPDATE rolls SET public_keys = zeroblob(64)`,
+		"a part":     `UPDATE rolls SET public_keys = zeroblob(33)`,
+		"nothing":    `UPDATE rolls SET public_keys = zeroblob(0)`,
+	} {
+		s := open(t, t.TempDir())
+		roll, err := secagg.SignRoll(authority, []ed25519.PublicKey{waitingKey(1), waitingKey(2)})
+		if err == nil {
+			err = s.PutRoll(t.Context(), roll)
+		}
+		if err == nil {
+			err = s.write(t.Context(), "damaging a roll", func(tx *sql.Tx) error {
+				_, err := tx.Exec(damage)
+				return err
+			})
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if rolls, err := s.Rolls(t.Context()); err != nil || len(rolls) != 1 || rolls[0].Verify(public) == nil {
+			t.Errorf("%s: %d rolls, %v; want one that does not hold", name, len(rolls), err)
+		}
+		if err := s.PutRoll(t.Context(), roll); err != nil {
+			t.Fatal(err)
+		}
+		if rolls, err := s.Rolls(t.Context()); err != nil || len(rolls) != 1 || rolls[0].Verify(public) != nil {
+			t.Errorf("%s: %d rolls, %v; want the one that was kept anew", name, len(rolls), err)
 		}
 	}
 }
