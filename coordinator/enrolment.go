@@ -110,23 +110,24 @@ func (s operatorService) ListWaiting(ctx context.Context, _ *pb.ListWaitingReque
 }
 
 // Admit enrols devices with what that CA has issued for them, all that are named or
-// none, and keeps its roll. Nothing is stored that the CA did not sign.
+// none, but for those that it has revoked since, and keeps its roll, which may name these,
+// too. Nothing is stored that the CA did not sign.
 func (s operatorService) Admit(ctx context.Context, request *pb.AdmitRequest) (*pb.AdmitResponse, error) {
 	if n := len(request.GetIssued()); n > mostAdmitted {
 		return nil, status.Errorf(codes.InvalidArgument, "%d devices at once, want at most %d", n, mostAdmitted)
 	}
 	now := time.Now()
-	list := make([]store.Issued, len(request.GetIssued()))
-	for i, one := range request.GetIssued() {
+	var list []store.Issued
+	for _, one := range request.GetIssued() {
 		issued := ca.Issued{PublicKey: one.GetPublicKey(), Certificate: one.GetCertificate(), Credential: one.GetCredential()}
 		if err := s.authority.CheckIssued(issued, now); err != nil {
 			return nil, status.Error(codes.InvalidArgument, err.Error())
 		}
-		if id := secagg.DeviceID(issued.PublicKey); s.revoked(id) {
-			return nil, status.Errorf(codes.PermissionDenied, "device %v was revoked after it was certified; take its line out of the file", id)
+		if !s.revoked(secagg.DeviceID(issued.PublicKey)) {
+			list = append(list, store.Issued(issued))
 		}
-		list[i] = store.Issued(issued)
 	}
+	revoked := len(request.GetIssued()) - len(list)
 	roll := &secagg.Roll{Signature: request.GetRoll().GetSignature()}
 	for _, key := range request.GetRoll().GetPublicKeys() {
 		roll.Keys = append(roll.Keys, key)
@@ -145,8 +146,8 @@ func (s operatorService) Admit(ctx context.Context, request *pb.AdmitRequest) (*
 			return nil, err
 		}
 	}
-	s.log.Info("devices admitted", "devices", admitted, "not_waiting", len(list)-admitted)
-	return &pb.AdmitResponse{Admitted: uint32(admitted)}, nil
+	s.log.Info("devices admitted", "devices", admitted, "not_waiting", len(list)-admitted, "revoked", revoked)
+	return &pb.AdmitResponse{Admitted: uint32(admitted), Revoked: uint32(revoked)}, nil
 }
 
 // GetRevocations returns the CA's list of devices that are out, empty before the first.

@@ -234,8 +234,6 @@ func TestAdmitRefuses(t *testing.T) {
 		_, err = op.Admit(t.Context(), &pb.AdmitRequest{Issued: make([]*pb.Issued, mostAdmitted+1)})
 		wants(t, "too many", err, codes.InvalidArgument, "at most 1000")
 		revoke(t, machine, caDir, dir, secagg.DeviceID(public(other)))
-		_, err = op.Admit(t.Context(), &pb.AdmitRequest{Issued: right})
-		wants(t, "a revoked one among them", err, codes.PermissionDenied, "was revoked", "take its line out")
 		waiting, err := op.ListWaiting(t.Context(), &pb.ListWaitingRequest{})
 		if err != nil || len(waiting.GetPublicKeys()) != 1 || !bytes.Equal(waiting.GetPublicKeys()[0], public(good)) {
 			t.Errorf("%d devices wait, %v; want the one that was not revoked", len(waiting.GetPublicKeys()), err)
@@ -243,6 +241,50 @@ func TestAdmitRefuses(t *testing.T) {
 		if n, err := w.store.CountDevices(t.Context()); err != nil || n != 0 {
 			t.Errorf("%d devices were let in, %v", n, err)
 		}
+	})
+}
+
+// TestAdmitPassesOverTheRevoked: a device that is revoked after it was certified keeps out
+// neither the others of its file nor their roll, in which it is.
+func TestAdmitPassesOverTheRevoked(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		machine, caDir, dir := apart(t)
+		w := newWorld(t, dir, Options{})
+		op := rpc.NewOperatorServiceClient(w.operator(t))
+		line, err := w.CreateToken(t.Context(), 9, time.Hour)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var private []ed25519.PrivateKey
+		var keys []ed25519.PublicKey
+		enrol := func(i int) (*pb.EnrolResponse, error) {
+			return rpc.NewEnrolmentServiceClient(w.dial(t, w.trust())).Enrol(t.Context(), enrolment(t, line, private[i]))
+		}
+		for i := range 3 {
+			private = append(private, newKey(t))
+			keys = append(keys, private[i].Public().(ed25519.PublicKey))
+			if _, err := enrol(i); err != nil {
+				t.Fatal(err)
+			}
+		}
+		issued, roll := issue(t, machine, keys...), issueRoll(t, machine, keys...)
+		revoke(t, machine, caDir, dir, secagg.DeviceID(keys[1]))
+		for _, want := range []uint32{2, 0} {
+			reply, err := op.Admit(t.Context(), &pb.AdmitRequest{Issued: issued, Roll: roll})
+			if err != nil || reply.GetAdmitted() != want || reply.GetRevoked() != 1 {
+				t.Fatalf("%v, %v; want %d admitted and 1 revoked", reply, err, want)
+			}
+		}
+		if n, err := w.store.CountDevices(t.Context()); err != nil || n != 2 || len(w.rolls.list) != 1 {
+			t.Errorf("%d devices and %d rolls, %v; want 2 and 1", n, len(w.rolls.list), err)
+		}
+		for _, i := range []int{0, 2} {
+			if reply, err := enrol(i); err != nil || len(reply.GetCertificate()) == 0 {
+				t.Errorf("device %d: %v, %v; want its certificate", i, reply, err)
+			}
+		}
+		_, err = enrol(1)
+		wants(t, "the revoked one", err, codes.PermissionDenied, "was revoked")
 	})
 }
 

@@ -2170,7 +2170,9 @@ func (x *AdmitRequest) GetRoll() *Roll {
 type AdmitResponse struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	// Those that were waiting.
-	Admitted      uint32 `protobuf:"varint,1,opt,name=admitted,proto3" json:"admitted,omitempty"`
+	Admitted uint32 `protobuf:"varint,1,opt,name=admitted,proto3" json:"admitted,omitempty"`
+	// Those that were revoked after the CA had certified them. They are passed over.
+	Revoked       uint32 `protobuf:"varint,2,opt,name=revoked,proto3" json:"revoked,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -2208,6 +2210,13 @@ func (*AdmitResponse) Descriptor() ([]byte, []int) {
 func (x *AdmitResponse) GetAdmitted() uint32 {
 	if x != nil {
 		return x.Admitted
+	}
+	return 0
+}
+
+func (x *AdmitResponse) GetRevoked() uint32 {
+	if x != nil {
+		return x.Revoked
 	}
 	return 0
 }
@@ -2379,9 +2388,10 @@ const file_discreet_v1_operator_proto_rawDesc = "" +
 	"\tsignature\x18\x02 \x01(\fR\tsignature\"b\n" +
 	"\fAdmitRequest\x12+\n" +
 	"\x06issued\x18\x01 \x03(\v2\x13.discreet.v1.IssuedR\x06issued\x12%\n" +
-	"\x04roll\x18\x02 \x01(\v2\x11.discreet.v1.RollR\x04roll\"+\n" +
+	"\x04roll\x18\x02 \x01(\v2\x11.discreet.v1.RollR\x04roll\"E\n" +
 	"\rAdmitResponse\x12\x1a\n" +
-	"\badmitted\x18\x01 \x01(\rR\badmittedB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
+	"\badmitted\x18\x01 \x01(\rR\badmitted\x12\x18\n" +
+	"\arevoked\x18\x02 \x01(\rR\arevokedB2Z0github.com/discreet-fl/discreet/proto;discreetv1b\x06proto3"
 
 var (
 	file_discreet_v1_operator_proto_rawDescOnce sync.Once

@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/status"
 
 	"github.com/discreet-fl/discreet/coordinator/ca"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -55,8 +56,9 @@ func newDeviceAdmit() *cobra.Command {
 	c := &cobra.Command{
 		Use: "admit FILE", Short: "Let in the devices that the CA has certified",
 		Long: `Admit brings the coordinator what "discreet ca issue devices" wrote. The devices, which
-go on asking, are enrolled within seconds. It may be repeated. With them comes the CA's
-roll of them all, by which the members of a round check each other sooner.`,
+go on asking, are enrolled within seconds, but for those that were revoked since. It may
+be repeated. With them comes the CA's roll of them all, by which the members of a round
+check each other sooner.`,
 		Example: `  discreet device admit issued.txt`,
 		Args:    arguments("FILE"),
 		RunE: func(c *cobra.Command, args []string) error {
@@ -70,12 +72,19 @@ roll of them all, by which the members of a round check each other sooner.`,
 				return fmt.Errorf("%s: %w", args[0], err)
 			}
 			return o.run(c, func(ctx context.Context, connection *grpc.ClientConn) error {
-				admitted, err := admit(ctx, rpc.NewOperatorServiceClient(connection), issued, roll)
+				admitted, revoked, err := admit(ctx, rpc.NewOperatorServiceClient(connection), issued, roll)
 				if err != nil {
 					return err
 				}
-				fmt.Fprintf(c.OutOrStdout(), "admitted %s\n", count(admitted, "device"))
-				if others := len(issued) - admitted; others > 0 {
+				fmt.Fprintf(c.OutOrStdout(), "admitted %s", count(admitted, "device"))
+				switch {
+				case revoked == 1:
+					fmt.Fprint(c.OutOrStdout(), ", 1 of the file was revoked")
+				case revoked > 1:
+					fmt.Fprintf(c.OutOrStdout(), ", %d of the file were revoked", revoked)
+				}
+				fmt.Fprintln(c.OutOrStdout())
+				if others := len(issued) - admitted - revoked; others > 0 {
 					fmt.Fprintf(c.OutOrStdout(), "%s of the file did not wait here, or no longer\n", count(others, "device"))
 				}
 				return nil
@@ -87,27 +96,34 @@ roll of them all, by which the members of a round check each other sooner.`,
 }
 
 // admit sends what was issued, and then the roll of it all if there is one, and returns how
-// many devices had waited.
-func admit(ctx context.Context, service rpc.OperatorServiceClient, issued []ca.Issued, roll *secagg.Roll) (admitted int, err error) {
+// many devices had waited, and how many were revoked after they were certified.
+func admit(ctx context.Context, service rpc.OperatorServiceClient, issued []ca.Issued, roll *secagg.Roll) (admitted, revoked int, err error) {
+	var requests []*pb.AdmitRequest
 	for page := range slices.Chunk(issued, admitPage) {
 		request := new(pb.AdmitRequest)
 		for _, one := range page {
 			request.Issued = append(request.Issued, &pb.Issued{PublicKey: one.PublicKey, Certificate: one.Certificate, Credential: one.Credential})
 		}
-		reply, err := service.Admit(ctx, request)
-		if err != nil {
-			return admitted, err
-		}
-		admitted += int(reply.Admitted)
+		requests = append(requests, request)
 	}
 	if roll != nil {
 		request := &pb.AdmitRequest{Roll: &pb.Roll{Signature: roll.Signature}}
 		for _, key := range roll.Keys {
 			request.Roll.PublicKeys = append(request.Roll.PublicKeys, key)
 		}
-		if _, err := service.Admit(ctx, request); err != nil {
-			return admitted, err
-		}
+		requests = append(requests, request)
 	}
-	return admitted, nil
+	for i, request := range requests {
+		reply, err := service.Admit(ctx, request)
+		if err != nil && i > 0 {
+			answer := status.Convert(err)
+			err = status.Errorf(answer.Code(), "%s; %s of the file had been admitted before that: admit it again for the rest", answer.Message(), count(admitted, "device"))
+		}
+		if err != nil {
+			return admitted, revoked, err
+		}
+		admitted += int(reply.Admitted)
+		revoked += int(reply.Revoked)
+	}
+	return admitted, revoked, nil
 }
