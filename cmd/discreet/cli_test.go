@@ -18,6 +18,16 @@ func (b *bench) write(name, text string) {
 	}
 }
 
+// copy copies a file over another.
+func (b *bench) copy(from, to string) {
+	b.t.Helper()
+	data, err := os.ReadFile(filepath.Join(b.dir, from))
+	if err != nil {
+		b.t.Fatal(err)
+	}
+	b.write(to, string(data))
+}
+
 func TestWrongUseIsExplained(t *testing.T) {
 	b := newBench(t)
 	b.write("truncated.json", `{"train": [["hi", "greet"], ["bye`)

@@ -51,11 +51,7 @@ func (w *walk) do(command string) {
 	case words[0] == "export":
 		w.env = append(w.env, words[1])
 	case words[0] == "cp":
-		data, err := os.ReadFile(filepath.Join(w.dir, words[1]))
-		if err != nil {
-			w.t.Fatalf("%s: %v", command, err)
-		}
-		w.write(words[2], string(data))
+		w.copy(words[1], words[2])
 	case strings.HasPrefix(command, "discreet serve"):
 		server, line := w.start(nil, append(words[1:], "--listen", w.address, "--http", "")...)
 		if !strings.HasPrefix(line, "listening on ") {
