@@ -232,9 +232,9 @@ func (g *gate) suffer(c *guest) bool {
 	return true
 }
 
-// refuse counts a refusal, and tells of it unless it told of another for that reason a
-// moment ago.
-func (g *gate) refuse(reason, key string, who any) {
+// refuse counts a refusal, and tells of it, and of whom, as attributes of a record, unless it
+// told of another for that reason a moment ago.
+func (g *gate) refuse(reason string, who ...any) {
 	g.refused.WithLabelValues(reason).Inc()
 	g.mu.Lock()
 	r, now := g.told[reason], time.Now()
@@ -246,7 +246,7 @@ func (g *gate) refuse(reason, key string, who any) {
 	g.told[reason] = r
 	g.mu.Unlock()
 	if tell {
-		g.log.Warn("connections refused", "reason", reason, key, who, "refused", count)
+		g.log.With("reason", reason).With(who...).Warn("connections refused", "refused", count)
 	}
 }
 
@@ -327,12 +327,18 @@ func (c *guest) expire() {
 	}
 }
 
-// neglect closes the connection of a device that does not read what it has asked for.
+// neglect closes the connection of a device, or of an operator, that does not read what it has
+// asked for. Others are closed before that.
 func (c *guest) neglect() {
 	c.gate.mu.Lock()
 	id, closed := c.device, c.closed
 	c.gate.mu.Unlock()
-	if c.Close(); !closed {
+	c.Close()
+	switch {
+	case closed:
+	case id == secagg.ID{}:
+		c.gate.refuse(refusedUnread, "address", c.from, "role", ca.Operator.String())
+	default:
 		c.gate.refuse(refusedUnread, "device", short(id))
 	}
 }

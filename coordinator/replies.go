@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync/atomic"
 	"time"
+	"weak"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/encoding"
@@ -31,8 +32,9 @@ const (
 
 // unread is the memory of replies that wait to be written, of a connection or of all.
 type unread struct {
-	of  int64         // guarded by the connection's mutex
-	all *atomic.Int64 // of all connections
+	of   int64               // guarded by the connection's mutex, as late is
+	late map[*count]struct{} // the encoded ones, each of which has its time to be read
+	all  *atomic.Int64       // of all connections
 }
 
 // take counts a reply of so many bytes against the connection, where there is room for it.
@@ -47,14 +49,33 @@ func (c *connection) take(n int64) bool {
 	return true
 }
 
-// give ends the count of a reply: it was written, or will not be.
-func (c *connection) give(n int64) {
+// wait gives an encoded reply its time to be read.
+func (c *connection) wait(r *count) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if !c.ended {
-		c.unread.of -= n
-		c.unread.all.Add(-n)
+	if c.ended {
+		return
 	}
+	if c.unread.late == nil {
+		c.unread.late = make(map[*count]struct{})
+	}
+	c.unread.late[r] = struct{}{}
+	r.late = time.AfterFunc(replyTime+time.Duration(r.bytes)*time.Second/replyPace, r.overdue)
+}
+
+// give ends the count of a reply: it was written, or will not be.
+func (c *connection) give(r *count) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ended || r.given {
+		return
+	}
+	if r.given = true; r.late != nil {
+		r.late.Stop()
+	}
+	delete(c.unread.late, r)
+	c.unread.of -= r.bytes
+	c.unread.all.Add(-r.bytes)
 }
 
 // end notes that the connection has ended, and with it what it had not read, and returns who
@@ -63,6 +84,10 @@ func (c *connection) end() ca.Peer {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.ended = true
+	for r := range c.unread.late {
+		r.late.Stop() // which would keep the connection
+	}
+	c.unread.late = nil
 	c.unread.all.Add(-c.unread.of)
 	return c.peer
 }
@@ -74,11 +99,19 @@ type parcel struct {
 }
 
 // count is that of one encoded reply. It is the pool to which gRPC gives the reply's memory
-// back when it is written, or when its call or connection has ended.
+// back when it is written, or when its call or connection has ended. A reply that comes to
+// gRPC's queue behind the end of its call, which its peer took back at that moment, is not
+// given back, but is garbage: the end of the call does not tell which they are, as it comes
+// before any reply is written.
 type count struct {
 	bytes int64
 	conn  *connection
+	from  *guest
+	held  weak.Pointer[[]byte] // the memory
+
+	// Guarded by the connection's mutex.
 	late  *time.Timer
+	given bool
 }
 
 // Get returns memory of that length; nobody asks for it.
@@ -88,9 +121,16 @@ func (c *count) Get(length int) *[]byte {
 }
 
 // Put takes the reply's memory back.
-func (c *count) Put(*[]byte) {
-	c.late.Stop()
-	c.conn.give(c.bytes)
+func (c *count) Put(*[]byte) { c.conn.give(c) }
+
+// overdue closes the connection of a reply that has had its time to be read, unless gRPC has
+// lost the reply: the garbage collector, which comes every two minutes, has taken it then.
+func (c *count) overdue() {
+	if c.held.Value() == nil {
+		c.conn.give(c)
+		return
+	}
+	c.from.neglect()
 }
 
 // send counts a reply against the connection of its call, or refuses it where too much of
@@ -104,13 +144,11 @@ func (c *Coordinator) send(ctx context.Context, reply any) (any, error) {
 	if mem.IsBelowBufferPoolingThreshold(n) {
 		return reply, nil
 	}
-	p := &parcel{m, &count{bytes: int64(n), conn: connectionOf(ctx)}}
+	remote, _ := peer.FromContext(ctx)
+	p := &parcel{m, &count{bytes: int64(n), conn: connectionOf(ctx), from: remote.AuthInfo.(guestInfo).guest}}
 	if !p.count.conn.take(p.count.bytes) {
 		return nil, status.Errorf(codes.ResourceExhausted, "replies of up to %d bytes wait on this connection to be read; read them, or connect anew, and call again", mostUnread)
 	}
-	remote, _ := peer.FromContext(ctx)
-	from := remote.AuthInfo.(guestInfo).guest
-	p.count.late = time.AfterFunc(replyTime+time.Duration(n)*time.Second/replyPace, from.neglect)
 	return p, nil
 }
 
@@ -131,5 +169,7 @@ func (c codec) Marshal(v any) (mem.BufferSlice, error) {
 		p.count.Put(nil)
 		return nil, err
 	}
+	p.count.held = weak.Make(&raw)
+	p.count.conn.wait(p.count)
 	return mem.BufferSlice{mem.NewBuffer(&raw, p.count)}, nil
 }

@@ -9,14 +9,17 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
 	"weak"
 
+	"google.golang.org/grpc/mem"
 	"google.golang.org/grpc/stats"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/discreet-fl/discreet/coordinator/ca"
 	"github.com/discreet-fl/discreet/coordinator/round"
 	"github.com/discreet-fl/discreet/coordinator/store"
 	pb "github.com/discreet-fl/discreet/proto"
@@ -198,7 +201,8 @@ func TestCallsTakenBack(t *testing.T) {
 // TestRepliesTakeTheirSize: what is counted is what is held.
 func TestRepliesTakeTheirSize(t *testing.T) {
 	reply := &pb.GetCheckpointResponse{Data: make([]byte, store.ChunkSize)}
-	p := &parcel{reply, &count{bytes: int64(proto.Size(reply)), conn: new(connection)}}
+	p := &parcel{reply, &count{bytes: int64(proto.Size(reply)), conn: &connection{unread: unread{all: new(atomic.Int64)}}}}
+	defer p.count.conn.end()
 	raw, err := newCodec().Marshal(p)
 	if err != nil {
 		t.Fatal(err)
@@ -228,4 +232,91 @@ func TestCountedRepliesAreReclaimed(t *testing.T) {
 		}
 	}
 	t.Error("no memory comes back")
+}
+
+// closings counts how often a connection is closed.
+type closings struct {
+	silentFrom
+	n int
+}
+
+func (c *closings) Close() error {
+	c.n++
+	return nil
+}
+
+// underway is a reply on its way to a connection, as gRPC has it.
+func underway(t *testing.T, conn *connection, from *guest) mem.BufferSlice {
+	t.Helper()
+	reply := &pb.GetCheckpointResponse{Data: make([]byte, store.ChunkSize)}
+	p := &parcel{reply, &count{bytes: int64(proto.Size(reply)), conn: conn, from: from}}
+	if !conn.take(p.count.bytes) {
+		t.Fatal("no room for one reply")
+	}
+	raw, err := newCodec().Marshal(p)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return raw
+}
+
+// TestRepliesThatAreNotGivenBack has gRPC keep a reply, lose one, and end its connection with
+// one: only the first was not read in its time.
+func TestRepliesThatAreNotGivenBack(t *testing.T) {
+	for name, tc := range map[string]struct {
+		do           func(*connection, *mem.BufferSlice)
+		closed, held int
+	}{
+		"kept":              {func(*connection, *mem.BufferSlice) {}, 1, store.ChunkSize},
+		"read":              {func(_ *connection, raw *mem.BufferSlice) { raw.Free() }, 0, 0},
+		"lost":              {func(_ *connection, raw *mem.BufferSlice) { *raw = nil }, 0, 0},
+		"of an end":         {func(c *connection, _ *mem.BufferSlice) { c.end() }, 0, 0},
+		"read after an end": {func(c *connection, raw *mem.BufferSlice) { c.end(); raw.Free() }, 0, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				conn, g := &closings{silentFrom: silentFrom{addr: &net.TCPAddr{IP: net.ParseIP("203.0.113.7")}}}, gateOf(1, 1)
+				from := g.admit(conn)
+				from.known.Store(true)
+				all := new(atomic.Int64)
+				c := &connection{unread: unread{all: all}}
+				raw := underway(t, c, from)
+				tc.do(c, &raw)
+				runtime.GC()
+				<-time.After(time.Hour)
+				synctest.Wait()
+				if conn.n != tc.closed {
+					t.Errorf("its connection was closed %d times, want %d", conn.n, tc.closed)
+				}
+				if n := int(all.Load()); n < tc.held || n > tc.held+64 {
+					t.Errorf("%d bytes of replies are counted, want %d", n, tc.held)
+				}
+				runtime.KeepAlive(raw)
+			})
+		})
+	}
+}
+
+// TestOperatorThatDoesNotRead: the record of it says whose connection was closed.
+func TestOperatorThatDoesNotRead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t, t.TempDir(), Options{})
+		w.create(t, spec(3, 3))
+		config, err := ca.LoadOperator(w.OperatorCredential())
+		if err != nil {
+			t.Fatal(err)
+		}
+		r, err := speak(shake(t, w.call(t, "203.0.113.7"), config), frame(frameSettings, 0, 0, nil))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := r.send(r.fetch(w.task("desk").view.Load().sum[:])...); err != nil {
+			t.Fatal(err)
+		}
+		r.answerPings()
+		synctest.Wait()
+		if want := "reason=unread address=203.0.113.7/32 role=operator refused=1"; !strings.Contains(w.log.String(), want) {
+			t.Errorf("the log is\n%s\nwant %q in it", w.log, want)
+		}
+	})
 }
