@@ -3,6 +3,7 @@ package coordinator
 import (
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -149,6 +150,45 @@ func TestHandshakesUnderAttack(t *testing.T) {
 				}
 			})
 		})
+	}
+}
+
+// TestShareOfHandshakesUnderAttack has an attacker of many addresses connect many times a second:
+// of those of all others as large a part gets in as of its own, and all while it is no more than
+// all may.
+func TestShareOfHandshakesUnderAttack(t *testing.T) {
+	const seed, others = 1, 50 // connections a second, each of an address that is new
+	t.Logf("seed %d", seed)
+	for _, tc := range []struct {
+		addresses, each int // connections a second
+		least, most     float64
+	}{
+		{16, 60, 1, 1},
+		{16, 640, 0.08, 0.12},
+		{160, 64, 0.08, 0.12},
+		{100_000, 1, 0.005, 0.02},
+	} {
+		h, random := newHandshakes(DefaultPerAddress), rand.New(rand.NewPCG(seed, 0))
+		all := tc.addresses*tc.each + others
+		var tried, in int
+		for at := time.Duration(0); at < 2*time.Minute; at += time.Duration(random.ExpFloat64() * float64(time.Second) / float64(all)) {
+			now := time.Unix(0, 0).Add(at)
+			if random.IntN(all) >= others {
+				i := random.IntN(tc.addresses)
+				h.begin(now, networkOf(&net.TCPAddr{IP: net.IP{0x20, 1, 0xd, 0xb8, 0, byte(i >> 16), byte(i >> 8), byte(i), 15: 1}}))
+				continue
+			}
+			if at < time.Minute { // what all may begin at once is used up by then
+				continue
+			}
+			tried++
+			if h.begin(now, networkOf(&net.TCPAddr{IP: net.IP{203, 0, byte(tried >> 8), byte(tried)}})) == "" {
+				in++
+			}
+		}
+		if share := float64(in) / float64(tried); share < tc.least || share > tc.most {
+			t.Errorf("%d addresses, each %d times a second: %d of %d others got in, want %v to %v of them", tc.addresses, tc.each, in, tried, tc.least, tc.most)
+		}
 	}
 }
 
