@@ -298,6 +298,7 @@ type guest struct {
 
 	// Guarded by the gate's mutex.
 	stranger, closed bool
+	neglected        bool      // it is being closed for replies that it did not read
 	device           secagg.ID // zero before it is known, and of an operator
 }
 
@@ -331,7 +332,8 @@ func (c *guest) expire() {
 // asked for. Others are closed before that.
 func (c *guest) neglect() {
 	c.gate.mu.Lock()
-	id, closed := c.device, c.closed
+	id, closed := c.device, c.closed || c.neglected
+	c.neglected = true // before another reply of it is late, too
 	c.gate.mu.Unlock()
 	c.Close()
 	switch {
