@@ -123,7 +123,7 @@ func (s *personalSettings) deal() ([]owner, *simulate.Config, error) {
 		owners[i].number = i
 		var all []model.Example
 		for _, p := range s.swap(chats, phrases.Intents, i) {
-			e := model.Example{Features: model.Featurise(p.Text), Label: slices.Index(phrases.Intents, p.Intent)}
+			e := model.Example{Features: model.LatestTokeniser.Featurise(p.Text), Label: slices.Index(phrases.Intents, p.Intent)}
 			if simulate.SetAside(e.Features) {
 				owners[i].aside = append(owners[i].aside, e)
 				continue

@@ -29,7 +29,7 @@ func spreadOf(c *simulate.Config, checkpoint []byte) (*spread, error) {
 	right, all := make(map[string]float64), make(map[string]float64)
 	for _, p := range c.Test {
 		all[p.Intent]++
-		if last.Manifest.Labels[classifier.Answer(model.Featurise(p.Text)).Index] == p.Intent {
+		if last.Manifest.Labels[classifier.Answer(classifier.Featurise(p.Text)).Index] == p.Intent {
 			right[p.Intent]++
 		}
 	}

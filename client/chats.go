@@ -84,7 +84,7 @@ func (m *loadedModel) unknown(text string) bool {
 // ClassifyWith is [Client.Classify] with the classifier of a checkpoint, which needs no
 // device; n is 1 or more.
 func ClassifyWith(classifier *model.Classifier, text string, n int) Answer {
-	top := classifier.Top(model.Featurise(text), n)
+	top := classifier.Top(classifier.Featurise(text), n)
 	a := Answer{Model: Shared, Unknown: !classifier.Knows(top[0].Score), Intents: make([]Guess, len(top))}
 	for i, t := range top {
 		a.Intents[i] = Guess{Intent: t.Label, Confidence: t.Confidence}
@@ -197,7 +197,7 @@ func (c *Client) examples(m *model.Manifest) ([]model.Example, error) {
 	examples := make([]model.Example, 0, len(chats))
 	for _, chat := range chats {
 		if label, known := index[chat.Intent]; known {
-			examples = append(examples, Signal(chat.Signal).Example(model.Featurise(chat.Text), label))
+			examples = append(examples, Signal(chat.Signal).Example(m.TokeniserVersion.Featurise(chat.Text), label))
 		}
 	}
 	return examples, nil

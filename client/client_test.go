@@ -65,7 +65,7 @@ func TestOneRoundEndToEnd(t *testing.T) {
 			})
 		}
 		group.Wait()
-		before := model.NewClassifier(d.rig.model).Probabilities(model.Featurise("tracking my parcel"))[0]
+		before := model.NewClassifier(d.rig.model).Probabilities(model.LatestTokeniser.Featurise("tracking my parcel"))[0]
 		for i, c := range devices {
 			answer, err := c.Classify("tracking my parcel", 2)
 			guesses := answer.Intents
@@ -194,7 +194,7 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 // guesses come with either answer.
 func TestUnknownTexts(t *testing.T) {
 	r := newRig(t, 3, nil)
-	score := model.NewClassifier(r.model).Top(model.Featurise("hello"), 1)[0].Score
+	score := model.NewClassifier(r.model).Top(model.LatestTokeniser.Featurise("hello"), 1)[0].Score
 	for threshold, want := range map[float32]bool{score - 1: false, score: false, score + 1: true} {
 		c := *r.model
 		c.Manifest.Calibration = &model.Calibration{Slope: 1, Threshold: &threshold}

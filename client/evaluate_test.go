@@ -29,7 +29,7 @@ func TestCountsAreOfAFreshHalf(t *testing.T) {
 		}
 		p.Examples = func(*model.Manifest) (ex []model.Example, _ error) {
 			for i := range chats {
-				ex = append(ex, model.Example{Features: model.Featurise(fmt.Sprint("chat ", number, " ", i)), Label: i % len(rigLabels)})
+				ex = append(ex, model.Example{Features: model.LatestTokeniser.Featurise(fmt.Sprint("chat ", number, " ", i)), Label: i % len(rigLabels)})
 			}
 			return ex, nil
 		}

@@ -21,15 +21,16 @@ type Explanation struct {
 	Parts   []PartShare `json:"parts"` // the largest share of either sign first
 }
 
-// WordShare is one word's share, with its letters' and half of that of each word pair it is in.
+// WordShare is one word's share, with its letters' and half of that of each pair that it or its stem is in.
 type WordShare struct {
 	Text  string  `json:"text"`
 	Share float64 `json:"share"`
 }
 
-// PartShare is the share of a word, a word pair or a sequence of letters.
+// PartShare is the share of a word, a word pair, a pair of stems or a sequence of letters.
 type PartShare struct {
-	// Kind is "word", "pair", "first" (the text begins with this word) or "letters".
+	// Kind is "word", "pair", "first" (the text begins with this word), "stems" (of two words in a row, or the first of
+	// the text, the first 4 letters) or "letters".
 	Kind string `json:"kind"`
 	// Text is the part; < and > in letters are where the word begins and ends.
 	Text  string  `json:"text"`

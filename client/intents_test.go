@@ -1,6 +1,8 @@
 package client
 
 import (
+	"encoding/hex"
+	"fmt"
 	"testing"
 
 	"github.com/discreet-fl/discreet/model"
@@ -56,5 +58,49 @@ func TestChatsWithOldNamesStillTrain(t *testing.T) {
 	}
 	if err := c.Learn(Chat{Text: "a song", Intent: "music"}); err == nil {
 		t.Error("a retired intent was learned")
+	}
+}
+
+// TestChatsAreReadByTheCheckpointsTokeniser: a task that began with an earlier version of
+// the features goes on with it.
+func TestChatsAreReadByTheCheckpointsTokeniser(t *testing.T) {
+	c, err := Open(t.TempDir(), Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	const text = "transferring moneys"
+	if err := c.Learn(Chat{Text: text, Intent: rigLabels[0]}); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(map[string]bool)
+	for version := model.Tokeniser1; version <= model.LatestTokeniser; version++ {
+		checkpoint := *apart()
+		digest := version.Digest()
+		checkpoint.Manifest.TokeniserVersion, checkpoint.Manifest.TokeniserDigest = version, hex.EncodeToString(digest[:])
+		use(t, c, &checkpoint)
+		want := version.Featurise(text)
+		examples, err := c.examples(&c.model.Load().checkpoint.Manifest)
+		if err != nil || len(examples) != 1 || fmt.Sprint(examples[0].Features) != fmt.Sprint(want) {
+			t.Errorf("version %d: %v, %v; want the features %v", version, examples, err, want)
+		}
+		explained, err := c.Explain(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		features, stems := 0, 0
+		for _, p := range explained.Parts {
+			features += p.Times
+			if p.Kind == string(model.KindStems) {
+				stems++
+			}
+		}
+		if features != len(want) || (stems > 0) != (version > model.Tokeniser1) {
+			t.Errorf("version %d: explained by %d features, %d of them stems; want %d", version, features, stems, len(want))
+		}
+		seen[fmt.Sprint(want)] = true
+	}
+	if len(seen) != int(model.LatestTokeniser) {
+		t.Errorf("%d versions have %d kinds of features", model.LatestTokeniser, len(seen))
 	}
 }

@@ -64,7 +64,7 @@ var apart = sync.OnceValue(func() *model.Checkpoint {
 	var examples []model.Example
 	for device := range 3 {
 		for _, chat := range phrases(device) {
-			examples = append(examples, model.Example{Features: model.Featurise(chat.Text), Label: slices.Index(rigLabels, chat.Intent)})
+			examples = append(examples, model.Example{Features: model.LatestTokeniser.Featurise(chat.Text), Label: slices.Index(rigLabels, chat.Intent)})
 		}
 	}
 	params := l.Init(1)

@@ -43,7 +43,7 @@ func testCheckpoint(t *testing.T) *model.Checkpoint {
 // FedNova's and q-FedAvg's formulas; a device without chats sends zeros.
 func TestStrategyScalars(t *testing.T) {
 	c := testCheckpoint(t)
-	examples := []model.Example{{Features: model.Featurise("where is it"), Label: 0}, {Features: model.Featurise("hi"), Label: 2}, {Features: model.Featurise("no"), Label: 1, Not: true}}
+	examples := []model.Example{{Features: model.LatestTokeniser.Featurise("where is it"), Label: 0}, {Features: model.LatestTokeniser.Featurise("hi"), Label: 2}, {Features: model.LatestTokeniser.Featurise("no"), Label: 1, Not: true}}
 	const moved = 1. / 256
 	p := &Participant{
 		Examples: func(*model.Manifest) ([]model.Example, error) { return examples, nil },

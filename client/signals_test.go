@@ -53,7 +53,7 @@ func TestRejectedChatsGiveNoWeight(t *testing.T) {
 	update := func(signals ...Signal) []uint32 {
 		p.Examples = func(*model.Manifest) (ex []model.Example, err error) {
 			for _, s := range signals {
-				ex = append(ex, s.Example(model.Featurise("hello there"), 0))
+				ex = append(ex, s.Example(model.LatestTokeniser.Featurise("hello there"), 0))
 			}
 			return ex, nil
 		}

@@ -27,17 +27,17 @@ const magic = "DISCREET"
 
 // Manifest says what a checkpoint's parameters are and what they were trained on.
 type Manifest struct {
-	Format           int      `json:"format"` // FormatVersion
-	Task             string   `json:"task"`
-	Round            uint64   `json:"round"` // rounds the parameters have been through; 0 is fresh
-	Size             string   `json:"size"`  // "small" or "base"
-	Layout           Layout   `json:"layout"`
-	TokeniserVersion int      `json:"tokeniser_version"`
-	TokeniserDigest  string   `json:"tokeniser_digest"`          // TokeniserDigest in hex
-	ParametersSHA256 string   `json:"parameters_sha256"`         // of the little-endian parameters, in hex
-	Labels           []string `json:"labels"`                    // in the order of the scores
-	IntentsVersion   uint64   `json:"intents_version,omitempty"` // changes to the labels since the task began
-	FormerIntents    []Former `json:"former_intents,omitempty"`  // old names, which devices' chats may still carry
+	Format           int       `json:"format"` // FormatVersion
+	Task             string    `json:"task"`
+	Round            uint64    `json:"round"` // rounds the parameters have been through; 0 is fresh
+	Size             string    `json:"size"`  // "small" or "base"
+	Layout           Layout    `json:"layout"`
+	TokeniserVersion Tokeniser `json:"tokeniser_version"`
+	TokeniserDigest  string    `json:"tokeniser_digest"`          // the tokeniser's Digest in hex
+	ParametersSHA256 string    `json:"parameters_sha256"`         // of the little-endian parameters, in hex
+	Labels           []string  `json:"labels"`                    // in the order of the scores
+	IntentsVersion   uint64    `json:"intents_version,omitempty"` // changes to the labels since the task began
+	FormerIntents    []Former  `json:"former_intents,omitempty"`  // old names, which devices' chats may still carry
 	// Calibration is how far the answers are to be trusted; nil where no chats were held back to tell.
 	Calibration *Calibration `json:"calibration,omitempty"`
 }
@@ -48,17 +48,17 @@ type Checkpoint struct {
 	Params   []float32
 }
 
-// NewCheckpoint returns a checkpoint of this build's tokeniser. It keeps params, and copies labels.
+// NewCheckpoint returns a checkpoint of the latest tokeniser. It keeps params, and copies labels.
 func NewCheckpoint(task, size string, round uint64, labels []string, params []float32) (*Checkpoint, error) {
 	layout, err := NewLayout(size, len(labels))
 	if err != nil {
 		return nil, err
 	}
-	digest := TokeniserDigest()
+	digest := LatestTokeniser.Digest()
 	c := &Checkpoint{
 		Manifest: Manifest{
 			Format: FormatVersion, Task: task, Round: round, Size: size, Layout: layout,
-			TokeniserVersion: TokeniserVersion, TokeniserDigest: hex.EncodeToString(digest[:]),
+			TokeniserVersion: LatestTokeniser, TokeniserDigest: hex.EncodeToString(digest[:]),
 			Labels: append([]string(nil), labels...),
 		},
 		Params: params,
@@ -80,10 +80,10 @@ func NewCheckpoint(task, size string, round uint64, labels []string, params []fl
 // CheckTokeniser reports a difference between the tokeniser the parameters were trained on and this build's. Such
 // a build may still classify most texts, but must not train: its features would mean something else.
 func (m *Manifest) CheckTokeniser() error {
-	digest := TokeniserDigest()
-	if ours := hex.EncodeToString(digest[:]); m.TokeniserVersion != TokeniserVersion || m.TokeniserDigest != ours {
-		return fmt.Errorf("model was trained with tokeniser %d (%.12s…), this build has %d (%.12s…): "+
-			"use a build made with the same Go release and modules", m.TokeniserVersion, m.TokeniserDigest, TokeniserVersion, ours)
+	digest := m.TokeniserVersion.Digest()
+	if ours := hex.EncodeToString(digest[:]); m.TokeniserDigest != ours {
+		return fmt.Errorf("model was trained with tokeniser %d as %.12s…, which in this build is %.12s…: "+
+			"use a build made with the same Go release and modules", m.TokeniserVersion, m.TokeniserDigest, ours)
 	}
 	return nil
 }
@@ -173,8 +173,8 @@ func (m *Manifest) validate() error {
 	if m.Layout != want {
 		return fmt.Errorf("layout %+v, want %+v for model size %s with %d labels", m.Layout, want, m.Size, len(m.Labels))
 	}
-	if m.TokeniserVersion != TokeniserVersion {
-		return fmt.Errorf("tokeniser version %d, this build has %d", m.TokeniserVersion, TokeniserVersion)
+	if !m.TokeniserVersion.known() {
+		return fmt.Errorf("tokeniser version %d, this build has 1 to %d: upgrade it", m.TokeniserVersion, LatestTokeniser)
 	}
 	if digest, err := hex.DecodeString(m.TokeniserDigest); err != nil || len(digest) != sha256.Size {
 		return fmt.Errorf("tokeniser digest %.80q is not %d bytes of hex", m.TokeniserDigest, sha256.Size)

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"math"
 	"strings"
 	"testing"
@@ -109,7 +110,7 @@ func TestDecodeCheckpointRefuses(t *testing.T) {
 		{"an unknown size", "unknown", manifest(func(m *Manifest) { m.Size = "large" })},
 		{"another size's layout", "layout", manifest(func(m *Manifest) { m.Size = "base" })},
 		{"a wrong layout", "layout", manifest(func(m *Manifest) { m.Layout.Rows = 1 << 30 })},
-		{"another tokeniser", "tokeniser version 2", manifest(func(m *Manifest) { m.TokeniserVersion = 2 })},
+		{"another tokeniser", "tokeniser version 3", manifest(func(m *Manifest) { m.TokeniserVersion = 3 })},
 		{"a broken digest", "tokeniser digest", manifest(func(m *Manifest) { m.TokeniserDigest = "zz" })},
 		{"one label", "labels", manifest(func(m *Manifest) { m.Labels, m.Layout.Labels = m.Labels[:1], 1 })},
 		{"more labels than parameters", "bytes of parameters", manifest(func(m *Manifest) { m.Labels, m.Layout.Labels = names(4), 4 })},
@@ -157,6 +158,51 @@ func TestCheckTokeniserTellsBuildsApart(t *testing.T) {
 	m.TokeniserDigest = strings.Repeat("0", 64)
 	if err := m.CheckTokeniser(); err == nil {
 		t.Error("another digest is accepted for training")
+	}
+}
+
+// A task keeps the tokeniser that it began with, and hands it on.
+func TestTokeniserStaysWithTheTask(t *testing.T) {
+	c := checkpoint(t, "small", 3)
+	digest := Tokeniser1.Digest()
+	c.Manifest.TokeniserVersion, c.Manifest.TokeniserDigest = Tokeniser1, hex.EncodeToString(digest[:])
+	c, err := DecodeCheckpoint(c.Encode())
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := c.Next(c.Params)
+	if err != nil {
+		t.Fatal(err)
+	}
+	renamed, err := c.Manifest.Intents().Change(IntentChange{Kind: AddIntent, Name: "more"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	grown, err := c.WithIntents(renamed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	begun, err := c.Begin("another", []string{"x", "y"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	text := "transferring money"
+	want := fmt.Sprint(Tokeniser1.Featurise(text))
+	for name, c := range map[string]*Checkpoint{"read": c, "next": next, "with an intent more": grown, "of a task that goes on from it": begun} {
+		if err := c.Manifest.CheckTokeniser(); c.Manifest.TokeniserVersion != Tokeniser1 || err != nil {
+			t.Errorf("%s: version %d, %v; want 1", name, c.Manifest.TokeniserVersion, err)
+		}
+		classifier := NewClassifier(c)
+		if got := fmt.Sprint(classifier.Featurise(text)); got != want {
+			t.Errorf("%s: features are %s, want %s", name, got, want)
+		}
+		parts := 0
+		for _, p := range classifier.Explain(text).Parts {
+			parts += p.Times
+		}
+		if want := len(Tokeniser1.Featurise(text)); parts != want {
+			t.Errorf("%s: an explanation of %d features, want %d", name, parts, want)
+		}
 	}
 }
 

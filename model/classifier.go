@@ -9,6 +9,7 @@ import (
 // Classifier scores features with one checkpoint's parameters. It reads the parameters where they lie and
 // computes into buffers of its own: it is to be reused, and not by two goroutines at once.
 type Classifier struct {
+	tokeniser                Tokeniser
 	labels                   []string
 	embedding, weights, bias []float32
 	mask                     uint32
@@ -30,6 +31,7 @@ func NewClassifier(c *Checkpoint) *Classifier {
 	embedding, weights, bias := l.Split(c.Params)
 	buffer := make([]float32, l.Dim+2*l.Labels)
 	return &Classifier{
+		tokeniser: c.Manifest.TokeniserVersion,
 		labels:    c.Manifest.Labels,
 		embedding: embedding, weights: weights, bias: bias, mask: l.Mask(),
 		hidden: buffer[:l.Dim],
@@ -39,6 +41,9 @@ func NewClassifier(c *Checkpoint) *Classifier {
 		calibration: c.Manifest.Calibration,
 	}
 }
+
+// Featurise returns the features of a text, by the checkpoint's tokeniser.
+func (c *Classifier) Featurise(text string) Features { return c.tokeniser.Featurise(text) }
 
 // Scores returns a score (logit) for each label; the largest is the model's answer. The slice is valid until the
 // next call of any method. A text without features is scored by the bias alone.

@@ -23,7 +23,7 @@ func TestScoresAreTheModel(t *testing.T) {
 	embedding, weights, bias := l.Split(c.Params)
 	classifier := NewClassifier(c)
 	for _, text := range []string{"", "where is my parcel?", "parcel parcel parcel"} {
-		features := Featurise(text)
+		features := LatestTokeniser.Featurise(text)
 		got := classifier.Scores(features)
 		for j := range l.Labels {
 			want := float64(bias[j])
@@ -44,7 +44,7 @@ func TestScoresAreTheModel(t *testing.T) {
 func TestTop(t *testing.T) {
 	c := random(t, "small", 30)
 	classifier := NewClassifier(c)
-	features := Featurise("where is my parcel?")
+	features := LatestTokeniser.Featurise("where is my parcel?")
 	probabilities := append([]float32(nil), classifier.Probabilities(features)...)
 	all := classifier.Top(features, 100)
 	if len(all) != 30 {

@@ -26,19 +26,28 @@ var probes = []string{
 	strings.Repeat("ﷺ ", MaxTextBytes/4),
 }
 
-// TokeniserDigest is the SHA-256 over the features of fixed probe texts, as this build computes them: for each
-// probe the number of features and then the features, all little-endian 32-bit. It tells apart builds of one
-// TokeniserVersion whose Unicode tables differ.
-func TokeniserDigest() [32]byte { return tokeniserDigest() }
+// Digest is the SHA-256 over the features of fixed probe texts, as this build computes them: for each
+// probe the number of features and then the features, all little-endian 32-bit. It tells apart builds whose Unicode
+// tables differ.
+func (t Tokeniser) Digest() [32]byte {
+	t.check()
+	return digests[t]()
+}
 
-var tokeniserDigest = sync.OnceValue(func() [32]byte {
+// digests are by version.
+var digests = [LatestTokeniser + 1]func() [32]byte{
+	Tokeniser1: sync.OnceValue(Tokeniser1.digest),
+	Tokeniser2: sync.OnceValue(Tokeniser2.digest),
+}
+
+func (t Tokeniser) digest() [32]byte {
 	var data []byte
 	for _, probe := range probes {
-		features := Featurise(probe)
+		features := t.Featurise(probe)
 		data = binary.LittleEndian.AppendUint32(data, uint32(len(features)))
 		for _, f := range features {
 			data = binary.LittleEndian.AppendUint32(data, f)
 		}
 	}
 	return sha256.Sum256(data)
-})
+}

@@ -30,7 +30,7 @@ type Explanation struct {
 // WordShare is one word's share in the answer.
 type WordShare struct {
 	Text string
-	// Share is that of the word, of its letters, and half of that of each pair it is in.
+	// Share is that of the word, of its letters, and half of that of each pair that it or its stem is in.
 	Share float64
 }
 
@@ -44,7 +44,7 @@ type PartShare struct {
 
 // Explain returns why the most probable intent came before the next. A model has two labels at least.
 func (c *Classifier) Explain(text string) Explanation {
-	s := FeaturiseSpans(text)
+	s := c.tokeniser.Spans(text)
 	top := c.Top(s.Features, 2)
 	return c.explain(s, top[0], top[1])
 }
@@ -68,7 +68,7 @@ func (c *Classifier) explain(s Spans, answer, other Intent) Explanation {
 	for i, f := range s.Features {
 		from, share := s.From[i], scale*c.pull(f, answer.Index, other.Index)
 		e.LogOdds += share
-		if from.Kind == KindPair {
+		if from.Kind == KindPair || from.Kind == KindStems && from.Word > 0 {
 			e.Words[from.Word-1].Share += share / 2
 			e.Words[from.Word].Share += share / 2
 		} else {

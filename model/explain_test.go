@@ -8,19 +8,26 @@ import (
 )
 
 func TestSpansAreOfTheSameFeatures(t *testing.T) {
-	for _, text := range append([]string{"", "a", "ab cd", "naïve café ☕ 東京 x", "Straße! straße"}, probes...) {
-		s := FeaturiseSpans(text)
-		if got, want := fmt.Sprint(s.Features), fmt.Sprint(Featurise(text)); got != want {
-			t.Errorf("features of %.40q are %.200s, want %.200s", text, got, want)
-		}
-		if len(s.From) != len(s.Features) {
-			t.Errorf("%.40q has %d spans for %d features", text, len(s.From), len(s.Features))
+	for v := Tokeniser1; v <= LatestTokeniser; v++ {
+		for _, text := range append([]string{"", "a", "ab cd", "naïve café ☕ 東京 x", "Straße! straße"}, probes...) {
+			s := v.Spans(text)
+			if got, want := fmt.Sprint(s.Features), fmt.Sprint(v.Featurise(text)); got != want {
+				t.Errorf("version %d: features of %.40q are %.200s, want %.200s", v, text, got, want)
+			}
+			if len(s.From) != len(s.Features) {
+				t.Errorf("version %d: %.40q has %d spans for %d features", v, text, len(s.From), len(s.Features))
+			}
 		}
 	}
-	s := FeaturiseSpans("Hi, you")
-	if got, want := fmt.Sprint(s.From), "[{word 0 hi} {first 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} "+
-		"{word 1 you} {pair 1 hi you} "; !strings.HasPrefix(got, want) {
-		t.Errorf("spans are %s, want %s…", got, want)
+	for v, want := range map[Tokeniser]string{
+		Tokeniser1: "[{word 0 hi} {first 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} " +
+			"{word 1 little} {pair 1 hi little} {letters 1 <l} {letters 1 <li} {letters 1 <lit} {letters 1 <litt} {letters 1 li} ",
+		Tokeniser2: "[{word 0 hi} {first 0 hi} {stems 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} " +
+			"{word 1 little} {pair 1 hi little} {stems 1 hi litt} {letters 1 <l} {letters 1 <li} {letters 1 <lit} {letters 1 li} ",
+	} {
+		if got := fmt.Sprint(v.Spans("Hi, little").From); !strings.HasPrefix(got, want) {
+			t.Errorf("version %d: spans are %s, want %s…", v, got, want)
+		}
 	}
 }
 
@@ -29,8 +36,10 @@ func FuzzSpans(f *testing.F) {
 		f.Add(text)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		if got, want := fmt.Sprint(FeaturiseSpans(text).Features), fmt.Sprint(Featurise(text)); got != want {
-			t.Errorf("features are %.200s, want %.200s", got, want)
+		for v := Tokeniser1; v <= LatestTokeniser; v++ {
+			if got, want := fmt.Sprint(v.Spans(text).Features), fmt.Sprint(v.Featurise(text)); got != want {
+				t.Errorf("version %d: features are %.200s, want %.200s", v, got, want)
+			}
 		}
 	})
 }
@@ -41,7 +50,7 @@ func TestExplanationSumsToTheScore(t *testing.T) {
 		classifier := NewClassifier(random(t, size, 30))
 		for _, text := range append([]string{"", "where is my parcel?", "parcel parcel parcel"}, probes...) {
 			e := classifier.Explain(text)
-			scores := classifier.Scores(Featurise(text))
+			scores := classifier.Scores(LatestTokeniser.Featurise(text))
 			want := float64(scores[e.Intent.Index]) - float64(scores[e.Other.Index])
 			words, parts := e.Bias, e.Bias
 			for _, w := range e.Words {
@@ -63,8 +72,8 @@ func TestExplanationSumsToTheScore(t *testing.T) {
 			if odds := math.Log(float64(e.Intent.Confidence) / float64(e.Other.Confidence)); e.Other.Confidence > 1e-30 && math.Abs(odds-want) > 2e-3 {
 				t.Errorf("%s, %.40q: the probabilities' odds are %v, the scores' %v", size, text, odds, want)
 			}
-			if times != len(Featurise(text)) {
-				t.Errorf("%.40q: the parts are of %d features, want %d", text, times, len(Featurise(text)))
+			if times != len(LatestTokeniser.Featurise(text)) {
+				t.Errorf("%.40q: the parts are of %d features, want %d", text, times, len(LatestTokeniser.Featurise(text)))
 			}
 		}
 	}
@@ -77,10 +86,10 @@ func TestExplanationFindsTheWord(t *testing.T) {
 	l := c.Manifest.Layout
 	embedding, weights, _ := l.Split(c.Params)
 	weights[1] = 2 // dimension 0 speaks for label 1
-	parcel := FeaturiseSpans("parcel").Features[0]
+	parcel := LatestTokeniser.Spans("parcel").Features[0]
 	embedding[int(parcel&l.Mask())*l.Dim] = 3
 	e := NewClassifier(c).Explain("my parcel")
-	want := 6 / math.Sqrt(float64(len(Featurise("my parcel"))))
+	want := 6 / math.Sqrt(float64(len(LatestTokeniser.Featurise("my parcel"))))
 	if e.Intent.Index != 1 || e.Parts[0].Text != "parcel" || e.Parts[0].Kind != KindWord ||
 		math.Abs(e.Words[1].Share-want) > 1e-5 || e.Words[0].Share != 0 {
 		t.Errorf("got %+v, want the word parcel with a share of %v", e, want)

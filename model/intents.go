@@ -358,12 +358,13 @@ func (c *Checkpoint) Begin(task string, labels []string) (*Checkpoint, error) {
 	return c.with(r, task, 0, params)
 }
 
-// with is a checkpoint of c's size. It keeps params.
+// with is a checkpoint of c's size and tokeniser. It keeps params.
 func (c *Checkpoint) with(r *Intents, task string, round uint64, params []float32) (*Checkpoint, error) {
 	next, err := NewCheckpoint(task, c.Manifest.Size, round, r.Labels, params)
 	if err != nil {
 		return nil, err
 	}
+	next.Manifest.TokeniserVersion, next.Manifest.TokeniserDigest = c.Manifest.TokeniserVersion, c.Manifest.TokeniserDigest
 	next.Manifest.IntentsVersion = r.Version
 	if len(r.Former) > 0 { // an empty list reads back as none
 		next.Manifest.FormerIntents = slices.Clone(r.Former)

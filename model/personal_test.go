@@ -54,7 +54,7 @@ func TestPersonalClassifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	const text = "where is my parcel"
-	got, want := personal.Top(Featurise(text), 3), NewClassifier(d).Top(Featurise(text), 3)
+	got, want := personal.Top(LatestTokeniser.Featurise(text), 3), NewClassifier(d).Top(LatestTokeniser.Featurise(text), 3)
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("guess %d is %+v, want %+v", i, got[i], want[i])

@@ -1,8 +1,6 @@
 package model
 
 import (
-	"math/bits"
-
 	"github.com/cespare/xxhash/v2"
 	"github.com/clipperhouse/uax29/v2/words"
 )
@@ -15,6 +13,7 @@ const (
 	KindWord    Kind = "word"    // a word
 	KindPair    Kind = "pair"    // two words, one after the other
 	KindFirst   Kind = "first"   // the first word's pair with the start mark: that the text begins with it
+	KindStems   Kind = "stems"   // how two words begin, one after the other, or how the text does
 	KindLetters Kind = "letters" // a sequence of letters within <word>
 )
 
@@ -23,8 +22,8 @@ type Span struct {
 	Kind Kind
 	// Word is the place of its word among the text's words, from 0; of a pair the second word's.
 	Word int
-	// Text is the feature's text as it was hashed: folded, of a pair both words with a space between, of letters
-	// with the marks < and > where the word begins and ends.
+	// Text is the feature's text as it was hashed: folded, of a pair both words with a space between, of stems so, too,
+	// or the first word's alone, of letters with the marks < and > where the word begins and ends.
 	Text string
 }
 
@@ -35,11 +34,12 @@ type Spans struct {
 	From     []Span   // of each feature
 }
 
-// FeaturiseSpans is Featurise for those who want to know where the features came from. It allocates for every feature;
+// Spans is Featurise for those who want to know where the features came from. It allocates for every feature;
 // Featurise stays the way to classify and to train.
-func FeaturiseSpans(text string) Spans {
+func (t Tokeniser) Spans(text string) Spans {
+	t.check()
 	var s Spans
-	previous := uint64(startMark)
+	previous, before := uint64(startMark), uint64(startMark)
 	for segments := words.FromString(normalise(text)); segments.Next(); {
 		word := segments.Value()
 		if !wordLike(word) {
@@ -48,15 +48,23 @@ func FeaturiseSpans(text string) Spans {
 		at := len(s.Words)
 		hash := xxhash.Sum64String(word)
 		s.add(feature(hash, wordSalt), Span{KindWord, at, word})
-		pair := feature(bits.RotateLeft64(previous, 29)^hash, pairSalt)
+		two := feature(pair(previous, hash), pairSalt)
 		if at == 0 {
-			s.add(pair, Span{KindFirst, at, word})
+			s.add(two, Span{KindFirst, at, word})
 		} else {
-			s.add(pair, Span{KindPair, at, s.Words[at-1] + " " + word})
+			s.add(two, Span{KindPair, at, s.Words[at-1] + " " + word})
 		}
 		previous = hash
+		if t != Tokeniser1 {
+			begins, text := xxhash.Sum64String(stem(word)), stem(word)
+			if at > 0 {
+				text = stem(s.Words[at-1]) + " " + text
+			}
+			s.add(feature(pair(before, begins), stemSalt), Span{KindStems, at, text})
+			before = begins
+		}
 		s.Words = append(s.Words, word)
-		s.addGrams(at, "<"+word+">")
+		s.addGrams(t.maxGram(), at, "<"+word+">")
 	}
 	return s
 }
@@ -67,7 +75,7 @@ func (s *Spans) add(f uint32, from Span) {
 }
 
 // addGrams is appendGrams with spans.
-func (s *Spans) addGrams(at int, marked string) {
+func (s *Spans) addGrams(maxGram, at int, marked string) {
 	for start := 0; start < len(marked); start += runeLen(marked[start]) {
 		end := start
 		for runes := 1; runes <= maxGram && end < len(marked); runes++ {

@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"math/bits"
 	"strings"
 	"unicode"
@@ -12,16 +13,37 @@ import (
 	"golang.org/x/text/unicode/norm"
 )
 
-// TokeniserVersion counts the versions of Featurise. Parameters trained on one version's features mean nothing
-// under another, so it stands in every manifest.
-const TokeniserVersion = 1
+// Tokeniser is a version of how texts become features. Parameters trained on one version's features mean nothing under
+// another, so each manifest names its own, which a task keeps for good.
+type Tokeniser int
+
+// The versions there are. New tasks have the latest; those of before discreet 0.3, and what goes on from them, have the
+// first.
+const (
+	Tokeniser1      Tokeniser = 1
+	Tokeniser2      Tokeniser = 2
+	LatestTokeniser           = Tokeniser2
+)
+
+// known tells whether this build has the version.
+func (t Tokeniser) known() bool { return Tokeniser1 <= t && t <= LatestTokeniser }
 
 // MaxTextBytes is how much of a text Featurise reads: both the text and its normalised form are cut there, at a
 // rune. It bounds the time and memory a message can cost.
 const MaxTextBytes = 4096
 
-// The letter sequences inside a word are this many runes long, with the marks < and > around the word counted.
-const minGram, maxGram = 2, 5
+// The letter sequences inside a word are minGram to maxGram runes long, with the marks < and > around the word counted.
+const minGram = 2
+
+func (t Tokeniser) maxGram() int {
+	if t == Tokeniser1 {
+		return 5
+	}
+	return 4
+}
+
+// stemRunes is how much of a word is its stem.
+const stemRunes = 4
 
 // Features are the 32-bit hashes of what a text holds, in order, duplicates kept. A model of 2^k rows uses the
 // low k bits.
@@ -31,6 +53,7 @@ type Features []uint32
 const (
 	wordSalt = 0xa0761d6478bd642f
 	pairSalt = 0xe7037ed1a0b428db
+	stemSalt = 0xd6e8feb86659fd93
 	gramSalt = 0x8ebc6af09c88c6e3
 	// startMark stands for the word before the first.
 	startMark = 0x589965cc75374cc3
@@ -41,13 +64,17 @@ const (
 //
 //   - itself;
 //   - the pair of the word before it (a start mark before the first) and itself;
-//   - every sequence of 2 to 5 runes within <word>, by its first rune and then by its length.
+//   - but for version 1, the pair of their stems, of which each is a word's first 4 runes, or all it has (the start mark
+//     is its own): words that are inflected alike have it in common;
+//   - every sequence of 2 to 4 runes, 2 to 5 in version 1, within <word>, by its first rune and then by its length.
 //
 // A string's hash h is its 64-bit xxHash with seed 0; a pair's is rotl(h(first), 29) xor h(second). The feature is
 // the upper half of (h xor salt of the kind)·0x9e3779b97f4a7c15 mod 2^64.
 //
-// Invalid UTF-8 reads as U+FFFD. An empty text has no features.
-func Featurise(text string) Features {
+// Invalid UTF-8 reads as U+FFFD. An empty text has no features. Featurise panics on a version that this build has not;
+// a checkpoint that was decoded names one that it has.
+func (t Tokeniser) Featurise(text string) Features {
+	t.check()
 	text = normalise(text)
 	if text == "" {
 		return nil
@@ -55,29 +82,53 @@ func Featurise(text string) Features {
 	features := make(Features, 0, 4*len(text)+8)
 	var buffer [64]byte
 	marked := buffer[:0]
-	previous := uint64(startMark)
+	previous, before := uint64(startMark), uint64(startMark)
 	for segments := words.FromString(text); segments.Next(); {
 		word := segments.Value()
 		if !wordLike(word) {
 			continue
 		}
 		hash := xxhash.Sum64String(word)
-		features = append(features, feature(hash, wordSalt), feature(bits.RotateLeft64(previous, 29)^hash, pairSalt))
+		features = append(features, feature(hash, wordSalt), feature(pair(previous, hash), pairSalt))
 		previous = hash
+		if t != Tokeniser1 {
+			begins := xxhash.Sum64String(stem(word))
+			features = append(features, feature(pair(before, begins), stemSalt))
+			before = begins
+		}
 		marked = append(marked[:0], '<')
 		marked = append(marked, word...)
 		marked = append(marked, '>')
-		features = appendGrams(features, marked)
+		features = t.appendGrams(features, marked)
 	}
 	return features
 }
+
+// check panics on a version that this build has not.
+func (t Tokeniser) check() {
+	if !t.known() {
+		panic(fmt.Sprintf("model: tokeniser version %d, this build has 1 to %d", t, LatestTokeniser))
+	}
+}
+
+// stem returns the first stemRunes runes of a word.
+func stem(word string) string {
+	end := 0
+	for runes := 0; runes < stemRunes && end < len(word); runes++ {
+		end += runeLen(word[end])
+	}
+	return word[:end]
+}
+
+func pair(first, second uint64) uint64 { return bits.RotateLeft64(first, 29) ^ second }
 
 func feature(hash, salt uint64) uint32 {
 	return uint32((hash ^ salt) * 0x9e3779b97f4a7c15 >> 32)
 }
 
 // appendGrams appends the features of every sequence of minGram to maxGram runes of word.
-func appendGrams(features Features, word []byte) Features {
+func (t Tokeniser) appendGrams(features Features, word []byte) Features {
+	maxGram := t.maxGram()
 	for start := 0; start < len(word); start += runeLen(word[start]) {
 		end := start
 		for runes := 1; runes <= maxGram && end < len(word); runes++ {

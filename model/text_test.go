@@ -4,6 +4,7 @@ import (
 	"encoding/hex"
 	"fmt"
 	"math/bits"
+	"slices"
 	"strings"
 	"testing"
 	"unicode/utf8"
@@ -12,24 +13,47 @@ import (
 	"github.com/clipperhouse/uax29/v2/words"
 )
 
-// goldenTokeniser is TokeniserDigest as every manifest holds it. It may change only together with TokeniserVersion, or
-// where a new Go release brings new Unicode tables: then devices built with the two releases do not train together.
-const goldenTokeniser = "bf2ce9dd9020cd15286fe3d0430bc226cd127db39ddff4a2e03b8651e00f4909"
+// golden is each Digest as manifests hold it. One may change only where a new Go release brings new Unicode tables: then
+// devices built with the two releases do not train together.
+var golden = map[Tokeniser]string{
+	Tokeniser1: "bf2ce9dd9020cd15286fe3d0430bc226cd127db39ddff4a2e03b8651e00f4909",
+	Tokeniser2: "57425b91d70695218eed07e357369873f4d0f7943c15f67291e8bd1ca1356dad",
+}
 
 func TestTokeniserDigestIsGolden(t *testing.T) {
-	digest := TokeniserDigest()
-	if got := hex.EncodeToString(digest[:]); got != goldenTokeniser {
-		t.Errorf("tokeniser digest is %s, want %s", got, goldenTokeniser)
+	for v := Tokeniser1; v <= LatestTokeniser; v++ {
+		digest := v.Digest()
+		if got := hex.EncodeToString(digest[:]); got != golden[v] {
+			t.Errorf("digest of version %d is %s, want %s", v, got, golden[v])
+		}
+	}
+}
+
+func TestUnknownTokeniserPanics(t *testing.T) {
+	for _, v := range []Tokeniser{0, LatestTokeniser + 1} {
+		for name, use := range map[string]func(){
+			"Featurise": func() { v.Featurise("a") }, "Spans": func() { v.Spans("a") }, "Digest": func() { v.Digest() },
+		} {
+			func() {
+				defer func() {
+					if recover() == nil {
+						t.Errorf("%s of version %d does not panic", name, v)
+					}
+				}()
+				use()
+			}()
+		}
 	}
 }
 
 // spelled is Featurise written from its doc comment, on strings, without its shortcuts.
-func spelled(text string) Features {
+func spelled(version Tokeniser, text string) Features {
 	var features Features
 	add := func(hash, salt uint64) {
 		features = append(features, uint32(((hash^salt)*0x9e3779b97f4a7c15)>>32))
 	}
-	previous := uint64(startMark)
+	previous, previousStem := uint64(startMark), uint64(startMark)
+	longest := map[Tokeniser]int{1: 5, 2: 4}[version]
 	for segments := words.FromString(normalise(text)); segments.Next(); {
 		word := segments.Value()
 		if !wordLike(word) {
@@ -39,9 +63,15 @@ func spelled(text string) Features {
 		add(hash, wordSalt)
 		add(bits.RotateLeft64(previous, 29)^hash, pairSalt)
 		previous = hash
+		if version != 1 {
+			letters := []rune(word)
+			hash := xxhash.Sum64String(string(letters[:min(4, len(letters))]))
+			add(bits.RotateLeft64(previousStem, 29)^hash, stemSalt)
+			previousStem = hash
+		}
 		runes := []rune("<" + word + ">")
 		for start := range runes {
-			for n := 2; n <= 5 && start+n <= len(runes); n++ {
+			for n := 2; n <= longest && start+n <= len(runes); n++ {
 				add(xxhash.Sum64String(string(runes[start:start+n])), gramSalt)
 			}
 		}
@@ -50,29 +80,52 @@ func spelled(text string) Features {
 }
 
 func TestFeaturiseIsAsDocumented(t *testing.T) {
-	for _, text := range append([]string{"a", "ab cd", "naïve café ☕ 東京 x"}, probes...) {
-		if got, want := fmt.Sprint(Featurise(text)), fmt.Sprint(spelled(text)); got != want {
-			t.Errorf("features of %.40q are %.200s, want %.200s", text, got, want)
+	for v := Tokeniser1; v <= LatestTokeniser; v++ {
+		for _, text := range append([]string{"a", "ab cd", "naïve café ☕ 東京 x", "transfers transferred"}, probes...) {
+			if got, want := fmt.Sprint(v.Featurise(text)), fmt.Sprint(spelled(v, text)); got != want {
+				t.Errorf("version %d: features of %.40q are %.200s, want %.200s", v, text, got, want)
+			}
 		}
 	}
 }
 
 func TestFeaturiseCounts(t *testing.T) {
 	for _, c := range []struct {
-		text string
-		want int
-		why  string
+		text          string
+		first, latest int
+		why           string
 	}{
-		{"", 0, "empty"},
-		{" \t\n?!... \u200d", 0, "spaces, punctuation and controls only"},
-		{"a", 2 + 3, "word, pair, <a a> <a>"},
-		{"hi", 2 + 3 + 2 + 1, "word, pair, three of 2, two of 3, one of 4"},
-		{"hi hi", 2 * 8, "duplicates are kept"},
-		{"é", 2 + 3, "runes, not bytes"},
-		{"£", 2 + 3, "a symbol is a word"},
+		{"", 0, 0, "empty"},
+		{" \t\n?!... \u200d", 0, 0, "spaces, punctuation and controls only"},
+		{"a", 2 + 3, 3 + 3, "word, pair, stems, <a a> <a>"},
+		{"hi", 2 + 6, 3 + 6, "word, pair, stems, three of 2, two of 3, one of 4"},
+		{"hi hi", 2 * 8, 2 * 9, "duplicates are kept"},
+		{"cat", 2 + 10, 3 + 9, "of its five runes with marks all are one sequence in version 1"},
+		{"é", 2 + 3, 3 + 3, "runes, not bytes"},
+		{"£", 2 + 3, 3 + 3, "a symbol is a word"},
 	} {
-		if got := Featurise(c.text); len(got) != c.want {
-			t.Errorf("%q has %d features, want %d: %s", c.text, len(got), c.want, c.why)
+		for v, want := range map[Tokeniser]int{Tokeniser1: c.first, Tokeniser2: c.latest} {
+			if got := v.Featurise(c.text); len(got) != want {
+				t.Errorf("version %d: %q has %d features, want %d: %s", v, c.text, len(got), want, c.why)
+			}
+		}
+	}
+}
+
+// Words that are inflected alike have their stems' pair in common, and not the words'.
+func TestStemsAreInCommon(t *testing.T) {
+	has := func(text string, f uint32) bool { return slices.Contains(Tokeniser2.Featurise(text), f) }
+	s := Tokeniser2.Spans("transferring moneys")
+	for i, from := range s.From {
+		switch from.Kind {
+		case KindStems:
+			if !has("transfer money", s.Features[i]) || has("money transfer", s.Features[i]) && from.Word == 1 {
+				t.Errorf("the stems %q are not those of the uninflected words in this order alone", from.Text)
+			}
+		case KindPair:
+			if has("transfer money", s.Features[i]) {
+				t.Errorf("the pair %q is that of other words", from.Text)
+			}
 		}
 	}
 }
@@ -85,14 +138,14 @@ func TestFeaturiseSeesThroughForms(t *testing.T) {
 		{"k", "\u212a"}, // the Kelvin sign
 		{"\ufffd a", "\xff a"},
 	} {
-		want := fmt.Sprint(Featurise(same[0]))
+		want := fmt.Sprint(LatestTokeniser.Featurise(same[0]))
 		for _, text := range same[1:] {
-			if got := fmt.Sprint(Featurise(text)); got != want {
+			if got := fmt.Sprint(LatestTokeniser.Featurise(text)); got != want {
 				t.Errorf("features of %q differ from those of %q", text, same[0])
 			}
 		}
 	}
-	a, b := Featurise("transfer to savings"), Featurise("savings to transfer")
+	a, b := LatestTokeniser.Featurise("transfer to savings"), LatestTokeniser.Featurise("savings to transfer")
 	if fmt.Sprint(a) == fmt.Sprint(b) {
 		t.Error("the order of words leaves no trace")
 	}
@@ -104,12 +157,12 @@ func TestFeaturiseCutsLongTextAtARune(t *testing.T) {
 		{long + "é tail", long},
 		{long + "b tail", long + "b"},
 	} {
-		if fmt.Sprint(Featurise(c[0])) != fmt.Sprint(Featurise(c[1])) {
+		if fmt.Sprint(LatestTokeniser.Featurise(c[0])) != fmt.Sprint(LatestTokeniser.Featurise(c[1])) {
 			t.Errorf("text of %d bytes ending in %q is not cut as documented", len(c[0]), c[0][MaxTextBytes-1:])
 		}
 	}
 	// One letter that normalises to eighteen: the normalised text is cut too.
-	if n := len(Featurise(strings.Repeat("ﷺ", MaxTextBytes/3))); n > 5*MaxTextBytes {
+	if n := len(LatestTokeniser.Featurise(strings.Repeat("ﷺ", MaxTextBytes/3))); n > 5*MaxTextBytes {
 		t.Errorf("a text of %d bytes has %d features", MaxTextBytes, n)
 	}
 }
@@ -119,12 +172,14 @@ func FuzzFeaturise(f *testing.F) {
 		f.Add(probe)
 	}
 	f.Fuzz(func(t *testing.T, text string) {
-		got := Featurise(text)
-		if fmt.Sprint(got) != fmt.Sprint(spelled(text)) {
-			t.Errorf("features of %q are not as documented", text)
-		}
-		if len(got) > 7*MaxTextBytes {
-			t.Errorf("%d features from %d bytes", len(got), len(text))
+		for v := Tokeniser1; v <= LatestTokeniser; v++ {
+			got := v.Featurise(text)
+			if fmt.Sprint(got) != fmt.Sprint(spelled(v, text)) {
+				t.Errorf("version %d: features of %q are not as documented", v, text)
+			}
+			if len(got) > 7*MaxTextBytes {
+				t.Errorf("version %d: %d features from %d bytes", v, len(got), len(text))
+			}
 		}
 		if n := normalise(text); !utf8.ValidString(n) || len(n) > MaxTextBytes {
 			t.Errorf("normalised form of %q has %d bytes, valid %t", text, len(n), utf8.ValidString(n))
@@ -141,7 +196,7 @@ func BenchmarkFeaturise(b *testing.B) {
 			b.SetBytes(int64(len(c.text)))
 			b.ReportAllocs()
 			for b.Loop() {
-				Featurise(c.text)
+				LatestTokeniser.Featurise(c.text)
 			}
 		})
 	}

@@ -43,7 +43,7 @@ func (r *run) outOfScope() *OutOfScope {
 		}
 	}
 	for i, text := range r.Outside {
-		a := classifier.Answer(model.Featurise(text))
+		a := classifier.Answer(classifier.Featurise(text))
 		outside[i] = float64(a.Score)
 		if !classifier.Knows(a.Score) {
 			unknown++

@@ -19,7 +19,7 @@ func TestPersonal(t *testing.T) {
 	chats, aside := 0, 0
 	for i := range c.Train {
 		for _, p := range r.Train[i] {
-			if SetAside(model.Featurise(p.Text)) {
+			if SetAside(model.LatestTokeniser.Featurise(p.Text)) {
 				t.Fatalf("seed %d: device %d has the chat %q, which is set aside", seed, i, p.Text)
 			}
 		}

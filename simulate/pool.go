@@ -25,7 +25,7 @@ func (p pool) add(phrases []dataset.Phrase, labels map[string]int) error {
 		if !ok {
 			return fmt.Errorf("phrase %q has the intent %q, which is not among the model's %d", phrase.Text, phrase.Intent, len(labels))
 		}
-		p[key] = model.Example{Features: model.Featurise(phrase.Text), Label: label}
+		p[key] = model.Example{Features: model.LatestTokeniser.Featurise(phrase.Text), Label: label}
 	}
 	return nil
 }

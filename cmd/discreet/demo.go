@@ -74,7 +74,7 @@ func runDemo(ctx context.Context, out, errs io.Writer) (err error) {
 	test := make([]model.Example, len(set.Test))
 	for i, p := range set.Test {
 		label, _ := set.Index(p.Intent)
-		test[i] = model.Example{Features: model.Featurise(p.Text), Label: label}
+		test[i] = model.Example{Features: model.LatestTokeniser.Featurise(p.Text), Label: label}
 	}
 	fmt.Fprintf(out, "%d kiosks of a small shop, %d to %d chats each, %d intents; one coordinator; TLS over loopback\n",
 		len(chats), len(chats[len(chats)-1]), len(chats[0]), len(set.Intents))

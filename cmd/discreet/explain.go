@@ -103,10 +103,18 @@ func times(logOdds float64) string {
 }
 
 func partName(p client.PartShare) string {
-	name := map[string]string{
+	name, text := map[string]string{
 		"word": "the word %q", "pair": "the words %q together", "first": "beginning with %q", "letters": "the letters %q",
-	}[p.Kind]
-	name = fmt.Sprintf(name, p.Text)
+		"stems": "the words %q together",
+	}[p.Kind], p.Text
+	if p.Kind == "stems" {
+		stems := strings.Fields(p.Text)
+		if len(stems) == 1 {
+			name = "beginning with %q"
+		}
+		text = strings.Join(stems, "… ") + "…"
+	}
+	name = fmt.Sprintf(name, text)
 	if p.Times > 1 {
 		name += fmt.Sprintf(", %d times", p.Times)
 	}

@@ -103,7 +103,7 @@ func (b *beginning) train(ctx context.Context, w io.Writer, spec *pb.TaskSpec, f
 		if !ok {
 			return usagef("--warm-start %s: the phrase %q has the intent %q, which is not among the task's %d: add it to --intents", b.file, p.Text, p.Intent, len(spec.Intents))
 		}
-		examples[i] = model.Example{Features: model.Featurise(p.Text), Label: label}
+		examples[i] = model.Example{Features: first.Manifest.TokeniserVersion.Featurise(p.Text), Label: label}
 	}
 	settings, err := model.DefaultTraining(spec.Model)
 	if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"os"
 	"path/filepath"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"time"
 
 	"github.com/spf13/pflag"
+
+	"github.com/discreet-fl/discreet/model"
 )
 
 func TestWarmStartAndFrom(t *testing.T) {
@@ -56,6 +59,16 @@ func TestWarmStartAndFrom(t *testing.T) {
 	said.Reset()
 	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
 		t.Errorf("%s, %v", &said, err)
+	}
+	digest := model.Tokeniser1.Digest()
+	first.Manifest.TokeniserVersion, first.Manifest.TokeniserDigest = model.Tokeniser1, hex.EncodeToString(digest[:])
+	earlier := settings()
+	earlier.beginning.from, earlier.beginning.file = write("earlier.ckpt", string(first.Encode())), next.beginning.file
+	if err := earlier.fill("other", new(pflag.FlagSet)); err != nil {
+		t.Fatal(err)
+	}
+	if begun, err := earlier.beginning.first(t.Context(), &said, &earlier.spec); err != nil || begun.Manifest.TokeniserVersion != model.Tokeniser1 || begun.Manifest.CheckTokeniser() != nil {
+		t.Errorf("what goes on from an earlier tokeniser's checkpoint is not of it: %+v, %v", begun, err)
 	}
 	next.spec.Model = "base"
 	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err == nil || !strings.Contains(err.Error(), "want --model base") {

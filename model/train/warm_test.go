@@ -23,7 +23,7 @@ func shopExamples(t *testing.T, n int) (own, others []model.Example, l model.Lay
 	count := make(map[int]int)
 	for _, p := range set.Train {
 		label, _ := set.Index(p.Intent)
-		e := model.Example{Features: model.Featurise(p.Text), Label: label}
+		e := model.Example{Features: model.LatestTokeniser.Featurise(p.Text), Label: label}
 		if count[label]++; count[label] <= n {
 			own = append(own, e)
 		} else {
@@ -117,7 +117,7 @@ func lottery(t *testing.T, n, words, labels int) ([]model.Example, model.Layout)
 		for range words {
 			fmt.Fprintf(&text, "w%dx ", random.IntN(2000))
 		}
-		ex[i] = model.Example{Features: model.Featurise(text.String()), Label: random.IntN(labels)}
+		ex[i] = model.Example{Features: model.LatestTokeniser.Featurise(text.String()), Label: random.IntN(labels)}
 	}
 	return ex, l
 }
