@@ -29,8 +29,8 @@ type WordShare struct {
 
 // PartShare is the share of a word, a word pair, a pair of stems or a sequence of letters.
 type PartShare struct {
-	// Kind is "word", "pair", "first" (the text begins with this word), "stems" (of two words in a row, or the first of
-	// the text, the first 4 letters) or "letters".
+	// Kind is "word", "pair", "first" (the text begins with this word), "stems" (of two words in a row), "first stem" or
+	// "letters". A word's stem is its first 4 letters, or all of a shorter word.
 	Kind string `json:"kind"`
 	// Text is the part; < and > in letters are where the word begins and ends.
 	Text  string  `json:"text"`

@@ -1,7 +1,6 @@
 package client
 
 import (
-	"encoding/hex"
 	"fmt"
 	"testing"
 
@@ -76,13 +75,19 @@ func TestChatsAreReadByTheCheckpointsTokeniser(t *testing.T) {
 	seen := make(map[string]bool)
 	for version := model.Tokeniser1; version <= model.LatestTokeniser; version++ {
 		checkpoint := *apart()
-		digest := version.Digest()
-		checkpoint.Manifest.TokeniserVersion, checkpoint.Manifest.TokeniserDigest = version, hex.EncodeToString(digest[:])
+		checkpoint.Manifest.TokeniserVersion, checkpoint.Manifest.TokeniserDigest = version, version.Digest()
 		use(t, c, &checkpoint)
 		want := version.Featurise(text)
 		examples, err := c.examples(&c.model.Load().checkpoint.Manifest)
 		if err != nil || len(examples) != 1 || fmt.Sprint(examples[0].Features) != fmt.Sprint(want) {
 			t.Errorf("version %d: %v, %v; want the features %v", version, examples, err, want)
+		}
+		answer, err := c.Classify(text, 1)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if top := model.NewClassifier(&checkpoint).Top(want, 1)[0]; answer.Intents[0].Confidence != top.Confidence {
+			t.Errorf("version %d: classified with a confidence of %v, want %v", version, answer.Intents[0].Confidence, top.Confidence)
 		}
 		explained, err := c.Explain(text)
 		if err != nil {

@@ -33,7 +33,7 @@ type Manifest struct {
 	Size             string    `json:"size"`  // "small" or "base"
 	Layout           Layout    `json:"layout"`
 	TokeniserVersion Tokeniser `json:"tokeniser_version"`
-	TokeniserDigest  string    `json:"tokeniser_digest"`          // the tokeniser's Digest in hex
+	TokeniserDigest  string    `json:"tokeniser_digest"`          // the tokeniser's Digest
 	ParametersSHA256 string    `json:"parameters_sha256"`         // of the little-endian parameters, in hex
 	Labels           []string  `json:"labels"`                    // in the order of the scores
 	IntentsVersion   uint64    `json:"intents_version,omitempty"` // changes to the labels since the task began
@@ -54,11 +54,10 @@ func NewCheckpoint(task, size string, round uint64, labels []string, params []fl
 	if err != nil {
 		return nil, err
 	}
-	digest := LatestTokeniser.Digest()
 	c := &Checkpoint{
 		Manifest: Manifest{
 			Format: FormatVersion, Task: task, Round: round, Size: size, Layout: layout,
-			TokeniserVersion: LatestTokeniser, TokeniserDigest: hex.EncodeToString(digest[:]),
+			TokeniserVersion: LatestTokeniser, TokeniserDigest: LatestTokeniser.Digest(),
 			Labels: append([]string(nil), labels...),
 		},
 		Params: params,
@@ -80,8 +79,10 @@ func NewCheckpoint(task, size string, round uint64, labels []string, params []fl
 // CheckTokeniser reports a difference between the tokeniser the parameters were trained on and this build's. Such
 // a build may still classify most texts, but must not train: its features would mean something else.
 func (m *Manifest) CheckTokeniser() error {
-	digest := m.TokeniserVersion.Digest()
-	if ours := hex.EncodeToString(digest[:]); m.TokeniserDigest != ours {
+	if err := m.TokeniserVersion.validate(); err != nil {
+		return err
+	}
+	if ours := m.TokeniserVersion.Digest(); m.TokeniserDigest != ours {
 		return fmt.Errorf("model was trained with tokeniser %d as %.12s…, which in this build is %.12s…: "+
 			"use a build made with the same Go release and modules", m.TokeniserVersion, m.TokeniserDigest, ours)
 	}
@@ -173,8 +174,8 @@ func (m *Manifest) validate() error {
 	if m.Layout != want {
 		return fmt.Errorf("layout %+v, want %+v for model size %s with %d labels", m.Layout, want, m.Size, len(m.Labels))
 	}
-	if !m.TokeniserVersion.known() {
-		return fmt.Errorf("tokeniser version %d, this build has 1 to %d: upgrade it", m.TokeniserVersion, LatestTokeniser)
+	if err := m.TokeniserVersion.validate(); err != nil {
+		return err
 	}
 	if digest, err := hex.DecodeString(m.TokeniserDigest); err != nil || len(digest) != sha256.Size {
 		return fmt.Errorf("tokeniser digest %.80q is not %d bytes of hex", m.TokeniserDigest, sha256.Size)

@@ -110,7 +110,10 @@ func TestDecodeCheckpointRefuses(t *testing.T) {
 		{"an unknown size", "unknown", manifest(func(m *Manifest) { m.Size = "large" })},
 		{"another size's layout", "layout", manifest(func(m *Manifest) { m.Size = "base" })},
 		{"a wrong layout", "layout", manifest(func(m *Manifest) { m.Layout.Rows = 1 << 30 })},
-		{"another tokeniser", "tokeniser version 3", manifest(func(m *Manifest) { m.TokeniserVersion = 3 })},
+		{"a later tokeniser", "tokeniser version 3, this build has 1 to 2: upgrade", manifest(func(m *Manifest) { m.TokeniserVersion = 3 })},
+		{"no tokeniser", "tokeniser version 0", manifest(func(m *Manifest) { m.TokeniserVersion = 0 })},
+		{"a tokeniser below all", "tokeniser version -1", manifest(func(m *Manifest) { m.TokeniserVersion = -1 })},
+		{"a tokeniser far above", "tokeniser version 2147483647", manifest(func(m *Manifest) { m.TokeniserVersion = math.MaxInt32 })},
 		{"a broken digest", "tokeniser digest", manifest(func(m *Manifest) { m.TokeniserDigest = "zz" })},
 		{"one label", "labels", manifest(func(m *Manifest) { m.Labels, m.Layout.Labels = m.Labels[:1], 1 })},
 		{"more labels than parameters", "bytes of parameters", manifest(func(m *Manifest) { m.Labels, m.Layout.Labels = names(4), 4 })},
@@ -159,13 +162,17 @@ func TestCheckTokeniserTellsBuildsApart(t *testing.T) {
 	if err := m.CheckTokeniser(); err == nil {
 		t.Error("another digest is accepted for training")
 	}
+	m = checkpoint(t, "small", 3).Manifest
+	m.TokeniserVersion = LatestTokeniser + 1
+	if err := m.CheckTokeniser(); err == nil || !strings.Contains(err.Error(), "upgrade it") {
+		t.Errorf("an unknown version: %v", err)
+	}
 }
 
 // A task keeps the tokeniser that it began with, and hands it on.
 func TestTokeniserStaysWithTheTask(t *testing.T) {
 	c := checkpoint(t, "small", 3)
-	digest := Tokeniser1.Digest()
-	c.Manifest.TokeniserVersion, c.Manifest.TokeniserDigest = Tokeniser1, hex.EncodeToString(digest[:])
+	c.Manifest.TokeniserVersion, c.Manifest.TokeniserDigest = Tokeniser1, Tokeniser1.Digest()
 	c, err := DecodeCheckpoint(c.Encode())
 	if err != nil {
 		t.Fatal(err)

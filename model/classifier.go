@@ -26,6 +26,7 @@ type Intent struct {
 }
 
 // NewClassifier returns a classifier over the checkpoint's parameters, which must stay as they are while it is in use.
+// Featurise and Explain need a manifest that names its tokeniser.
 func NewClassifier(c *Checkpoint) *Classifier {
 	l := c.Manifest.Layout
 	embedding, weights, bias := l.Split(c.Params)

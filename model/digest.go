@@ -3,6 +3,7 @@ package model
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"strings"
 	"sync"
 )
@@ -26,21 +27,21 @@ var probes = []string{
 	strings.Repeat("ﷺ ", MaxTextBytes/4),
 }
 
-// Digest is the SHA-256 over the features of fixed probe texts, as this build computes them: for each
+// Digest is the SHA-256, in hex, over the features of fixed probe texts, as this build computes them: for each
 // probe the number of features and then the features, all little-endian 32-bit. It tells apart builds whose Unicode
 // tables differ.
-func (t Tokeniser) Digest() [32]byte {
+func (t Tokeniser) Digest() string {
 	t.check()
 	return digests[t]()
 }
 
 // digests are by version.
-var digests = [LatestTokeniser + 1]func() [32]byte{
+var digests = [LatestTokeniser + 1]func() string{
 	Tokeniser1: sync.OnceValue(Tokeniser1.digest),
 	Tokeniser2: sync.OnceValue(Tokeniser2.digest),
 }
 
-func (t Tokeniser) digest() [32]byte {
+func (t Tokeniser) digest() string {
 	var data []byte
 	for _, probe := range probes {
 		features := t.Featurise(probe)
@@ -49,5 +50,6 @@ func (t Tokeniser) digest() [32]byte {
 			data = binary.LittleEndian.AppendUint32(data, f)
 		}
 	}
-	return sha256.Sum256(data)
+	sum := sha256.Sum256(data)
+	return hex.EncodeToString(sum[:])
 }

@@ -23,7 +23,7 @@ type Explanation struct {
 	Bias float64
 	// Words are the text's, in order.
 	Words []WordShare
-	// Parts are the words, pairs and letter sequences, each once, the largest share of either sign first.
+	// Parts are the words, pairs, stems and letter sequences, each once, the largest share of either sign first.
 	Parts []PartShare
 }
 
@@ -68,7 +68,7 @@ func (c *Classifier) explain(s Spans, answer, other Intent) Explanation {
 	for i, f := range s.Features {
 		from, share := s.From[i], scale*c.pull(f, answer.Index, other.Index)
 		e.LogOdds += share
-		if from.Kind == KindPair || from.Kind == KindStems && from.Word > 0 {
+		if from.Kind == KindPair || from.Kind == KindStems {
 			e.Words[from.Word-1].Share += share / 2
 			e.Words[from.Word].Share += share / 2
 		} else {

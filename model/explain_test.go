@@ -22,7 +22,7 @@ func TestSpansAreOfTheSameFeatures(t *testing.T) {
 	for v, want := range map[Tokeniser]string{
 		Tokeniser1: "[{word 0 hi} {first 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} " +
 			"{word 1 little} {pair 1 hi little} {letters 1 <l} {letters 1 <li} {letters 1 <lit} {letters 1 <litt} {letters 1 li} ",
-		Tokeniser2: "[{word 0 hi} {first 0 hi} {stems 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} " +
+		Tokeniser2: "[{word 0 hi} {first 0 hi} {first stem 0 hi} {letters 0 <h} {letters 0 <hi} {letters 0 <hi>} {letters 0 hi} {letters 0 hi>} {letters 0 i>} " +
 			"{word 1 little} {pair 1 hi little} {stems 1 hi litt} {letters 1 <l} {letters 1 <li} {letters 1 <lit} {letters 1 li} ",
 	} {
 		if got := fmt.Sprint(v.Spans("Hi, little").From); !strings.HasPrefix(got, want) {
@@ -93,6 +93,32 @@ func TestExplanationFindsTheWord(t *testing.T) {
 	if e.Intent.Index != 1 || e.Parts[0].Text != "parcel" || e.Parts[0].Kind != KindWord ||
 		math.Abs(e.Words[1].Share-want) > 1e-5 || e.Words[0].Share != 0 {
 		t.Errorf("got %+v, want the word parcel with a share of %v", e, want)
+	}
+}
+
+// A pair's share is halved between its words, a pair of stems' too; what is of one word is all that word's.
+func TestSharesAreOfTheWords(t *testing.T) {
+	const text = "my parcels"
+	s := Tokeniser2.Spans(text)
+	for i, f := range s.Features {
+		c := checkpoint(t, "small", 3)
+		clear(c.Params)
+		l := c.Manifest.Layout
+		embedding, weights, _ := l.Split(c.Params)
+		weights[1] = 2 // dimension 0 speaks for label 1
+		embedding[int(f&l.Mask())*l.Dim] = 3
+		e := NewClassifier(c).Explain(text)
+		all := 6 / math.Sqrt(float64(len(s.Features)))
+		want := [2]float64{}
+		switch from := s.From[i]; from.Kind {
+		case KindPair, KindStems:
+			want = [2]float64{all / 2, all / 2}
+		default:
+			want[from.Word] = all
+		}
+		if math.Abs(e.Words[0].Share-want[0]) > 1e-5 || math.Abs(e.Words[1].Share-want[1]) > 1e-5 {
+			t.Errorf("%v: shares of %v, want %v", s.From[i], e.Words, want)
+		}
 	}
 }
 

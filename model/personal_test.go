@@ -1,6 +1,7 @@
 package model
 
 import (
+	"fmt"
 	"math"
 	"testing"
 )
@@ -54,7 +55,12 @@ func TestPersonalClassifier(t *testing.T) {
 		t.Fatal(err)
 	}
 	const text = "where is my parcel"
-	got, want := personal.Top(LatestTokeniser.Featurise(text), 3), NewClassifier(d).Top(LatestTokeniser.Featurise(text), 3)
+	first := *c
+	first.Manifest.TokeniserVersion = Tokeniser1
+	if earlier, err := p.Classifier(&first); err != nil || fmt.Sprint(earlier.Featurise(text)) != fmt.Sprint(Tokeniser1.Featurise(text)) {
+		t.Errorf("a personal part over an earlier tokeniser's checkpoint reads %v, %v", earlier.Featurise(text), err)
+	}
+	got, want := personal.Top(personal.Featurise(text), 3), NewClassifier(d).Top(LatestTokeniser.Featurise(text), 3)
 	for i := range want {
 		if got[i] != want[i] {
 			t.Errorf("guess %d is %+v, want %+v", i, got[i], want[i])

@@ -10,11 +10,12 @@ type Kind string
 
 // The kinds of features that Featurise gives.
 const (
-	KindWord    Kind = "word"    // a word
-	KindPair    Kind = "pair"    // two words, one after the other
-	KindFirst   Kind = "first"   // the first word's pair with the start mark: that the text begins with it
-	KindStems   Kind = "stems"   // how two words begin, one after the other, or how the text does
-	KindLetters Kind = "letters" // a sequence of letters within <word>
+	KindWord    Kind = "word"       // a word
+	KindPair    Kind = "pair"       // two words, one after the other
+	KindFirst   Kind = "first"      // the first word's pair with the start mark: that the text begins with it
+	KindStems   Kind = "stems"      // the stems of two words, one after the other
+	KindStem    Kind = "first stem" // the first word's stem's pair with the start mark: that the text begins with it
+	KindLetters Kind = "letters"    // a sequence of letters within <word>
 )
 
 // Span says what one feature came from.
@@ -23,7 +24,7 @@ type Span struct {
 	// Word is the place of its word among the text's words, from 0; of a pair the second word's.
 	Word int
 	// Text is the feature's text as it was hashed: folded, of a pair both words with a space between, of stems so, too,
-	// or the first word's alone, of letters with the marks < and > where the word begins and ends.
+	// of letters with the marks < and > where the word begins and ends.
 	Text string
 }
 
@@ -56,11 +57,12 @@ func (t Tokeniser) Spans(text string) Spans {
 		}
 		previous = hash
 		if t != Tokeniser1 {
-			begins, text := xxhash.Sum64String(stem(word)), stem(word)
+			begins := xxhash.Sum64String(stem(word))
+			from := Span{KindStem, at, stem(word)}
 			if at > 0 {
-				text = stem(s.Words[at-1]) + " " + text
+				from = Span{KindStems, at, stem(s.Words[at-1]) + " " + stem(word)}
 			}
-			s.add(feature(pair(before, begins), stemSalt), Span{KindStems, at, text})
+			s.add(feature(pair(before, begins), stemSalt), from)
 			before = begins
 		}
 		s.Words = append(s.Words, word)

@@ -25,8 +25,13 @@ const (
 	LatestTokeniser           = Tokeniser2
 )
 
-// known tells whether this build has the version.
-func (t Tokeniser) known() bool { return Tokeniser1 <= t && t <= LatestTokeniser }
+// validate reports a version that this build has not.
+func (t Tokeniser) validate() error {
+	if t < Tokeniser1 || t > LatestTokeniser {
+		return fmt.Errorf("tokeniser version %d, this build has 1 to %d: upgrade it", t, LatestTokeniser)
+	}
+	return nil
+}
 
 // MaxTextBytes is how much of a text Featurise reads: both the text and its normalised form are cut there, at a
 // rune. It bounds the time and memory a message can cost.
@@ -42,7 +47,7 @@ func (t Tokeniser) maxGram() int {
 	return 4
 }
 
-// stemRunes is how much of a word is its stem.
+// stemRunes is how much of a word is its stem at most.
 const stemRunes = 4
 
 // Features are the 32-bit hashes of what a text holds, in order, duplicates kept. A model of 2^k rows uses the
@@ -64,8 +69,8 @@ const (
 //
 //   - itself;
 //   - the pair of the word before it (a start mark before the first) and itself;
-//   - but for version 1, the pair of their stems, of which each is a word's first 4 runes, or all it has (the start mark
-//     is its own): words that are inflected alike have it in common;
+//   - but for version 1, the pair of their stems, where a word's stem is its first 4 runes, or all of a shorter word, and
+//     the start mark's itself: words that are inflected differently have it in common;
 //   - every sequence of 2 to 4 runes, 2 to 5 in version 1, within <word>, by its first rune and then by its length.
 //
 // A string's hash h is its 64-bit xxHash with seed 0; a pair's is rotl(h(first), 29) xor h(second). The feature is
@@ -82,6 +87,7 @@ func (t Tokeniser) Featurise(text string) Features {
 	features := make(Features, 0, 4*len(text)+8)
 	var buffer [64]byte
 	marked := buffer[:0]
+	maxGram := t.maxGram()
 	previous, before := uint64(startMark), uint64(startMark)
 	for segments := words.FromString(text); segments.Next(); {
 		word := segments.Value()
@@ -92,22 +98,25 @@ func (t Tokeniser) Featurise(text string) Features {
 		features = append(features, feature(hash, wordSalt), feature(pair(previous, hash), pairSalt))
 		previous = hash
 		if t != Tokeniser1 {
-			begins := xxhash.Sum64String(stem(word))
+			begins := hash
+			if stem := stem(word); len(stem) < len(word) {
+				begins = xxhash.Sum64String(stem)
+			}
 			features = append(features, feature(pair(before, begins), stemSalt))
 			before = begins
 		}
 		marked = append(marked[:0], '<')
 		marked = append(marked, word...)
 		marked = append(marked, '>')
-		features = t.appendGrams(features, marked)
+		features = appendGrams(features, marked, maxGram)
 	}
 	return features
 }
 
 // check panics on a version that this build has not.
 func (t Tokeniser) check() {
-	if !t.known() {
-		panic(fmt.Sprintf("model: tokeniser version %d, this build has 1 to %d", t, LatestTokeniser))
+	if err := t.validate(); err != nil {
+		panic("model: " + err.Error())
 	}
 }
 
@@ -127,8 +136,7 @@ func feature(hash, salt uint64) uint32 {
 }
 
 // appendGrams appends the features of every sequence of minGram to maxGram runes of word.
-func (t Tokeniser) appendGrams(features Features, word []byte) Features {
-	maxGram := t.maxGram()
+func appendGrams(features Features, word []byte, maxGram int) Features {
 	for start := 0; start < len(word); start += runeLen(word[start]) {
 		end := start
 		for runes := 1; runes <= maxGram && end < len(word); runes++ {

@@ -103,18 +103,11 @@ func times(logOdds float64) string {
 }
 
 func partName(p client.PartShare) string {
-	name, text := map[string]string{
+	name := map[string]string{
 		"word": "the word %q", "pair": "the words %q together", "first": "beginning with %q", "letters": "the letters %q",
-		"stems": "the words %q together",
-	}[p.Kind], p.Text
-	if p.Kind == "stems" {
-		stems := strings.Fields(p.Text)
-		if len(stems) == 1 {
-			name = "beginning with %q"
-		}
-		text = strings.Join(stems, "… ") + "…"
-	}
-	name = fmt.Sprintf(name, text)
+		"stems": "the stems %q together", "first stem": "beginning with the stem %q",
+	}[p.Kind]
+	name = fmt.Sprintf(name, p.Text)
 	if p.Times > 1 {
 		name += fmt.Sprintf(", %d times", p.Times)
 	}

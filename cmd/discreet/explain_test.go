@@ -16,7 +16,7 @@ func TestPrintExplanation(t *testing.T) {
 		Parts: []client.PartShare{
 			{Kind: "word", Text: "parcel", Times: 1, Share: 1.2}, {Kind: "letters", Text: "<pa", Times: 2, Share: -0.8},
 			{Kind: "pair", Text: "my parcel", Times: 1, Share: 0.3}, {Kind: "first", Text: "my", Times: 1, Share: 0.1},
-			{Kind: "stems", Text: "my parc", Times: 1, Share: 0.05}, {Kind: "stems", Text: "my", Times: 1, Share: 0.04},
+			{Kind: "stems", Text: "my parc", Times: 1, Share: 0.05}, {Kind: "first stem", Text: "my", Times: 1, Share: 0.04},
 		},
 	}
 	var b strings.Builder
@@ -33,8 +33,8 @@ what counted most:
   -0.80  the letters "<pa", 2 times
   +0.30  the words "my parcel" together
   +0.10  beginning with "my"
-  +0.05  the words "my… parc…" together
-  +0.04  beginning with "my…"
+  +0.05  the stems "my parc" together
+  +0.04  beginning with the stem "my"
 `
 	if b.String() != want {
 		t.Errorf("got\n%s\nwant\n%s", b.String(), want)

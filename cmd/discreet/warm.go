@@ -88,6 +88,9 @@ func (b *beginning) first(ctx context.Context, w io.Writer, spec *pb.TaskSpec) (
 		}
 		fresh := m.Intents().Onto(spec.Intents).New()
 		fmt.Fprintf(w, "goes on from round %d of task %s, with %s of %d new\n", m.Round, m.Task, count(fresh, "intent"), len(spec.Intents))
+		if m.TokeniserVersion != model.LatestTokeniser {
+			fmt.Fprintf(w, "reads chats by version %d of the tokeniser, as that task; without --from it would be %d\n", m.TokeniserVersion, model.LatestTokeniser)
+		}
 	}
 	return first, b.train(ctx, w, spec, first)
 }

@@ -3,9 +3,9 @@ package main
 import (
 	"bytes"
 	"context"
-	"encoding/hex"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -57,18 +57,24 @@ func TestWarmStartAndFrom(t *testing.T) {
 		t.Fatalf("intents %v, %v", next.spec.Intents, err)
 	}
 	said.Reset()
-	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
+	latest, err := next.beginning.first(t.Context(), &said, &next.spec)
+	if err != nil || !strings.Contains(said.String(), "round 0 of task desk, with 1 intent of 4 new") {
 		t.Errorf("%s, %v", &said, err)
 	}
-	digest := model.Tokeniser1.Digest()
-	first.Manifest.TokeniserVersion, first.Manifest.TokeniserDigest = model.Tokeniser1, hex.EncodeToString(digest[:])
+	first.Manifest.TokeniserVersion, first.Manifest.TokeniserDigest = model.Tokeniser1, model.Tokeniser1.Digest()
 	earlier := settings()
 	earlier.beginning.from, earlier.beginning.file = write("earlier.ckpt", string(first.Encode())), next.beginning.file
 	if err := earlier.fill("other", new(pflag.FlagSet)); err != nil {
 		t.Fatal(err)
 	}
-	if begun, err := earlier.beginning.first(t.Context(), &said, &earlier.spec); err != nil || begun.Manifest.TokeniserVersion != model.Tokeniser1 || begun.Manifest.CheckTokeniser() != nil {
-		t.Errorf("what goes on from an earlier tokeniser's checkpoint is not of it: %+v, %v", begun, err)
+	said.Reset()
+	begun, err := earlier.beginning.first(t.Context(), &said, &earlier.spec)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if begun.Manifest.TokeniserVersion != model.Tokeniser1 || begun.Manifest.CheckTokeniser() != nil || slices.Equal(begun.Params, latest.Params) ||
+		!strings.Contains(said.String(), "by version 1 of the tokeniser, as that task") {
+		t.Errorf("what goes on from an earlier tokeniser's checkpoint is not of it: version %d, %s", begun.Manifest.TokeniserVersion, &said)
 	}
 	next.spec.Model = "base"
 	if _, err := next.beginning.first(t.Context(), &said, &next.spec); err == nil || !strings.Contains(err.Error(), "want --model base") {
