@@ -110,7 +110,7 @@ func TestDecodeCheckpointRefuses(t *testing.T) {
 		{"an unknown size", "unknown", manifest(func(m *Manifest) { m.Size = "large" })},
 		{"another size's layout", "layout", manifest(func(m *Manifest) { m.Size = "base" })},
 		{"a wrong layout", "layout", manifest(func(m *Manifest) { m.Layout.Rows = 1 << 30 })},
-		{"a later tokeniser", "tokeniser version 3, this build has 1 to 2: upgrade", manifest(func(m *Manifest) { m.TokeniserVersion = 3 })},
+		{"a later tokeniser", "tokeniser version 3, this build has 1 to 2; later ones need a later build", manifest(func(m *Manifest) { m.TokeniserVersion = 3 })},
 		{"no tokeniser", "tokeniser version 0", manifest(func(m *Manifest) { m.TokeniserVersion = 0 })},
 		{"a tokeniser below all", "tokeniser version -1", manifest(func(m *Manifest) { m.TokeniserVersion = -1 })},
 		{"a tokeniser far above", "tokeniser version 2147483647", manifest(func(m *Manifest) { m.TokeniserVersion = math.MaxInt32 })},
@@ -164,7 +164,7 @@ func TestCheckTokeniserTellsBuildsApart(t *testing.T) {
 	}
 	m = checkpoint(t, "small", 3).Manifest
 	m.TokeniserVersion = LatestTokeniser + 1
-	if err := m.CheckTokeniser(); err == nil || !strings.Contains(err.Error(), "upgrade it") {
+	if err := m.CheckTokeniser(); err == nil || !strings.Contains(err.Error(), "need a later build") {
 		t.Errorf("an unknown version: %v", err)
 	}
 }

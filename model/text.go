@@ -28,7 +28,7 @@ const (
 // validate reports a version that this build has not.
 func (t Tokeniser) validate() error {
 	if t < Tokeniser1 || t > LatestTokeniser {
-		return fmt.Errorf("tokeniser version %d, this build has 1 to %d: upgrade it", t, LatestTokeniser)
+		return fmt.Errorf("tokeniser version %d, this build has 1 to %d; later ones need a later build", t, LatestTokeniser)
 	}
 	return nil
 }
