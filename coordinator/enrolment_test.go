@@ -37,6 +37,17 @@ func apart(t testing.TB) (machine *ca.Machine, caDir, dir string) {
 // issue certifies keys on the CA's machine.
 func issue(t testing.TB, machine *ca.Machine, keys ...ed25519.PublicKey) []*pb.Issued {
 	t.Helper()
+	issued, _ := certified(t, machine, keys)
+	var list []*pb.Issued
+	for _, i := range issued {
+		list = append(list, &pb.Issued{PublicKey: i.PublicKey, Certificate: i.Certificate, Credential: i.Credential})
+	}
+	return list
+}
+
+// certified is what the CA's machine makes for keys.
+func certified(t testing.TB, machine *ca.Machine, keys []ed25519.PublicKey) ([]ca.Issued, *secagg.Roll) {
+	t.Helper()
 	var requests, out bytes.Buffer
 	if err := ca.WriteRequests(&requests, keys); err != nil {
 		t.Fatal(err)
@@ -44,15 +55,11 @@ func issue(t testing.TB, machine *ca.Machine, keys ...ed25519.PublicKey) []*pb.I
 	if _, err := machine.IssueDevices(&requests, &out, time.Now()); err != nil {
 		t.Fatal(err)
 	}
-	issued, _, err := ca.ReadIssued(&out)
+	issued, roll, err := ca.ReadIssued(&out)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var list []*pb.Issued
-	for _, i := range issued {
-		list = append(list, &pb.Issued{PublicKey: i.PublicKey, Certificate: i.Certificate, Credential: i.Credential})
-	}
-	return list
+	return issued, roll
 }
 
 // revoke puts devices out on the CA's machine and copies the list to a coordinator.

@@ -1,7 +1,6 @@
 package coordinator
 
 import (
-	"bytes"
 	"crypto/ed25519"
 	"os"
 	"path/filepath"
@@ -22,17 +21,7 @@ import (
 // issueRoll certifies keys on the CA's machine, for the roll that comes of it.
 func issueRoll(t testing.TB, machine *ca.Machine, keys ...ed25519.PublicKey) *pb.Roll {
 	t.Helper()
-	var requests, out bytes.Buffer
-	if err := ca.WriteRequests(&requests, keys); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := machine.IssueDevices(&requests, &out, time.Now()); err != nil {
-		t.Fatal(err)
-	}
-	_, roll, err := ca.ReadIssued(&out)
-	if err != nil {
-		t.Fatal(err)
-	}
+	_, roll := certified(t, machine, keys)
 	message := &pb.Roll{Signature: roll.Signature}
 	for _, key := range roll.Keys {
 		message.PublicKeys = append(message.PublicKeys, key)

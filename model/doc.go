@@ -2,9 +2,9 @@
 // (Classifier), and parameters to bytes and back (Checkpoint).
 //
 // A model is an embedding bag and a linear layer. The message is cut into words, pairs of them and of their
-// stems, and short letter sequences, each hashed to a row of an embedding table; the rows' sum, divided by the root of their number,
-// goes through an affine layer and a softmax. All its parameters are one flat []float32 whose order a Layout
-// gives, so that an update is a difference of two vectors and nothing else.
+// stems, and short letter sequences, each hashed to a row of an embedding table; the rows' sum, divided by the
+// root of their number, goes through an affine layer and a softmax. All its parameters are one flat []float32
+// whose order a Layout gives, so that an update is a difference of two vectors and nothing else.
 //
 // Everything here gives the same bits on every platform: two devices of different make that start from the same
 // checkpoint and the same examples arrive at the same parameters. Package kernel says how.

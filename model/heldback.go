@@ -10,9 +10,9 @@ import (
 const HeldBackOf = 10_000
 
 // HeldBack tells whether a chat is one of the so many in 10,000 that a device does not train on but evaluates with.
-// It depends on the chat's features alone, which a task's tokeniser gives, so that a chat, and every other with the same words, stays on its side
-// whatever else the device learns or forgets, and whatever the chat's intent is corrected to. A larger share holds
-// back the same chats and more.
+// It depends on the chat's features alone, which a task's tokeniser gives, so that a chat, and every other with the
+// same words, stays on its side whatever else the device learns or forgets, and whatever the chat's intent is
+// corrected to. A larger share holds back the same chats and more.
 func HeldBack(f Features, share int) bool { return hash(f)%HeldBackOf < uint64(share) }
 
 // hash is 64-bit FNV-1a over the features' words, with the finaliser of MurmurHash3, without which texts of a few
