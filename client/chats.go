@@ -12,7 +12,7 @@ import (
 
 var (
 	// ErrNoModel is returned by Classify before the first checkpoint has arrived.
-	ErrNoModel = errors.New("there is no checkpoint yet: enrol this device and let it reach its coordinator once")
+	ErrNoModel = errors.New("there is no checkpoint yet: enrol this device and let it reach its coordinator once; its status says what went wrong")
 	// ErrUnknownIntent is returned by Learn for an intent that the task does not have.
 	ErrUnknownIntent = errors.New("unknown intent")
 	// ErrText is returned for a text that cannot be classified or learned from.
@@ -139,7 +139,7 @@ func (c *Client) checkChat(chat Chat) error {
 	if _, known := m.index[chat.Intent]; known {
 		return nil
 	}
-	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q", ErrUnknownIntent,
+	return fmt.Errorf("%w: %q is not among the %d of task %q; the nearest is %q; one that was added a moment ago comes with the next checkpoint", ErrUnknownIntent,
 		chat.Intent, len(m.checkpoint.Manifest.Labels), m.checkpoint.Manifest.Task, model.Nearest(chat.Intent, m.checkpoint.Manifest.Labels))
 }
 

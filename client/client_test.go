@@ -154,7 +154,7 @@ func TestLearnAndClassifyRefuse(t *testing.T) {
 			{"long", Chat{Text: strings.Repeat("x", model.MaxTextBytes+1), Intent: "hello"}, ErrText, "want at most 4096"},
 			{"not UTF-8", Chat{Text: "\xff", Intent: "hello"}, ErrText, "UTF-8"},
 			{"no intent", Chat{Text: "hi"}, ErrUnknownIntent, "unknown intent: none is named; name the one"},
-			{"unknown intent", Chat{Text: "hi", Intent: "Where isit"}, ErrUnknownIntent, `the nearest is "where is it"`},
+			{"unknown intent", Chat{Text: "hi", Intent: "Where isit"}, ErrUnknownIntent, `the nearest is "where is it"; one that was added a moment ago comes with the next checkpoint`},
 			{"long conversation", Chat{Text: "hi", Intent: "hello", Conversation: strings.Repeat("x", 257)}, nil, "257 bytes"},
 		} {
 			err := c.Learn(bad.chat)
