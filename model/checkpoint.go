@@ -76,8 +76,9 @@ func NewCheckpoint(task, size string, round uint64, labels []string, params []fl
 	return c, nil
 }
 
-// CheckTokeniser reports a difference between the tokeniser the parameters were trained on and this build's. Such
-// a build may still classify most texts, but must not train: its features would mean something else.
+// CheckTokeniser reports a difference between the tokeniser the parameters were trained on and this build's of that
+// version. A build whose digest differs may still classify most texts, but must not train: its features would mean
+// something else.
 func (m *Manifest) CheckTokeniser() error {
 	if err := m.TokeniserVersion.validate(); err != nil {
 		return err

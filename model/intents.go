@@ -364,6 +364,7 @@ func (c *Checkpoint) with(r *Intents, task string, round uint64, params []float3
 	if err != nil {
 		return nil, err
 	}
+	// The digest is this build's, with which devices of the same Go release go on.
 	next.Manifest.TokeniserVersion, next.Manifest.TokeniserDigest = c.Manifest.TokeniserVersion, c.Manifest.TokeniserVersion.Digest()
 	next.Manifest.IntentsVersion = r.Version
 	if len(r.Former) > 0 { // an empty list reads back as none

@@ -57,8 +57,12 @@ func TestPersonalClassifier(t *testing.T) {
 	const text = "where is my parcel"
 	first := *c
 	first.Manifest.TokeniserVersion = Tokeniser1
-	if earlier, err := p.Classifier(&first); err != nil || fmt.Sprint(earlier.Featurise(text)) != fmt.Sprint(Tokeniser1.Featurise(text)) {
-		t.Errorf("a personal part over an earlier tokeniser's checkpoint reads %v, %v", earlier.Featurise(text), err)
+	earlier, err := p.Classifier(&first)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, want := fmt.Sprint(earlier.Featurise(text)), fmt.Sprint(Tokeniser1.Featurise(text)); got != want {
+		t.Errorf("a personal part over an earlier tokeniser's checkpoint reads %s, want %s", got, want)
 	}
 	got, want := personal.Top(personal.Featurise(text), 3), NewClassifier(d).Top(LatestTokeniser.Featurise(text), 3)
 	for i := range want {
