@@ -57,10 +57,11 @@ func (t Tokeniser) Spans(text string) Spans {
 		}
 		previous = hash
 		if t != Tokeniser1 {
-			begins := xxhash.Sum64String(stem(word))
-			from := Span{KindStem, at, stem(word)}
+			own := stem(word)
+			begins := xxhash.Sum64String(own)
+			from := Span{KindStem, at, own}
 			if at > 0 {
-				from = Span{KindStems, at, stem(s.Words[at-1]) + " " + stem(word)}
+				from = Span{KindStems, at, stem(s.Words[at-1]) + " " + own}
 			}
 			s.add(feature(pair(before, begins), stemSalt), from)
 			before = begins
